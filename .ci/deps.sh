@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs the Debian packages that are missing, and says nothing when none is.
+set -eu
+packages="build-essential pkg-config liblmdb-dev libzstd-dev libxxhash-dev libopenblas-dev
+  libfaiss-dev libuv1-dev node-llhttp libjansson-dev libinih-dev libsodium-dev libsqlite3-dev
+  libcurl4-openssl-dev libcmocka-dev clang strace curl python3 python3-numpy wordnet-base ca-certificates"
+missing=""
+for p in $packages; do
+    dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "missing packages, run as root or install:$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # a list of words on purpose
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,182 @@
+# ascribe: builds, tests, checks. `make help` lists what there is.
+#
+# Everything goes to build/<flavour>/; nothing is written elsewhere but by `make install`.
+# Layers are archives linked in order, so a wrong dependency does not link:
+#   libbase <- libstorage, libindex <- libserver;  libascribe (client) stands alone.
+
+FLAVOUR ?= release
+BUILD   ?= build/$(FLAVOUR)
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION := 0.1.0
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
+        -Wformat=2 -Wcast-qual -Werror
+# -ffp-contract=off: "exact" means the same bits everywhere (docs/exactness.md).
+CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer -DASCRIBE_DEBUG
+CFLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -DASCRIBE_DEBUG
+CFLAGS_tsan    := -O1 -g -fsanitize=thread -DASCRIBE_DEBUG
+CFLAGS_debug   := -O0 -g3 -DASCRIBE_DEBUG
+CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -DASCRIBE_VERSION='"$(VERSION)"'
+CFLAGS   += -std=gnu11 -fPIC -pthread -ffp-contract=off -fno-math-errno -MMD -MP $(WARN) $(CFLAGS_$(FLAVOUR))
+LDFLAGS  += -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
+
+FAISS_C    = build/faiss/libfaiss_c.a
+LLHTTP_SRC = /usr/share/llhttp
+LLHTTP_INC = /usr/share/include/llhttp
+
+LIBS_base    := -lm
+LIBS_storage := -llmdb -lzstd -lxxhash
+LIBS_index    = $(FAISS_C) -lfaiss -lopenblas -lgomp -lstdc++ -lm
+LIBS_server  := -luv -ljansson -linih -lsodium -lsqlite3
+LIBS_client  := -lcurl -ljansson -lxxhash -lm
+
+src = $(sort $(wildcard $1))
+obj = $(patsubst %.c,$(BUILD)/%.o,$1)
+
+BASE_C    := $(call src,storage/base/*.c)
+STORAGE_C := $(call src,storage/*.c)
+INDEX_C   := $(call src,index/*.c)
+SERVER_C  := $(filter-out server/main.c,$(call src,server/*.c))
+CLIENT_C  := $(call src,client/*.c)
+CLI_C     := $(call src,client/cli/*.c)
+LM_C      := $(filter-out client/lm/main.c,$(call src,client/lm/*.c))
+
+LIBBASE    := $(BUILD)/libbase.a
+LIBSTORAGE := $(BUILD)/libstorage.a
+LIBINDEX   := $(BUILD)/libindex.a
+LIBLLHTTP  := $(BUILD)/libllhttp.a
+LIBSERVER  := $(BUILD)/libserver.a
+LIBASCRIBE := $(BUILD)/libascribe.a
+LIBLM      := $(BUILD)/liblm.a
+
+.PHONY: all storage index server client lm
+all: storage index server client lm ## Build everything (release: build/release)
+storage: $(LIBSTORAGE)
+index: $(LIBINDEX)
+server: $(BUILD)/ascribed
+client: $(BUILD)/ascribe $(BUILD)/libascribe.so.1
+lm: $(BUILD)/ascribe-lm
+
+# --- objects and archives ---------------------------------------------------------------------
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+define archive
+$1: $(call obj,$2)
+	@rm -f $$@
+	ar rcs $$@ $$^
+endef
+$(eval $(call archive,$(LIBBASE),$(BASE_C)))
+$(eval $(call archive,$(LIBSTORAGE),$(STORAGE_C)))
+$(eval $(call archive,$(LIBINDEX),$(INDEX_C)))
+$(eval $(call archive,$(LIBSERVER),$(SERVER_C)))
+$(eval $(call archive,$(LIBASCRIBE),$(CLIENT_C)))
+$(eval $(call archive,$(LIBLM),$(LM_C)))
+
+# llhttp: the distribution ships C sources, not a library. Foreign code: its own warnings.
+$(BUILD)/llhttp/%.o: $(LLHTTP_SRC)/%.c
+	@mkdir -p $(@D)
+	$(CC) -O2 -fPIC -I$(LLHTTP_INC) -c -o $@ $<
+$(LIBLLHTTP): $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
+	@rm -f $@
+	ar rcs $@ $^
+$(call obj,$(SERVER_C)): CPPFLAGS += -isystem $(LLHTTP_INC)
+
+# The FAISS C API: linked where the distribution ships it, else built from its source package.
+$(FAISS_C): index/faiss_c.sh
+	sh index/faiss_c.sh $@
+
+# --- programs ------------------------------------------------------------------------------------
+$(BUILD)/ascribed: $(BUILD)/server/main.o $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) \
+	  $(LIBS_server) $(LIBS_storage) $(LIBS_index)
+$(BUILD)/ascribe: $(call obj,$(CLI_C)) $(LIBASCRIBE)
+	$(CC) $(LDFLAGS) -o $@ $(call obj,$(CLI_C)) $(LIBASCRIBE) $(LIBS_client)
+$(BUILD)/libascribe.so.1: $(call obj,$(CLIENT_C)) client/ascribe.map
+	$(CC) $(LDFLAGS) -shared -Wl,-soname,libascribe.so.1 -Wl,--version-script=client/ascribe.map \
+	  -o $@ $(call obj,$(CLIENT_C)) $(LIBS_client)
+	ln -sf libascribe.so.1 $(BUILD)/libascribe.so
+# The reference language model encodes where the gradient is: it may use the index, and nothing of
+# FAISS (linked by object, so flat.o is not pulled in).
+$(BUILD)/ascribe-lm: $(BUILD)/client/lm/main.o $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
+	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) \
+	  $(LIBS_client) -lopenblas -lm
+
+# --- unit tests: tests/unit/<layer>/test_*.c, one program each; a layer's tests link that layer
+#     and what lies below it, nothing else ---------------------------------------------------------
+UNIT_C := $(call src,tests/unit/*/test_*.c)
+UNIT   := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_C))
+UNIT_HELP := $(call src,tests/unit/*.c)
+UNIT_LINK_base    := $(LIBBASE) $(LIBS_base)
+UNIT_LINK_storage := $(LIBSTORAGE) $(LIBBASE) $(LIBS_storage)
+UNIT_LINK_index    = $(LIBINDEX) $(LIBBASE) $(LIBS_index)
+UNIT_LINK_server   = $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(LIBS_server) $(LIBS_storage) $(LIBS_index)
+UNIT_LINK_client  := $(LIBASCRIBE) $(LIBS_client)
+UNIT_LINK_lm       = $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) $(LIBS_client) -lopenblas
+$(BUILD)/unit/base/%: $(LIBBASE)
+$(BUILD)/unit/storage/%: $(LIBSTORAGE) $(LIBBASE)
+$(BUILD)/unit/index/%: $(LIBINDEX) $(LIBBASE) $(FAISS_C)
+$(BUILD)/unit/server/%: $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
+$(BUILD)/unit/client/%: $(LIBASCRIBE)
+$(BUILD)/unit/lm/%: $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
+$(BUILD)/tests/unit/server/%.o: CPPFLAGS += -isystem $(LLHTTP_INC)
+$(UNIT): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(UNIT_HELP))
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $(BUILD)/tests/unit/$*.o $(call obj,$(UNIT_HELP)) \
+	  $(UNIT_LINK_$(firstword $(subst /, ,$*))) -lcmocka
+.PHONY: unit
+unit: $(UNIT) ## Build the unit tests
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+# --- what people type -----------------------------------------------------------------------------
+.PHONY: deps help clean test lint demo serve bench install asan ubsan tsan clang
+deps: ## Install the Debian packages that are missing (root)
+	sh .ci/deps.sh
+
+test: deps ## Install what is missing, build, run all tests
+	$(MAKE) -j2 all unit
+	/usr/bin/python3 tests/run.py --build $(BUILD)
+
+asan ubsan tsan: deps ## All tests under a sanitizer, in a build folder of its own
+	$(MAKE) -j2 FLAVOUR=$@ all unit
+	/usr/bin/python3 tests/run.py --build build/$@ --flavour $@
+
+clang: deps ## Compile everything with clang as well (build/clang)
+	$(MAKE) -j2 CC=clang BUILD=build/clang all unit
+
+lint: deps ## Include direction, symbols, names, headers, shell and Python style
+	$(MAKE) -j2 all
+	sh tests/lint/run.sh $(BUILD)
+
+demo: deps ## The main job on real input: train, encode, ingest, ask
+	$(MAKE) -j2 all
+	sh client/demo/demo.sh $(BUILD)
+
+serve: deps ## Serve the demo's store
+	$(MAKE) -j2 all
+	sh client/demo/serve.sh $(BUILD)
+
+bench: deps ## Ingest, latency and engines against their peers, side by side
+	$(MAKE) -j2 all
+	sh tests/bench/run.sh $(BUILD)
+
+install: all ## Install to $(DESTDIR)$(PREFIX)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m755 $(BUILD)/ascribed $(BUILD)/ascribe $(BUILD)/ascribe-lm $(DESTDIR)$(PREFIX)/bin/
+	install -m644 $(LIBASCRIBE) $(DESTDIR)$(PREFIX)/lib/
+	install -m755 $(BUILD)/libascribe.so.1 $(DESTDIR)$(PREFIX)/lib/
+	ln -sf libascribe.so.1 $(DESTDIR)$(PREFIX)/lib/libascribe.so
+	install -m644 client/ascribe.h $(DESTDIR)$(PREFIX)/include/
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' client/ascribe.pc.in \
+	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ascribe.pc
+
+clean: ## Remove build/ (the trained demo model too)
+	rm -rf build
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z][a-z ]*:.*## /{printf "  %-18s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,58 @@
+/* kern.h - the kernels, in one const table per instruction set, picked once at start.
+ *
+ * The generic table (kern_generic.c) is the specification. Every other table gives the same bits.
+ * "Exact" (docs/exactness.md): products of float32 values are exact in float64; they are summed in
+ * KERN_LANES lanes, element i into lane i mod KERN_LANES in ascending i, starting from +0; then lane
+ * j and lane j + w are added for w = KERN_LANES/2, ..., 1. f16 and bf16 widen to float32 exactly.
+ * Since each product is exact, fused multiply-add changes nothing. No call allocates or fails;
+ * pointers need no alignment; d is any size.
+ */
+#ifndef INDEX_KERN_H
+#define INDEX_KERN_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/base/dtype.h"
+
+enum { KERN_LANES = 32 };
+
+struct kern {
+    const char *name; /* "generic", "avx2", "avx512" */
+    /* sum over i of q[i] * x[i], both of d elements */
+    double (*dot_f32)(const float *q, const float *x, size_t d);
+    double (*dot_f16)(const float *q, const uint16_t *x, size_t d);
+    double (*dot_bf16)(const float *q, const uint16_t *x, size_t d);
+    /* Four rows at `stride` bytes from each other against one query: the same bits as four dots. */
+    void (*dot4_f32)(const float *q, const float *x, size_t stride, size_t d, double out[4]);
+    /* Widening, element by element, exact. NaN stays NaN. */
+    void (*widen_f16)(const uint16_t *in, size_t count, float *out);
+    void (*widen_bf16)(const uint16_t *in, size_t count, float *out);
+    /* Index of the first element that is NaN or infinite, or count. */
+    size_t (*first_bad_f32)(const float *x, size_t count);
+    /* out[i] = (float)((double)x[i] / norm): round to nearest even */
+    void (*scale_f32)(const float *x, size_t count, double norm, float *out);
+};
+
+extern const struct kern kern_generic, kern_avx2, kern_avx512;
+
+/* The table in use. Before kern_init it is the generic one. */
+extern const struct kern *kern;
+
+/* Picks the best table this processor can run; `force` ("generic", "avx2", "avx512", or NULL, or
+ * the environment's ASCRIBE_SIMD when force is NULL) lowers it. An unknown or unsupported name falls
+ * back to the best one. Call once, before threads start. Returns kern->name. */
+const char *kern_init(const char *force);
+
+/* True when this processor (and kernel) can run the table. */
+int kern_supported(const struct kern *k);
+
+/* dot of q with one stored row of type t. */
+static inline double kern_dot(enum dtype t, const float *q, const void *row, size_t d)
+{
+    if (t == DTYPE_F32)
+        return kern->dot_f32(q, row, d);
+    return t == DTYPE_F16 ? kern->dot_f16(q, row, d) : kern->dot_bf16(q, row, d);
+}
+
+#endif

@@ -1,0 +1,46 @@
+/* limits.h - every bound of the server in one place, each with its reason. docs/protocol.md lists
+ * the ones a client can meet; /v1/info reports them. */
+#ifndef SERVER_LIMITS_H
+#define SERVER_LIMITS_H
+
+/* The wire */
+#define LIMIT_HEAD_BYTES (16u << 10)        /* request line + headers: nginx takes 1 + 4 x 8 KiB */
+#define LIMIT_HEADERS 64u                   /* fields; browsers send about 15 */
+#define LIMIT_URI_BYTES (4u << 10)          /* the longest legal id, percent-encoded, is 768 */
+#define LIMIT_JSON_BODY (8u << 20)          /* control documents; one JSON query row of 131,072 is 3 MiB */
+#define LIMIT_JSON_DEPTH 32u                /* our own documents nest 6 deep */
+#define LIMIT_BODY_DEFAULT (UINT64_C(256) << 20) /* one batch: 1,000 rows of 65,536 floats */
+#define LIMIT_TENSOR_HEADER (1u << 20)      /* safetensors JSON header; ours has two tensors */
+#define LIMIT_CONNECTIONS 1024u             /* each idle one costs a few KiB */
+#define LIMIT_PIPELINE 1u                   /* one request in flight per connection; the rest waits in the socket */
+#define LIMIT_STREAM_QUEUE (4u << 20)       /* of a streamed reply waiting for its socket */
+#define LIMIT_BUDGET_DEFAULT (UINT64_C(1) << 30) /* all request bodies in flight together */
+
+/* Times, in milliseconds */
+#define LIMIT_HEAD_MS 10000u    /* from the first byte to the end of the headers */
+#define LIMIT_IDLE_MS 60000u    /* a kept-alive connection without a request */
+#define LIMIT_BODY_RATE 1024u   /* bytes a second, averaged, after a grace of LIMIT_HEAD_MS */
+#define LIMIT_DEADLINE_MS 60000u /* default for one request's work */
+#define LIMIT_DRAIN_MS 30000u   /* SIGTERM: running requests get this long */
+
+/* The data */
+#define LIMIT_DIM 1048576u        /* 16 x the paper's 65,536; an int8 sum stays in range to 131,072 */
+#define LIMIT_BATCH_ROWS 65536u   /* ids of one batch are checked for duplicates in memory */
+#define LIMIT_ID_BYTES 256u       /* an LMDB key is at most 511 */
+#define LIMIT_TEXT_BYTES (1u << 20)
+#define LIMIT_META_BYTES (64u << 10)
+#define LIMIT_BLOCKS 1024u        /* blocks named in a manifest */
+#define LIMIT_K 10000u            /* proponents or opponents of one query */
+#define LIMIT_QUERIES 1024u       /* rows of one query request */
+#define LIMIT_PAGE 1000u          /* examples in one page */
+#define LIMIT_CORPORA 10000u
+#define LIMIT_KEYS 1000u
+#define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */
+
+/* Inside */
+#define LIMIT_READ_QUEUE 256u   /* jobs waiting for a reader; more is 503 at once */
+#define LIMIT_WRITE_QUEUE 64u   /* batches waiting for the writer lane */
+#define LIMIT_COMMIT_GROUP 32u  /* batches in one commit */
+#define LIMIT_TASK_QUEUE 16u    /* maintenance tasks waiting */
+
+#endif

@@ -1,0 +1,24 @@
+/* runtime.h - what every route may reach. Made by main, outlives every job, freed after the pool. */
+#ifndef SERVER_RUNTIME_H
+#define SERVER_RUNTIME_H
+
+struct config;
+struct store;
+
+struct flat;
+struct pool;
+struct metrics;
+struct auth;
+struct tasks;
+
+struct runtime {
+    const struct config *config; /* immutable after start */
+    struct store *store;
+    struct pool *pool;
+    struct flat *flat;       /* index/flat.h: the cache of engine `flat` */
+    struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
+    struct metrics *metrics; /* server/metrics.h */
+    struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */
+};
+
+#endif

@@ -1,0 +1,149 @@
+/* mem.c - allocation helpers and the arena. */
+#include "storage/base/mem.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/base/check.h"
+
+enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024 };
+
+struct arena_block {
+    struct arena_block *next;
+    size_t size; /* bytes after the header */
+    size_t used;
+    _Alignas(ALIGNMENT) unsigned char bytes[];
+};
+
+void *mem_new(size_t count, size_t size)
+{
+    void *p = calloc(count ? count : 1, size ? size : 1);
+
+    require(p != NULL);
+    return p;
+}
+
+char *mem_copy(const void *bytes, size_t len)
+{
+    char *p = mem_new(len + 1, 1);
+
+    if (len)
+        memcpy(p, bytes, len);
+    return p;
+}
+
+bool mem_mul(size_t a, size_t b, size_t *out)
+{
+    size_t product;
+
+    if (__builtin_mul_overflow(a, b, &product))
+        return false;
+    *out = product;
+    return true;
+}
+
+bool mem_add(size_t a, size_t b, size_t *out)
+{
+    size_t sum;
+
+    if (__builtin_add_overflow(a, b, &sum))
+        return false;
+    *out = sum;
+    return true;
+}
+
+void *mem_big(size_t count, size_t size)
+{
+    size_t bytes, padded;
+
+    if (!mem_mul(count, size, &bytes) || !mem_add(bytes, ALIGNMENT - 1, &padded))
+        return NULL;
+    padded &= ~(size_t)(ALIGNMENT - 1);
+    return aligned_alloc(ALIGNMENT, padded ? padded : ALIGNMENT);
+}
+
+static struct arena_block *arena_grow(struct arena *a, size_t need)
+{
+    size_t size = need > SMALL_BLOCK ? need : SMALL_BLOCK;
+    size_t total;
+    struct arena_block *b;
+
+    if (!mem_add(size, sizeof *b, &total))
+        return NULL;
+    b = mem_big(total, 1);
+    if (!b)
+        return NULL;
+    b->size = size;
+    b->used = 0;
+    b->next = a->head;
+    a->head = b;
+    a->total_bytes += size;
+    return b;
+}
+
+void *arena_big(struct arena *a, size_t count, size_t size)
+{
+    size_t bytes, padded;
+    struct arena_block *b = a->head;
+    void *p;
+
+    if (!mem_mul(count, size, &bytes) || !mem_add(bytes, ALIGNMENT - 1, &padded))
+        return NULL;
+    padded &= ~(size_t)(ALIGNMENT - 1);
+    if (!b || b->size - b->used < padded)
+        b = arena_grow(a, padded);
+    if (!b)
+        return NULL;
+    p = b->bytes + b->used;
+    b->used += padded;
+    return p;
+}
+
+void *arena_new(struct arena *a, size_t count, size_t size)
+{
+    void *p = arena_big(a, count, size);
+
+    require(p != NULL);
+    memset(p, 0, count * size);
+    return p;
+}
+
+char *arena_copy(struct arena *a, const void *bytes, size_t len)
+{
+    char *p = arena_new(a, len + 1, 1);
+
+    if (len)
+        memcpy(p, bytes, len);
+    return p;
+}
+
+char *arena_format(struct arena *a, const char *fmt, ...)
+{
+    va_list args, again;
+    int len;
+    char *p;
+
+    va_start(args, fmt);
+    va_copy(again, args);
+    len = vsnprintf(NULL, 0, fmt, args);
+    va_end(args);
+    require(len >= 0);
+    p = arena_new(a, (size_t)len + 1, 1);
+    vsnprintf(p, (size_t)len + 1, fmt, again);
+    va_end(again);
+    return p;
+}
+
+void arena_free(struct arena *a)
+{
+    struct arena_block *b = a->head;
+
+    while (b) {
+        struct arena_block *next = b->next;
+        free(b);
+        b = next;
+    }
+    *a = (struct arena){0};
+}

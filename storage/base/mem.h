@@ -1,0 +1,40 @@
+/* mem.h - memory. Small allocations whose size is ours abort when there is none; those whose size
+ * comes from a request or a file may fail and are checked (mem_big, arena_big).
+ *
+ * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time.
+ */
+#ifndef STORAGE_BASE_MEM_H
+#define STORAGE_BASE_MEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Zeroed memory for small things of our own; never NULL (aborts). Free with free(). */
+void *mem_new(size_t count, size_t size);
+
+/* Copies `len` bytes and adds a NUL; never NULL. Free with free(). */
+char *mem_copy(const void *bytes, size_t len);
+
+/* Uninitialised memory, 64-byte aligned, for sizes from outside; NULL when count*size overflows or
+ * there is none. Free with free(). */
+void *mem_big(size_t count, size_t size);
+
+/* out = a*b or a+b; false (out untouched) on overflow. */
+bool mem_mul(size_t a, size_t b, size_t *out);
+bool mem_add(size_t a, size_t b, size_t *out);
+
+struct arena_block;
+struct arena {
+    struct arena_block *head; /* owned */
+    size_t total_bytes;       /* what all blocks hold */
+};
+
+/* A zeroed struct arena is ready. arena_free empties it and leaves it ready again. */
+void arena_free(struct arena *a);
+void *arena_new(struct arena *a, size_t count, size_t size);           /* zeroed, aborts when none */
+void *arena_big(struct arena *a, size_t count, size_t size);           /* raw, 64-byte aligned, NULL when none */
+char *arena_copy(struct arena *a, const void *bytes, size_t len);      /* adds a NUL; aborts when none */
+char *arena_format(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,126 @@
+/* corpus.h - a corpus as readers see it: an immutable view, its chunks, its examples.
+ *
+ * An example's permanent name inside a corpus is its sequence: a 64-bit counter given at commit,
+ * never reused, in ingest order. The ledger maps id -> sequence; chunks hold rows in sequence order,
+ * so a rewrite (compact, fit) moves rows without touching ids (docs/adr/).
+ *
+ * All calls are [R] (storage/store.h): any thread, beside the writer.
+ */
+#ifndef STORAGE_CORPUS_H
+#define STORAGE_CORPUS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "storage/base/dtype.h"
+#include "storage/base/err.h"
+#include "storage/base/mem.h"
+#include "storage/store.h"
+
+enum { CORPUS_ID_MAX = 256 };
+
+void corpus_retain(struct corpus *c);
+void corpus_release(struct corpus *c);
+
+/* Fixed at creation; valid as long as the reference. */
+const struct corpus_def *corpus_def(const struct corpus *c);
+size_t corpus_row_bytes(const struct corpus *c); /* dim * dtype_size */
+
+struct corpus_stats {
+    uint64_t examples;   /* live */
+    uint64_t tombstones; /* deleted, not yet purged */
+    uint64_t batches, chunks, shards, bytes;
+    uint64_t next_sequence;
+    uint64_t generation; /* grows by one with every published change */
+};
+void corpus_stats(struct corpus *c, struct corpus_stats *out);
+
+/* ---- View: what is committed at one moment; immutable; holds no transaction ------------------- */
+
+struct shard; /* storage/shard.h */
+
+struct view_chunk {
+    uint64_t id;             /* unique in the store, never reused for other content */
+    struct shard *shard;     /* kept alive by the view */
+    uint32_t rows;           /* stored, dead ones included */
+    uint32_t dead_count;
+    uint64_t first_sequence; /* of row 0; rows ascend */
+    uint64_t last_sequence;  /* of the last row */
+    const uint64_t *dead;    /* bitmap of rows, (rows+63)/64 words; NULL when none is dead */
+};
+
+struct view {
+    const struct corpus *corpus;
+    uint64_t generation;
+    uint64_t rows; /* dead ones included */
+    uint64_t live;
+    size_t chunk_count;
+    const struct view_chunk *chunks; /* ascending by sequence, never overlapping */
+};
+
+/* The latest committed view (one short lock). Give back with view_release. */
+const struct view *corpus_view(struct corpus *c);
+void view_release(const struct view *v);
+
+static inline bool view_row_dead(const struct view_chunk *c, uint32_t row)
+{
+    return c->dead && ((c->dead[row / 64] >> (row % 64)) & 1);
+}
+
+/* ---- Blocks: the bytes of one chunk ----------------------------------------------------------- */
+
+enum block_kind { /* values are part of the disk format */
+    BLOCK_ENCODINGS = 'e', /* rows x dim x dtype: unit vectors */
+    BLOCK_ROWS = 'r',      /* sequence and norm of every row, ids: storage/chunk.h */
+    BLOCK_TEXTS = 't',     /* texts and metas, compressed: storage/text.h */
+};
+
+struct block {
+    const unsigned char *bytes; /* after the 48-byte header; in the map; valid until block_close.
+                                   64-byte aligned only by layout, not by promise: use unaligned loads */
+    size_t len;
+    void *txn; /* storage's own */
+};
+
+/* Opens one block of a chunk for reading: begins a read transaction, checks the checksum (with the
+ * block's place inside it) on first touch. CORRUPT names corpus, shard, chunk, kind.
+ * block_close ends the transaction; both on the same thread, and soon. */
+int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
+void block_close(struct block *b);
+
+/* Reads of a ROWS block (storage/chunk.c). `row` < rows. norm is |x| before normalising, float64. */
+uint64_t block_row_sequence(const struct block *rows, uint32_t row);
+double block_row_norm(const struct block *rows, uint32_t row);
+const char *block_row_id(const struct block *rows, uint32_t row, size_t *out_len); /* in the map */
+
+/* ---- Examples --------------------------------------------------------------------------------- */
+
+struct example { /* all memory in the arena given to the call; strings end in NUL as well */
+    uint64_t sequence;
+    double norm;
+    const char *id;
+    size_t id_len;
+    const char *text; /* NULL when the example has none */
+    size_t text_len;
+    const char *meta; /* JSON object as text; NULL when none */
+    size_t meta_len;
+};
+
+/* id -> sequence; UNKNOWN_EXAMPLE when there is none, or it is deleted. */
+int corpus_find_id(struct corpus *c, const char *id, size_t id_len, uint64_t *out_sequence,
+                   struct err *e);
+
+/* sequence -> its place in a view; false when the view has no live row of it. */
+bool view_locate(const struct view *v, uint64_t sequence, size_t *out_chunk, uint32_t *out_row,
+                 struct err *e);
+
+/* Everything of one row but its encoding, copied into `a`. */
+int view_example(const struct view *v, size_t chunk, uint32_t row, struct arena *a,
+                 struct example *out, struct err *e);
+
+/* Live examples with sequence > after (after_none: from the start), at most `limit`, ascending. */
+int view_page(const struct view *v, uint64_t after, bool from_start, size_t limit, struct arena *a,
+              struct example **out, size_t *out_count, struct err *e);
+
+#endif

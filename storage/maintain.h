@@ -1,0 +1,54 @@
+/* maintain.h - whole-store work: verify, backup, restore, compact. Long; each reports progress.
+ *
+ * verify and backup are [R] and may run beside ingest on a thread of their own. compact does its copying as [R]
+ * and asks for the writer lane only for the swap (`lane`). restore works on a store nobody has open.
+ */
+#ifndef STORAGE_MAINTAIN_H
+#define STORAGE_MAINTAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "storage/base/err.h"
+#include "storage/corpus.h"
+#include "storage/store.h"
+
+/* Called now and then; returns false to cancel (the work then ends with CANCELLED, nothing half
+ * done). Units are bytes. Runs on the working thread. */
+struct maintain_progress {
+    bool (*report)(void *arg, uint64_t done, uint64_t total);
+    void *arg;
+};
+
+/* How compact gets a short piece of work run on the writer lane and waits for it. NULL when the
+ * caller is the only user of the store (offline verbs). */
+struct maintain_lane {
+    int (*run)(void *arg, int (*work)(void *work_arg, struct err *e), void *work_arg,
+               struct err *e);
+    void *arg;
+};
+
+struct verify_report {
+    uint64_t chunks, rows, bytes, examples, texts; /* walked */
+    uint64_t damaged_blocks, damaged_ids, ledger_faults;
+};
+/* Every checksum, every text, every ledger invariant (ids <-> rows, counts, tombstones, batches).
+ * `finding` gets one line of text for each damage, naming corpus, shard, chunk and ids. Returns 0
+ * when it could walk the store; damage is in the report, not an error. */
+int verify_store(struct store *s, void (*finding)(void *arg, const char *line), void *arg,
+                 const struct maintain_progress *p, struct verify_report *out, struct err *e);
+
+/* A restorable copy under `dest` (which must not exist): written beside, synced, renamed. Taken at
+ * any moment beside full ingest; restores to what was committed when it began, or later. */
+int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
+                 struct err *e);
+/* Copies a backup to a new store directory, opens and verifies it, then renames it in. */
+int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
+                  struct err *e);
+
+/* Rewrites the shards of a corpus that have dead rows or small chunks into new ones and swaps them
+ * in the ledger in one transaction. Readers keep their views. */
+int compact_corpus(struct corpus *c, const struct maintain_lane *lane,
+                   const struct maintain_progress *p, struct err *e);
+
+#endif
