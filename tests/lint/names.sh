@@ -1,0 +1,47 @@
+#!/bin/sh
+# names.sh BUILD - what x.c exports starts with x_ (or is x itself); api_x.c exports x_ or api_x_.
+# Everything else is static. The exceptions are listed here, each with its reason.
+set -u
+build=${1:-build/release}
+failed=0
+
+# FILE SYMBOL-PATTERN: tables that another file's header declares.
+allowed='
+storage/base/bytes buf_.*            the growable buffer of bytes.h
+storage/base/mem arena_.*            the arena of mem.h
+index/kern kern_.*                   the table in use
+index/kern_generic kern_.*           the specification
+index/kern_avx2 kern_avx2            one table an instruction set
+index/kern_avx512 kern_avx512        one table an instruction set
+server/routes route_(table|count)    the table that route.h declares
+server/main main                     the program
+client/cli/main main                 the program
+client/lm/main main                  the program
+'
+is_allowed() { # FILE SYMBOL
+    echo "$allowed" | while read -r file pattern _; do
+        [ "$file" = "$1" ] && echo "$2" | grep -qxE "$pattern" && echo yes
+    done | grep -q yes
+}
+
+for dir in storage/base storage index server client client/cli client/lm; do
+    for c in "$dir"/*.c; do
+        [ -f "$c" ] || continue
+        stem=$(basename "$c" .c)
+        o="$build/$dir/$stem.o"
+        if [ ! -f "$o" ]; then
+            echo "$c: not built in $build"
+            failed=1
+            continue
+        fi
+        prefix=${stem#api_}
+        [ "$dir" = client ] && prefix='ascribe|'$prefix
+        for symbol in $(nm -g --defined-only "$o" | awk '$2 ~ /^[TDBRC]$/ { print $3 }'); do
+            echo "$symbol" | grep -qE "^(api_)?($prefix)(_|\$)" && continue
+            is_allowed "$dir/$stem" "$symbol" && continue
+            echo "$c: exports $symbol: static, or a name that starts with ${stem}_"
+            failed=1
+        done
+    done
+done
+exit $failed
