@@ -154,7 +154,7 @@ void asc_corpora_free(struct asc_corpus *list, size_t count);
 
 /* --- Vectors in files ------------------------------------------------------------------------- */
 
-enum asc_dtype { ASC_F32 = 1, ASC_F16 = 2, ASC_BF16 = 3, ASC_F64 = 4 /* scores only */ };
+enum asc_dtype { ASC_F32 = 1, ASC_F16 = 2, ASC_BF16 = 3, ASC_F64 = 4 /* answers only */ };
 
 size_t asc_dtype_size(enum asc_dtype t);      /* bytes an element; 0 when not one */
 const char *asc_dtype_name(enum asc_dtype t); /* "F32", ...: as in safetensors */
@@ -175,6 +175,12 @@ uint64_t asc_matrix_dim(const struct asc_matrix *m);
 enum asc_dtype asc_matrix_dtype(const struct asc_matrix *m);
 /* Copies rows [first, first + count) to `out` (count * dim elements of the matrix's dtype). */
 int asc_matrix_read(const struct asc_matrix *m, uint64_t first, uint64_t count, void *out,
+                    struct asc_error *e);
+
+/* Streams the raw bytes of one tensor of a safetensors file, in order, in pieces of at most 1 MiB.
+ * Anything but 0 from `sink` ends it with ASC_ABORTED. */
+int asc_tensor_read(const char *path, const char *tensor,
+                    int (*sink)(void *user, const void *bytes, size_t len), void *user,
                     struct asc_error *e);
 
 /* --- Ingest ----------------------------------------------------------------------------------- */

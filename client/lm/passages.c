@@ -1,0 +1,190 @@
+/* passages.c - see passages.h. */
+#include "client/lm/passages.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/base/mem.h"
+
+/* The members of a line that a batch carries; anything else in it is left out. */
+static json_t *kept_members(json_t *object)
+{
+    json_t *kept = json_object();
+    json_t *meta = json_object_get(object, "meta");
+
+    json_object_set(kept, "id", json_object_get(object, "id"));
+    json_object_set(kept, "text", json_object_get(object, "text"));
+    if (meta && !json_is_null(meta))
+        json_object_set(kept, "meta", meta);
+    return kept;
+}
+
+static int check_members(json_t *object, struct err *e)
+{
+    json_t *id = json_object_get(object, "id"), *text = json_object_get(object, "text");
+    json_t *meta = json_object_get(object, "meta");
+
+    if (!json_is_object(object))
+        return err_set(e, ERR_BAD_JSON, "not a JSON object");
+    if (!json_is_string(id) || !json_is_string(text)) {
+        err_set(e, ERR_BAD_JSON, "\"id\" and \"text\" must be strings");
+        return err_at_field(e, json_is_string(id) ? "text" : "id");
+    }
+    if (json_string_length(id) == 0 || json_string_length(id) > PASSAGES_ID_MAX) {
+        err_set(e, ERR_BAD_ID, "id has %zu bytes, must have 1 to %d", json_string_length(id),
+                PASSAGES_ID_MAX);
+        err_at_limit(e, PASSAGES_ID_MAX);
+        return err_at_field(e, "id");
+    }
+    if (json_string_length(text) == 0) {
+        err_set(e, ERR_BAD_JSON, "text is empty: it has no gradient");
+        return err_at_field(e, "text");
+    }
+    if (meta && !json_is_null(meta) && !json_is_object(meta)) {
+        err_set(e, ERR_BAD_JSON, "meta must be an object");
+        return err_at_field(e, "meta");
+    }
+    return 0;
+}
+
+static int add_object(struct passages *ps, size_t *cap, json_t *object, struct err *e)
+{
+    json_t *id = json_object_get(object, "id"), *text = json_object_get(object, "text"), *kept;
+    struct passage *p;
+    char *line;
+
+    if (ps->count == *cap) {
+        size_t more = *cap ? *cap * 2 : 1024;
+        struct passage *grown = realloc(ps->list, more * sizeof *grown);
+        if (!grown)
+            return err_set(e, ERR_BUSY, "no memory for %zu passages", more);
+        ps->list = grown;
+        *cap = more;
+    }
+    kept = kept_members(object);
+    line = json_dumps(kept, JSON_COMPACT);
+    json_decref(kept);
+    if (!line)
+        return err_set(e, ERR_BUSY, "no memory for a line");
+    p = &ps->list[ps->count++];
+    p->id = mem_copy(json_string_value(id), json_string_length(id));
+    p->text = mem_copy(json_string_value(text), json_string_length(text));
+    p->text_len = json_string_length(text);
+    p->line = line;
+    p->line_len = strlen(line);
+    return 0;
+}
+
+/* jansson refuses bad UTF-8 and, without JSON_ALLOW_NUL, escaped NULs. */
+static int add_line(struct passages *ps, size_t *cap, const char *bytes, size_t len, struct err *e)
+{
+    json_error_t why;
+    json_t *object = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &why);
+    int rc;
+
+    if (!object)
+        return err_set(e, json_error_code(&why) == json_error_invalid_utf8 ? ERR_BAD_UTF8
+                                                                            : ERR_BAD_JSON,
+                       "%s", why.text);
+    rc = check_members(object, e);
+    if (!rc)
+        rc = add_object(ps, cap, object, e);
+    json_decref(object);
+    return rc;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    const struct passage *const *x = a, *const *y = b;
+    int order = strcmp((*x)->id, (*y)->id);
+
+    return order ? order : (*x < *y ? -1 : 1);
+}
+
+static int refuse_duplicates(const struct passages *ps, struct err *e)
+{
+    const struct passage **sorted = mem_big(ps->count, sizeof *sorted);
+    int rc = 0;
+
+    if (!sorted)
+        return err_set(e, ERR_BUSY, "no memory to sort %zu ids", ps->count);
+    for (size_t i = 0; i < ps->count; i++)
+        sorted[i] = &ps->list[i];
+    qsort(sorted, ps->count, sizeof *sorted, by_id);
+    for (size_t i = 1; i < ps->count && !rc; i++)
+        if (strcmp(sorted[i - 1]->id, sorted[i]->id) == 0) {
+            err_set(e, ERR_DUPLICATE_ID, "id \"%.80s\" stands twice", sorted[i]->id);
+            rc = err_at_index(e, (int64_t)(sorted[i] - ps->list) + 1);
+        }
+    free(sorted);
+    return rc;
+}
+
+static int read_lines(struct passages *ps, FILE *file, struct err *e)
+{
+    size_t cap = 0, room = 0, number = 0;
+    char *bytes = NULL;
+    ssize_t len;
+    int rc = 0;
+
+    while (!rc && (len = getline(&bytes, &room, file)) >= 0) {
+        number++;
+        if (len && bytes[len - 1] == '\n')
+            len--;
+        if (len == 0)
+            continue;
+        if (len > PASSAGES_LINE_MAX) {
+            rc = err_set(e, ERR_TOO_LARGE, "%zd bytes in one line, at most %d", len,
+                         PASSAGES_LINE_MAX);
+            err_at_limit(e, PASSAGES_LINE_MAX);
+        } else if (ps->count == PASSAGES_MAX) {
+            rc = err_set(e, ERR_TOO_LARGE, "more than %d passages", PASSAGES_MAX);
+        } else {
+            rc = add_line(ps, &cap, bytes, (size_t)len, e);
+        }
+        if (rc) {
+            err_wrap(e, "line %zu: ", number);
+            err_at_index(e, (int64_t)number);
+        }
+    }
+    if (!rc && ferror(file))
+        rc = err_errno(e, errno, "read");
+    free(bytes);
+    return rc;
+}
+
+int passages_read(struct passages *ps, const char *path, struct err *e)
+{
+    FILE *file = fopen(path, "re");
+    int rc;
+
+    *ps = (struct passages){0};
+    if (!file)
+        return err_errno(e, errno, path);
+    rc = read_lines(ps, file, e);
+    fclose(file);
+    if (!rc && ps->count == 0)
+        rc = err_set(e, ERR_INVALID, "no passages in it");
+    if (!rc)
+        rc = refuse_duplicates(ps, e);
+    if (rc) {
+        err_wrap(e, "%s: ", path);
+        passages_free(ps);
+    }
+    return rc;
+}
+
+void passages_free(struct passages *ps)
+{
+    for (size_t i = 0; i < ps->count; i++) {
+        free(ps->list[i].id);
+        free(ps->list[i].text);
+        free(ps->list[i].line);
+    }
+    free(ps->list);
+    *ps = (struct passages){0};
+}

@@ -1,0 +1,122 @@
+/* verbs_train.c - `ascribe-lm train` and `ascribe-lm generate`. */
+#include "client/lm/verbs.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/lm/ckpt.h"
+#include "client/lm/crew.h"
+#include "client/lm/generate.h"
+#include "client/lm/meter.h"
+#include "client/lm/opts.h"
+#include "client/lm/train.h"
+
+struct watch {
+    struct meter meter;
+    double loss; /* smoothed */
+};
+
+static void tell(void *ctx, const struct train_progress *p)
+{
+    struct watch *w = ctx;
+    const double elapsed = meter_clock() - w->meter.start;
+
+    w->loss = p->step == 1 ? p->loss : 0.98 * w->loss + 0.02 * p->loss;
+    const struct meter_value values[] = {
+        {"step", (double)p->step, 0},
+        {"loss", w->loss, 3},
+        {"tokens/s", (double)p->tokens / (elapsed > 0 ? elapsed : 1), 0},
+    };
+    meter_tell(&w->meter, p->share, values, sizeof values / sizeof values[0]);
+}
+
+int verbs_train(int argc, char *const argv[], struct err *e)
+{
+    const char *data = NULL, *path = NULL;
+    uint64_t vocab = 2048, context = 128, layers = 4, width = 128, heads = 4;
+    struct train_options o = {.batch = 32, .rate = 4e-3, .seed = 1, .threads = crew_processors()};
+    const struct opts_row rows[] = {
+        {"data", OPTS_TEXT, &data, 0, 0, "corpus, JSON Lines with id, text, meta (required)"},
+        {"out", OPTS_TEXT, &path, 0, 0, "checkpoint to write (required)"},
+        {"steps", OPTS_COUNT, &o.steps, 0, 1e9, "steps at most; 0 = as many as --minutes allow"},
+        {"minutes", OPTS_NUMBER, &o.minutes, 0, 1e6, "minutes at most; 0 = no limit"},
+        {"seed", OPTS_COUNT, &o.seed, 0, 1.8e19, "of start values and order"},
+        {"threads", OPTS_COUNT, &o.threads, 1, CREW_MAX, "the result does not depend on it"},
+        {"batch", OPTS_COUNT, &o.batch, 1, 65536, "passages a step"},
+        {"rate", OPTS_NUMBER, &o.rate, 0, 1, "highest learning rate"},
+        {"vocab", OPTS_COUNT, &vocab, TOK_VOCAB_MIN, TOK_VOCAB_MAX, "tokens, a multiple of 16"},
+        {"context", OPTS_COUNT, &context, 2, SHAPE_CONTEXT_MAX, "tokens the model sees at once"},
+        {"layers", OPTS_COUNT, &layers, 1, SHAPE_LAYERS_MAX, "layers"},
+        {"width", OPTS_COUNT, &width, SHAPE_LANE, SHAPE_WIDTH_MAX, "a multiple of 16"},
+        {"heads", OPTS_COUNT, &heads, 1, SHAPE_WIDTH_MAX, "attention heads; divide the width"},
+    };
+    const size_t count = sizeof rows / sizeof rows[0];
+    struct passages ps;
+    struct model m;
+    struct watch watch = {0};
+    int rc;
+
+    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+        opts_help(stdout, rows, count);
+        return 0;
+    }
+    rc = opts_parse(rows, count, argc, argv, e);
+    if (rc)
+        return rc;
+    if (o.steps == 0 && !(o.minutes > 0))
+        o.steps = 3000;
+    o.shape = (struct shape){(uint32_t)vocab, (uint32_t)context, (uint32_t)layers, (uint32_t)width,
+                             (uint32_t)heads};
+    rc = passages_read(&ps, data, e);
+    if (rc)
+        return rc;
+    meter_init(&watch.meter, "train");
+    rc = train_run(&m, &ps, &o, tell, &watch, e);
+    passages_free(&ps);
+    if (rc)
+        return rc;
+    rc = ckpt_save(&m, path, e);
+    if (!rc)
+        printf("{\"model\":\"%s\",\"parameters\":%zu,\"vocab\":%u,\"steps\":%llu,\"loss\":%.4f}\n",
+               m.fingerprint, shape_params(&m.shape), m.shape.vocab, (unsigned long long)m.steps,
+               m.loss);
+    model_free(&m);
+    return rc;
+}
+
+int verbs_generate(int argc, char *const argv[], struct err *e)
+{
+    const char *path = NULL, *prompt = NULL;
+    uint64_t tokens = 32, seed = 1;
+    struct generate_options o = {0};
+    const struct opts_row rows[] = {
+        {"model", OPTS_TEXT, &path, 0, 0, "checkpoint (required)"},
+        {"prompt", OPTS_TEXT, &prompt, 0, 0, "text to continue (required)"},
+        {"tokens", OPTS_COUNT, &tokens, 1, 65536, "new tokens at most"},
+        {"temperature", OPTS_NUMBER, &o.temperature, 0, 100, "0 = always the most likely"},
+        {"seed", OPTS_COUNT, &seed, 0, 1.8e19, "of the draws"},
+    };
+    const size_t count = sizeof rows / sizeof rows[0];
+    struct buf text = {0};
+    struct model m;
+    int rc;
+
+    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
+        opts_help(stdout, rows, count);
+        return 0;
+    }
+    rc = opts_parse(rows, count, argc, argv, e);
+    if (!rc)
+        rc = ckpt_load(&m, path, e);
+    if (rc)
+        return rc;
+    o.tokens = (uint32_t)tokens;
+    o.seed = seed;
+    rc = generate_text(&m, prompt, strlen(prompt), &o, &text, e);
+    if (!rc)
+        printf("%s%.*s\n", prompt, (int)text.len, text.data ? (const char *)text.data : "");
+    buf_free(&text);
+    model_free(&m);
+    return rc;
+}
