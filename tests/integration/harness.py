@@ -254,9 +254,15 @@ class Client:
         if self.conn is None:
             self.conn = self.connection()
         try:
-            self.conn.request(method, path, body, send)
+            try:
+                self.conn.request(method, path, body, send)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused while sending: the answer may be there already
             r = self.conn.getresponse()
-            return Reply(r.status, r.headers, r.read())
+            reply = Reply(r.status, r.headers, r.read())
+            if r.will_close:
+                self.close()
+            return reply
         except (OSError, http.client.HTTPException):
             self.close()
             raise
