@@ -71,6 +71,7 @@ class Writers:
         self.ledger, self.test = ledger, test
         self.lock, self.next, self.pending, self.stop = threading.Lock(), 0, [], False
         self.resent = self.already = 0
+        self.faults = []  # what a client met that it must not: the test fails with it
 
     def take(self):
         with self.lock:
@@ -83,6 +84,12 @@ class Writers:
         return batch
 
     def run(self, server):
+        try:
+            self.client(server)
+        except Exception as fault:  # a thread's own exception would be printed and forgotten
+            self.faults.append(repr(fault))
+
+    def client(self, server):
         """One client until the server dies or stop is set. A batch without an answer stays pending."""
         client = server.client(timeout=30)
         while not self.stop:
@@ -198,6 +205,7 @@ class Crash(h.Case):
             for t in threads:
                 t.join(60)
                 self.assertFalse(t.is_alive(), "a client hangs on a dead server")
+            self.assertFalse(writers.faults)
             self.start(server, after)
             self.check(server, ledger, deep=kill % 10 == 9 or kill == KILLS - 1)
         # Everything that has no answer is sent again: all of it arrives once.
@@ -300,6 +308,7 @@ class Crash(h.Case):
             writers.stop = True
             for t in threads:
                 t.join(60)
+        self.assertFalse(writers.faults)
         self.check(server, ledger, deep=True)
         # One more backup that a kill interrupts: the store lives, and no half backup passes for one.
         server.client().post("/v1/admin/backup")
