@@ -1,0 +1,94 @@
+/* api.h - what the endpoint files share, and the functions that routes.c puts into the table.
+ *
+ * Naming: RESOURCE_ACTION_STEP, where STEP is parse, work, commit, reply or finish (server/job.h).
+ * A reply with nothing to decide is api_ok or api_no_content. */
+#ifndef SERVER_API_H
+#define SERVER_API_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "server/job.h"
+#include "server/stop.h"
+#include "storage/corpus.h"
+
+/* ---- parse --------------------------------------------------------------------------------------- */
+
+int api_parse_plain(struct job *j);  /* no query parameter is taken */
+int api_parse_corpus(struct job *j); /* and path[0] is a corpus name */
+/* 0, or INVALID naming `what`: text is a name as docs/protocol.md has it. */
+int api_check_name(struct job *j, const char *what, const char *text);
+/* A switch: 1, 0, true or false. */
+int api_query_bool(struct job *j, const char *name, bool fallback, bool *out);
+
+/* ---- work ---------------------------------------------------------------------------------------- */
+
+/* A reference to corpus path[0]; UNKNOWN_CORPUS. Give back with corpus_release. */
+int api_corpus(struct job *j, struct corpus **out);
+/* True when nobody waits for the job any more. Unlike job_stopped it changes nothing, so several
+ * threads may ask; the job's own thread then makes the error with api_stopped. */
+bool api_ended(void *job);
+struct stop api_stop(struct job *j);
+/* A CANCELLED from work that was told to stop becomes what job_stopped says (left, or late). */
+int api_stopped(struct job *j, int code);
+/* The reply's body is whole; BUSY when it ran out of memory. */
+int api_body_done(struct job *j);
+/* Is the body JSON rather than a tensor file? */
+bool api_body_is_json(const struct job *j);
+/* Counts damage that was met, and passes the code on. */
+int api_seen(struct job *j, int code);
+
+/* ---- reply --------------------------------------------------------------------------------------- */
+
+int api_ok(struct job *j);         /* 200 */
+int api_no_content(struct job *j); /* 204 */
+
+/* ---- endpoints ------------------------------------------------------------------------------------ */
+
+int corpus_put_parse(struct job *j);
+int corpus_put_work(struct job *j);
+void corpus_put_commit(struct job *const *jobs, size_t count);
+int corpus_put_reply(struct job *j);
+int corpus_list_work(struct job *j);
+int corpus_get_work(struct job *j);
+int corpus_delete_work(struct job *j);
+void corpus_delete_commit(struct job *const *jobs, size_t count);
+
+int batch_put_parse(struct job *j);
+int batch_put_work(struct job *j);
+void batch_put_commit(struct job *const *jobs, size_t count);
+int batch_put_reply(struct job *j);
+void batch_put_finish(struct job *j);
+
+int example_list_parse(struct job *j);
+int example_list_work(struct job *j);
+int example_parse(struct job *j);
+int example_get_work(struct job *j);
+int example_encoding_work(struct job *j);
+int example_encoding_reply(struct job *j);
+int example_delete_work(struct job *j);
+void example_delete_commit(struct job *const *jobs, size_t count);
+
+int query_parse(struct job *j);
+int query_work(struct job *j);
+
+int scores_parse(struct job *j);
+int scores_work(struct job *j);
+
+int jobs_list_reply(struct job *j);
+int jobs_get_reply(struct job *j);
+int jobs_delete_reply(struct job *j);
+
+int admin_backup_work(struct job *j);
+int admin_verify_work(struct job *j);
+int admin_compact_parse(struct job *j);
+int admin_compact_work(struct job *j);
+int admin_reply(struct job *j);
+int keys_list_reply(struct job *j);
+int keys_post_work(struct job *j);
+void keys_post_commit(struct job *const *jobs, size_t count);
+int keys_post_reply(struct job *j);
+int keys_delete_work(struct job *j);
+void keys_delete_commit(struct job *const *jobs, size_t count);
+
+#endif

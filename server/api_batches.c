@@ -1,0 +1,111 @@
+/* api_batches.c - PUT /v1/corpora/{c}/batches/{b}: ingest.
+ *
+ * Decoding and normalising happen on readers, each batch on its own; the writer lane takes all that
+ * wait and commits them with one pair of syncs. The answer leaves after the ledger is durable. */
+#include "server/api.h"
+
+#include <stdlib.h>
+
+#include "server/ingest.h"
+#include "server/metrics.h"
+#include "server/runtime.h"
+#include "storage/commit.h"
+
+struct batch_put {
+    struct corpus *corpus; /* a reference, or NULL */
+    struct commit_batch batch;
+};
+
+int batch_put_parse(struct job *j)
+{
+    int code = api_parse_corpus(j);
+
+    if (!code)
+        code = api_check_name(j, "batch", j->path[1]);
+    if (!code && api_body_is_json(j))
+        code = err_set(&j->err, ERR_MEDIA,
+                       "a batch is a safetensors file: application/octet-stream or "
+                       "application/vnd.safetensors");
+    return code;
+}
+
+int batch_put_work(struct job *j)
+{
+    struct batch_put *put = arena_new(&j->arena, 1, sizeof *put);
+    struct stop stop = api_stop(j);
+    int code;
+
+    j->state = put;
+    code = api_corpus(j, &put->corpus);
+    if (code)
+        return code;
+    code = ingest_decode(j->body, j->body_len, put->corpus, j->fingerprint, j->rt->pool, &stop,
+                         &j->arena, &put->batch, &j->err);
+    put->batch.name = j->path[1];
+    return api_stopped(j, code);
+}
+
+/* The outcome of one batch of a group, told to its job. */
+static void settle(struct job *j, const struct commit_batch *b)
+{
+    if (b->err.code) {
+        j->err = b->err;
+        api_seen(j, (int)b->err.code);
+        return;
+    }
+    if (!b->already) {
+        metrics_add(j->rt->metrics, METRIC_ROWS_INGESTED, b->examples_new);
+        metrics_add(j->rt->metrics, METRIC_ROWS_DUPLICATE, b->duplicates);
+    }
+    buf_format(&j->reply_body,
+               "{\"batch\":\"%s\",\"examples\":%llu,\"duplicates\":%llu,\"sequence\":%llu}",
+               b->name, (unsigned long long)b->examples_new, (unsigned long long)b->duplicates,
+               (unsigned long long)b->sequence);
+    api_body_done(j);
+}
+
+void batch_put_commit(struct job *const *jobs, size_t count)
+{
+    struct commit_batch **batches = mem_new(count, sizeof *batches);
+    struct job **live = mem_new(count, sizeof *live);
+    struct err e = ERR_INIT;
+    size_t n = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct batch_put *put = jobs[i]->state;
+
+        if (job_stopped(jobs[i]))
+            continue; /* nobody was promised anything; the client resends */
+        put->batch.err = ERR_INIT;
+        live[n] = jobs[i];
+        batches[n++] = &put->batch;
+    }
+    if (n && commit_group(jobs[0]->rt->store, batches, n, &e))
+        for (size_t i = 0; i < n; i++)
+            if (!batches[i]->err.code)
+                batches[i]->err = e;
+    for (size_t i = 0; i < n; i++)
+        settle(live[i], batches[i]);
+    for (size_t i = 0; i < count; i++)
+        batch_put_finish(jobs[i]); /* here rather than on the loop: the last reference may do I/O */
+    free(batches);
+    free(live);
+}
+
+int batch_put_reply(struct job *j)
+{
+    const struct batch_put *put = j->state;
+
+    j->status = put->batch.already ? 200 : 201;
+    return 0;
+}
+
+void batch_put_finish(struct job *j)
+{
+    struct batch_put *put = j->state;
+
+    if (put && put->corpus)
+        corpus_release(put->corpus);
+    if (put)
+        put->corpus = NULL;
+}

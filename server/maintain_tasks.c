@@ -1,0 +1,236 @@
+/* maintain_tasks.c - see maintain_tasks.h. The work itself is storage/maintain.h; here it gets a name,
+ * a place to report to, the writer lane, and its result as JSON. Task thread. */
+#include "server/maintain_tasks.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "index/flat.h"
+#include "server/json.h"
+#include "server/pool.h"
+#include "server/runtime.h"
+#include "storage/base/mem.h"
+#include "storage/maintain.h"
+
+/* ---- verify --------------------------------------------------------------------------------------- */
+
+void findings_add(void *findings, const char *line)
+{
+    struct findings *f = findings;
+
+    if (f->count++ >= FINDINGS_MAX)
+        return;
+    if (f->lines.len)
+        buf_add(&f->lines, ",", 1);
+    json_put_text(&f->lines, line, strlen(line));
+}
+
+void findings_put(struct buf *out, const struct verify_report *r, const struct findings *f)
+{
+    buf_format(out,
+               "{\"chunks\":%" PRIu64 ",\"rows\":%" PRIu64 ",\"bytes\":%" PRIu64
+               ",\"examples\":%" PRIu64 ",\"texts\":%" PRIu64,
+               r->chunks, r->rows, r->bytes, r->examples, r->texts);
+    buf_format(out,
+               ",\"damaged_blocks\":%" PRIu64 ",\"damaged_ids\":%" PRIu64
+               ",\"ledger_faults\":%" PRIu64 ",\"finding_count\":%" PRIu64 ",\"findings\":[",
+               r->damaged_blocks, r->damaged_ids, r->ledger_faults, f->count);
+    buf_add(out, f->lines.data, f->lines.len);
+    buf_add_text(out, "]}");
+}
+
+static int run_verify(struct task *t, void *arg, struct buf *result, struct err *e)
+{
+    struct runtime *rt = arg;
+    struct maintain_progress progress = {.report = task_report, .arg = t};
+    struct verify_report report = {0};
+    struct findings found = {0};
+    int code = verify_store(rt->store, findings_add, &found, &progress, &report, e);
+
+    if (!code)
+        findings_put(result, &report, &found);
+    buf_free(&found.lines);
+    return code;
+}
+
+int maintain_start_verify(struct runtime *rt, char id[TASK_ID_MAX], struct err *e)
+{
+    return tasks_start(rt->tasks, "verify", run_verify, NULL, rt, id, e);
+}
+
+/* ---- backup --------------------------------------------------------------------------------------- */
+
+struct backup {
+    struct runtime *rt;
+    char name[48];
+};
+
+/* The moment, and a number: two in one second are two. */
+static void name_backup(char *out, size_t size)
+{
+    static _Atomic unsigned counter;
+    time_t now = time(NULL);
+    char moment[32];
+    struct tm tm;
+
+    gmtime_r(&now, &tm);
+    strftime(moment, sizeof moment, "%Y%m%dT%H%M%SZ", &tm);
+    snprintf(out, size, "%s-%u", moment, atomic_fetch_add(&counter, 1) + 1);
+}
+
+static int run_backup(struct task *t, void *arg, struct buf *result, struct err *e)
+{
+    const struct backup *b = arg;
+    struct maintain_progress progress = {.report = task_report, .arg = t};
+    char *dest = NULL;
+    int code;
+
+    if (asprintf(&dest, "%s/backups/%s", store_dir(b->rt->store), b->name) < 0)
+        return err_set(e, ERR_BUSY, "no memory for a path");
+    code = backup_store(b->rt->store, dest, &progress, e);
+    free(dest);
+    if (!code)
+        buf_format(result, "{\"name\":\"%s\"}", b->name);
+    return code;
+}
+
+int maintain_start_backup(struct runtime *rt, char id[TASK_ID_MAX], struct err *e)
+{
+    struct backup *b = mem_new(1, sizeof *b);
+    int code;
+
+    b->rt = rt;
+    name_backup(b->name, sizeof b->name);
+    code = tasks_start(rt->tasks, "backup", run_backup, free, b, id, e);
+    if (code)
+        free(b);
+    return code;
+}
+
+/* ---- compact -------------------------------------------------------------------------------------- */
+
+struct compact {
+    struct runtime *rt;
+    struct corpus **corpora; /* references */
+    size_t count;
+    /* progress over all of them */
+    struct task *task;
+    uint64_t before, total; /* bytes of the corpora that are done; of all */
+};
+
+static void compact_drop(void *arg)
+{
+    struct compact *c = arg;
+
+    for (size_t i = 0; i < c->count; i++)
+        corpus_release(c->corpora[i]);
+    free(c->corpora);
+    free(c);
+}
+
+static int lane_run(void *arg, int (*work)(void *work_arg, struct err *e), void *work_arg,
+                    struct err *e)
+{
+    return pool_lane(arg, work, work_arg, e);
+}
+
+/* One corpus reports its own bytes: put behind those already done. */
+static bool compact_report(void *arg, uint64_t done, uint64_t total)
+{
+    struct compact *c = arg;
+    uint64_t all = c->total > c->before + total ? c->total : c->before + total;
+
+    return task_report(c->task, c->before + done, all);
+}
+
+static bool view_has(const struct view *v, uint64_t key)
+{
+    for (size_t i = 0; i < v->chunk_count; i++)
+        if (v->chunks[i].id == key)
+            return true;
+    return false;
+}
+
+/* Engine copies of chunks that are no more. Queries still on the old view may bring one back; it then
+ * goes as the oldest does, and is never mistaken: keys do not come again. */
+static void forget_gone(struct flat *flat, const struct view *old, const struct view *now)
+{
+    for (size_t i = 0; i < old->chunk_count; i++)
+        if (!view_has(now, old->chunks[i].id))
+            flat_forget(flat, old->chunks[i].id);
+}
+
+static int compact_one(struct compact *c, struct corpus *corpus, struct err *e)
+{
+    struct maintain_lane lane = {.run = lane_run, .arg = c->rt->pool};
+    struct maintain_progress progress = {.report = compact_report, .arg = c};
+    const struct view *old = corpus_view(corpus), *now;
+    int code = compact_corpus(corpus, &lane, &progress, e);
+
+    now = corpus_view(corpus);
+    forget_gone(c->rt->flat, old, now);
+    view_release(now);
+    view_release(old);
+    return code;
+}
+
+static int run_compact(struct task *t, void *arg, struct buf *result, struct err *e)
+{
+    struct compact *c = arg;
+    struct corpus_stats s;
+    uint64_t after = 0;
+
+    c->task = t;
+    for (size_t i = 0; i < c->count; i++) {
+        corpus_stats(c->corpora[i], &s);
+        c->total += s.bytes;
+    }
+    for (size_t i = 0; i < c->count; i++) {
+        int code;
+
+        corpus_stats(c->corpora[i], &s);
+        if (!task_report(t, c->before, c->total))
+            return err_set(e, ERR_CANCELLED, "cancelled after %zu of %zu corpora", i, c->count);
+        code = compact_one(c, c->corpora[i], e);
+        /* dropped while the others were at work: nothing left to do for it */
+        if (code == ERR_UNKNOWN_CORPUS)
+            err_clear(e);
+        else if (code)
+            return code;
+        c->before += s.bytes;
+        corpus_stats(c->corpora[i], &s);
+        after += s.bytes;
+    }
+    buf_format(result, "{\"corpora\":%zu,\"bytes_before\":%" PRIu64 ",\"bytes_after\":%" PRIu64 "}",
+               c->count, c->total, after);
+    return 0;
+}
+
+int maintain_start_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
+                           struct err *e)
+{
+    struct compact *c = mem_new(1, sizeof *c);
+    int code = 0;
+
+    c->rt = rt;
+    if (corpus) {
+        c->corpora = mem_new(1, sizeof *c->corpora);
+        c->corpora[0] = store_corpus_find(rt->store, corpus);
+        if (c->corpora[0])
+            c->count = 1;
+        else
+            code = err_set(e, ERR_UNKNOWN_CORPUS, "no corpus \"%s\"", corpus);
+    } else {
+        c->count = store_corpus_list(rt->store, &c->corpora);
+    }
+    if (!code)
+        code = tasks_start(rt->tasks, "compact", run_compact, compact_drop, c, id, e);
+    if (code)
+        compact_drop(c);
+    return code;
+}

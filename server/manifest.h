@@ -1,0 +1,24 @@
+/* manifest.h - the definition of a corpus: JSON as sent -> checked -> canonical text -> fingerprint.
+ *
+ * Canonical: every default filled in, members sorted by their bytes, no spaces, numbers by the fewest
+ * digits that read back. So the same definition, however it was spelled, has the same fingerprint
+ * (SHA-256 of that text). Pure; any thread. */
+#ifndef SERVER_MANIFEST_H
+#define SERVER_MANIFEST_H
+
+#include <stddef.h>
+
+#include "storage/base/err.h"
+#include "storage/base/mem.h"
+#include "storage/store.h"
+
+/* A manifest is read at every look at its corpus: bounded. 1,024 blocks take about 60 KiB. */
+#define MANIFEST_MAX (256u << 10)
+enum { MANIFEST_TEXT_MAX = 1024 }; /* loss and model */
+
+/* Fills *out; the manifest's text is in `a`. `name` was checked by the caller. BAD_JSON, or INVALID
+ * naming the member, with the limit. */
+int manifest_read(const char *name, const void *json, size_t len, struct arena *a,
+                  struct corpus_def *out, struct err *e);
+
+#endif

@@ -1,0 +1,197 @@
+/* queries.c - see queries.h. */
+#include "server/queries.h"
+
+#include <math.h>
+
+#include "index/vec.h"
+#include "server/api.h"
+#include "server/ingest.h"
+#include "server/limits.h"
+#include "server/safetensors.h"
+
+static const char field[] = "queries";
+
+static int at_row(struct err *e, size_t row)
+{
+    err_at_field(e, field);
+    return err_at_index(e, (int64_t)row);
+}
+
+static int reserve(struct job *j, struct queries *q, size_t dim)
+{
+    size_t total;
+
+    if (mem_mul(q->count, dim, &total))
+        q->vectors = arena_big(&j->arena, total, sizeof *q->vectors);
+    if (!q->vectors)
+        return err_set(&j->err, ERR_BUSY, "no memory for %zu queries of %zu elements", q->count,
+                       dim);
+    return 0;
+}
+
+/* `rows` is count x dim of type t, from the body. */
+static int normalise(struct job *j, struct queries *q, const unsigned char *rows, enum dtype t,
+                     size_t dim)
+{
+    float *scratch = arena_big(&j->arena, dim, sizeof *scratch);
+    double norm;
+
+    if (!scratch)
+        return err_set(&j->err, ERR_BUSY, "no memory for a row of %zu elements", dim);
+    for (size_t i = 0; i < q->count; i++) {
+        int code = vec_normalise(rows + i * dim * dtype_size(t), t, dim, DTYPE_F32,
+                                 q->vectors + i * dim, &norm, scratch, field, i, &j->err);
+
+        if (code)
+            return code;
+        if (i % 16 == 0 && job_stopped(j))
+            return (int)j->err.code;
+    }
+    return 0;
+}
+
+static int read_tensors(struct job *j, const struct corpus *c, struct queries *q)
+{
+    static const char *const names[] = {field, NULL};
+    const struct safetensor *t = NULL;
+    struct safetensors st;
+    size_t dim = corpus_def(c)->dim;
+    enum dtype type = DTYPE_F32;
+    int code = safetensors_read(j->body, j->body_len, &j->arena, &st, &j->err);
+
+    if (!code)
+        code = safetensors_only(&st, names, &j->err);
+    if (!code)
+        code = safetensors_find(&st, field, &t, &j->err);
+    if (!code)
+        code = ingest_check_fingerprint(c, st.fingerprint, &j->err);
+    if (!code)
+        code = safetensors_rows(t, dim, LIMIT_QUERIES, &q->count, &type, &j->err);
+    if (!code)
+        code = reserve(j, q, dim);
+    return code ? code : normalise(j, q, t->data, type, dim);
+}
+
+/* JSON numbers reach further than float32. A row whose largest element lies outside is scaled by a
+ * power of two, which is exact and leaves its direction as it was. */
+static int row_scale(double largest)
+{
+    int exponent;
+
+    if (largest == 0 || (largest > 0x1p-100 && largest < 0x1p+100))
+        return 0;
+    frexp(largest, &exponent);
+    return -exponent;
+}
+
+static int check_row(const json_t *row, size_t i, size_t dim, struct err *e)
+{
+    if (!json_is_array(row)) {
+        err_set(e, ERR_INVALID, "member queries, row %zu: must be an array of numbers", i);
+        return at_row(e, i);
+    }
+    if (json_array_size(row) != dim) {
+        err_set(e, ERR_WRONG_DIM, "member queries, row %zu: %zu elements, the corpus has %zu", i,
+                json_array_size(row), dim);
+        err_at_limit(e, (int64_t)dim);
+        return at_row(e, i);
+    }
+    return 0;
+}
+
+static int read_row(const json_t *row, size_t i, size_t dim, float *out, struct err *e)
+{
+    double largest = 0;
+    int scale;
+
+    for (size_t k = 0; k < dim; k++) {
+        const json_t *number = json_array_get(row, k);
+
+        if (!json_is_number(number)) {
+            err_set(e, ERR_INVALID, "member queries, row %zu, element %zu: must be a number", i, k);
+            return at_row(e, i);
+        }
+        largest = fmax(largest, fabs(json_number_value(number)));
+    }
+    scale = row_scale(largest);
+    for (size_t k = 0; k < dim; k++) {
+        double v = json_number_value(json_array_get(row, k));
+
+        out[k] = (float)(scale ? ldexp(v, scale) : v);
+    }
+    return 0;
+}
+
+static int check_count(const json_t *rows, struct err *e)
+{
+    if (!json_is_array(rows)) {
+        err_set(e, ERR_INVALID, "member queries: %s",
+                rows ? "must be an array of rows" : "missing");
+        return err_at_field(e, field);
+    }
+    if (json_array_size(rows) == 0) {
+        err_set(e, ERR_INVALID, "member queries: no rows");
+        err_at_field(e, field);
+        return err_at_limit(e, 1);
+    }
+    if (json_array_size(rows) > LIMIT_QUERIES) {
+        err_set(e, ERR_TOO_LARGE, "member queries: %zu rows; at most %u are taken",
+                json_array_size(rows), LIMIT_QUERIES);
+        err_at_field(e, field);
+        return err_at_limit(e, LIMIT_QUERIES);
+    }
+    return 0;
+}
+
+static int read_json(struct job *j, const struct corpus *c, const char *const members[],
+                     struct queries *q)
+{
+    size_t dim = corpus_def(c)->dim;
+    const json_t *rows;
+    float *raw;
+    int code = json_read_object(j->body, j->body_len, JSON_CONTROL, &q->options, &j->err);
+
+    if (!code)
+        code = json_only(q->options, members, &j->err);
+    if (code)
+        return code;
+    rows = json_object_get(q->options, field);
+    code = check_count(rows, &j->err);
+    q->count = json_array_size(rows);
+    /* All shapes before memory is taken: so it is never more than the document has numbers. */
+    for (size_t i = 0; !code && i < q->count; i++)
+        code = check_row(json_array_get(rows, i), i, dim, &j->err);
+    if (!code)
+        code = reserve(j, q, dim);
+    if (code)
+        return code;
+    raw = q->vectors; /* each row is overwritten by its own normalised form */
+    for (size_t i = 0; !code && i < q->count; i++)
+        code = read_row(json_array_get(rows, i), i, dim, raw + i * dim, &j->err);
+    return code ? code : normalise(j, q, (const unsigned char *)raw, DTYPE_F32, dim);
+}
+
+int queries_read(struct job *j, const struct corpus *c, const char *const members[],
+                 struct queries *out)
+{
+    struct queries q = {0};
+    int code = ingest_check_fingerprint(c, j->fingerprint, &j->err);
+
+    if (!code && api_body_is_json(j))
+        code = read_json(j, c, members, &q);
+    else if (!code)
+        code = read_tensors(j, c, &q);
+    if (code) {
+        queries_free(&q);
+        return code;
+    }
+    *out = q;
+    return 0;
+}
+
+void queries_free(struct queries *q)
+{
+    if (q->options)
+        json_decref(q->options);
+    q->options = NULL;
+}

@@ -1,0 +1,319 @@
+/* scan.c - see scan.h. */
+#include "server/scan.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "index/flat.h"
+#include "index/kern.h"
+#include "server/pool.h"
+#include "storage/base/check.h"
+
+uint64_t scan_now(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint32_t scan_live(const struct view_chunk *c)
+{
+    return c->rows - c->dead_count;
+}
+
+/* ---- a view as an engine's source --------------------------------------------------------------- */
+
+/* One search, shared by its threads. `halt` is raised by the first that fails. */
+struct search {
+    const struct scan *scan;
+    const struct engine_query *query;
+    struct engine_source source;
+    struct share *shares; /* one a slot */
+    _Atomic size_t next;
+    _Atomic bool halt;
+    _Atomic uint64_t ns;
+};
+
+struct share {
+    struct topk *pro, *opp;
+    struct engine_work work;
+    struct err err;
+};
+
+/* What is open while one thread works on a block. */
+struct opened {
+    struct block encodings, rows;
+};
+
+static int source_open(void *arg, size_t i, struct engine_block *out, struct err *e)
+{
+    const struct search *s = arg;
+    const struct view_chunk *chunk = &s->scan->view->chunks[i];
+    struct opened *o = mem_new(1, sizeof *o);
+    int code = block_open(chunk, BLOCK_ENCODINGS, &o->encodings, e);
+
+    if (!code) {
+        code = block_open(chunk, BLOCK_ROWS, &o->rows, e);
+        if (code)
+            block_close(&o->encodings);
+    }
+    if (code) {
+        free(o);
+        return code;
+    }
+    *out = (struct engine_block){.key = chunk->id,
+                                 .rows = chunk->rows,
+                                 .encodings = o->encodings.bytes,
+                                 .dead = chunk->dead,
+                                 .ctx = o};
+    return 0;
+}
+
+static void source_close(void *arg, struct engine_block *b)
+{
+    struct opened *o = (struct opened *)(uintptr_t)b->ctx;
+
+    (void)arg;
+    block_close(&o->rows);
+    block_close(&o->encodings);
+    free(o);
+}
+
+static uint64_t source_sequence(const struct engine_block *b, uint32_t row)
+{
+    const struct opened *o = b->ctx;
+
+    return block_row_sequence(&o->rows, row);
+}
+
+static bool source_cancelled(void *arg)
+{
+    struct search *s = arg;
+
+    return atomic_load_explicit(&s->halt, memory_order_relaxed) || stop_asked(s->scan->stop);
+}
+
+static uint64_t source_key(void *arg, size_t i)
+{
+    const struct search *s = arg;
+
+    return s->scan->view->chunks[i].id;
+}
+
+/* ---- search ------------------------------------------------------------------------------------ */
+
+static void search_share(void *arg, unsigned slot)
+{
+    struct search *s = arg;
+    struct share *mine = &s->shares[slot];
+    uint64_t began = scan_now();
+
+    if (flat_search(s->scan->flat, &s->source, s->query, &s->next, mine->pro,
+                    s->query->opponents ? mine->opp : NULL, &mine->work, &mine->err))
+        atomic_store(&s->halt, true);
+    atomic_fetch_add(&s->ns, scan_now() - began);
+}
+
+/* `count` empty lists of k, or NULL when there is no memory. */
+static struct topk *lists(struct arena *a, enum topk_end end, size_t count, size_t k)
+{
+    struct topk *list = arena_big(a, count, sizeof *list);
+    struct topk_hit *slots;
+    size_t total;
+
+    if (!mem_mul(count, k, &total))
+        return NULL;
+    slots = arena_big(a, total, sizeof *slots);
+    if (!list || !slots)
+        return NULL;
+    for (size_t i = 0; i < count; i++)
+        topk_init(&list[i], end, k, slots + i * k);
+    return list;
+}
+
+static unsigned width_of(const struct scan *s, size_t chunks)
+{
+    unsigned width = s->pool ? pool_readers(s->pool) : 1;
+
+    if (width > chunks)
+        width = (unsigned)chunks;
+    return width ? width : 1;
+}
+
+static void fan_out(const struct scan *s, unsigned width, void (*fn)(void *arg, unsigned slot),
+                    void *arg)
+{
+    if (s->pool)
+        pool_fanout(s->pool, width, fn, arg);
+    else
+        fn(arg, 0);
+}
+
+/* The first failure that is not "somebody else failed". */
+static int first_error(const struct err *errs[], unsigned count, struct err *e)
+{
+    const struct err *worst = NULL;
+
+    for (unsigned i = 0; i < count; i++)
+        if (errs[i]->code && (!worst || worst->code == ERR_CANCELLED))
+            worst = errs[i];
+    if (worst)
+        *e = *worst;
+    return worst ? (int)worst->code : 0;
+}
+
+static int shares_init(struct search *s, unsigned width, const struct engine_query *q,
+                       struct arena *a, struct err *e)
+{
+    s->shares = arena_new(a, width, sizeof *s->shares);
+    for (unsigned i = 0; i < width; i++) {
+        s->shares[i].err = ERR_INIT;
+        s->shares[i].pro = lists(a, TOPK_HIGHEST, q->count, q->k);
+        s->shares[i].opp = lists(a, TOPK_LOWEST, q->count, q->opponents);
+        if (!s->shares[i].pro || !s->shares[i].opp)
+            return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", q->count, q->k,
+                           q->opponents);
+    }
+    return 0;
+}
+
+static void gather(struct search *s, unsigned width, struct scan_answer *out)
+{
+    *out = (struct scan_answer){.pro = s->shares[0].pro, .opp = s->shares[0].opp};
+    out->scan_ns = atomic_load(&s->ns);
+    for (unsigned i = 0; i < width; i++) {
+        const struct engine_work *w = &s->shares[i].work;
+
+        out->work.rows_proposed += w->rows_proposed;
+        out->work.rows_exact += w->rows_exact;
+        out->work.blocks += w->blocks;
+        out->work.blocks_widened += w->blocks_widened;
+        for (size_t q = 0; i && q < s->query->count; q++) {
+            topk_merge(&out->pro[q], &s->shares[i].pro[q]);
+            topk_merge(&out->opp[q], &s->shares[i].opp[q]);
+        }
+    }
+    for (size_t q = 0; q < s->query->count; q++) {
+        topk_sort(&out->pro[q]);
+        topk_sort(&out->opp[q]);
+    }
+}
+
+int scan_search(const struct scan *scan, const struct engine_query *q, struct arena *a,
+                struct scan_answer *out, struct err *e)
+{
+    const struct corpus_def *def = corpus_def(scan->view->corpus);
+    unsigned width = width_of(scan, scan->view->chunk_count);
+    const struct err **errs = arena_new(a, width, sizeof *errs);
+    struct engine_query query = *q;
+    struct search s = {.scan = scan, .query = &query};
+    int code;
+
+    if (query.k > scan->view->live)
+        query.k = scan->view->live;
+    if (query.opponents > scan->view->live)
+        query.opponents = scan->view->live;
+    s.source = (struct engine_source){.arg = &s,
+                                      .count = scan->view->chunk_count,
+                                      .dim = def->dim,
+                                      .dtype = (enum dtype)def->dtype,
+                                      .open = source_open,
+                                      .close = source_close,
+                                      .sequence = source_sequence,
+                                      .cancelled = source_cancelled,
+                                      .key = source_key};
+    code = shares_init(&s, width, &query, a, e);
+    if (code)
+        return code;
+    if (query.k || query.opponents)
+        fan_out(scan, width, search_share, &s);
+    for (unsigned i = 0; i < width; i++)
+        errs[i] = &s.shares[i].err;
+    code = first_error(errs, width, e);
+    if (!code)
+        gather(&s, width, out);
+    return code;
+}
+
+/* ---- scores ------------------------------------------------------------------------------------ */
+
+struct scoring {
+    const struct scan *scan;
+    const struct scan_scores *want;
+    const size_t *offset; /* of each chunk's first live row, one entry a chunk of the range */
+    struct err *errs;
+    _Atomic size_t next;
+    _Atomic bool halt;
+};
+
+static int score_chunk(const struct scoring *s, size_t i, struct err *e)
+{
+    const struct view_chunk *chunk = &s->scan->view->chunks[s->want->first + i];
+    const struct corpus_def *def = corpus_def(s->scan->view->corpus);
+    size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
+    double *out = s->want->out + s->offset[i];
+    struct block b;
+    size_t n = 0;
+    int code = block_open(chunk, BLOCK_ENCODINGS, &b, e);
+
+    if (code)
+        return code;
+    for (uint32_t row = 0; row < chunk->rows; row++) {
+        if (view_row_dead(chunk, row))
+            continue;
+        for (size_t q = 0; q < s->want->count; q++)
+            out[q * s->want->stride + n] =
+                kern_dot((enum dtype)def->dtype, s->want->vectors + q * def->dim,
+                         b.bytes + row * row_bytes, def->dim);
+        n++;
+    }
+    block_close(&b);
+    check(n == scan_live(chunk));
+    return 0;
+}
+
+static void score_share(void *arg, unsigned slot)
+{
+    struct scoring *s = arg;
+
+    for (;;) {
+        size_t i = atomic_fetch_add(&s->next, 1);
+
+        if (i >= s->want->end - s->want->first || atomic_load(&s->halt))
+            return;
+        if (stop_asked(s->scan->stop))
+            err_set(&s->errs[slot], ERR_CANCELLED, "stopped at chunk %zu", s->want->first + i);
+        else if (!score_chunk(s, i, &s->errs[slot]))
+            continue;
+        atomic_store(&s->halt, true);
+        return;
+    }
+}
+
+int scan_score(const struct scan *scan, const struct scan_scores *want, struct arena *a,
+               struct err *e)
+{
+    size_t chunks = want->end - want->first;
+    unsigned width = width_of(scan, chunks);
+    const struct err **errs = arena_new(a, width, sizeof *errs);
+    struct scoring s = {.scan = scan, .want = want};
+    size_t *offset = arena_big(a, chunks, sizeof *offset);
+
+    if (!offset)
+        return err_set(e, ERR_BUSY, "no memory for the places of %zu chunks", chunks);
+    for (size_t i = 0, at = 0; i < chunks; i++) {
+        offset[i] = at;
+        at += scan_live(&scan->view->chunks[want->first + i]);
+        require(at <= want->stride);
+    }
+    s.offset = offset;
+    s.errs = arena_new(a, width, sizeof *s.errs);
+    for (unsigned i = 0; i < width; i++) {
+        s.errs[i] = ERR_INIT;
+        errs[i] = &s.errs[i];
+    }
+    fan_out(scan, width, score_share, &s);
+    return first_error(errs, width, e);
+}
