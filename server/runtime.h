@@ -10,6 +10,7 @@ struct pool;
 struct metrics;
 struct auth;
 struct tasks;
+struct server;
 
 struct runtime {
     const struct config *config; /* immutable after start */
@@ -19,6 +20,7 @@ struct runtime {
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */
     struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */
+    struct server *server;   /* server/server.h: the transport */
 };
 
 #endif

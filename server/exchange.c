@@ -1,0 +1,455 @@
+/* exchange.c - see exchange.h. */
+#include "server/exchange.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/auth.h"
+#include "server/config.h"
+#include "server/limits.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/route.h"
+#include "server/server.h"
+#include "storage/base/check.h"
+
+struct exchange *exchange_new(struct server *s, struct conn *c)
+{
+    struct exchange *x = mem_new(1, sizeof *x);
+
+    x->server = s;
+    x->conn = c;
+    x->job.rt = s->rt;
+    x->job.core = x;
+    err_clear(&x->job.err);
+    x->job.content_type = "";
+    x->job.key_id = "";
+    x->job.started_ns = server_now();
+    x->framing.method = "";
+    snprintf(x->job.request_id, sizeof x->job.request_id, "%08x%08llx", s->boot,
+             (unsigned long long)s->next_request++ & 0xffffffffULL);
+    stream_init(&x->stream);
+    return x;
+}
+
+static void body_free(struct exchange *x)
+{
+    x->server->body_bytes -= x->body_charged;
+    metrics_set(x->server->rt->metrics, METRIC_BODY_BYTES, x->server->body_bytes);
+    x->body_charged = 0;
+    free((void *)(uintptr_t)x->job.body);
+    x->job.body = NULL;
+    x->job.body_len = 0;
+}
+
+static void finish(struct exchange *x)
+{
+    if (x->parsed && x->job.route->finish)
+        x->job.route->finish(&x->job);
+    x->parsed = false;
+}
+
+static void log_request(const struct exchange *x, int status, uint64_t ns)
+{
+    const struct job *j = &x->job;
+    struct log_line l;
+    bool quiet = j->route && status < 400 && strncmp(j->route->path, "/v1/", 4) != 0;
+
+    log_begin(&l, quiet ? LOG_DEBUG : LOG_INFO, "request");
+    log_text(&l, "id", j->request_id);
+    log_text(&l, "method", x->framing.method);
+    log_text(&l, "route", j->route ? j->route->path : "-");
+    log_number(&l, "status", (uint64_t)status);
+    log_number(&l, "in", x->bytes_in);
+    log_number(&l, "out", x->bytes_out);
+    log_ms(&l, "ms", ns);
+    if (j->key_id[0])
+        log_text(&l, "key", j->key_id);
+    if (j->err.code)
+        log_text(&l, "code", err_word(j->err.code));
+    log_end(&l);
+}
+
+void exchange_end(struct exchange *x, int status)
+{
+    uint64_t ns = server_now() - x->job.started_ns;
+
+    require(!x->in_pool);
+    if (!status)
+        status = x->job.status;
+    finish(x);
+    body_free(x);
+    log_request(x, status, ns);
+    metrics_request(x->server->rt->metrics, x->job.route, status, ns);
+    if (status == 499)
+        metrics_add(x->server->rt->metrics, METRIC_CANCELLED, 1);
+    buf_free(&x->head);
+    buf_free(&x->job.reply_body);
+    arena_free(&x->job.arena);
+    stream_destroy(&x->stream);
+    free(x);
+}
+
+/* ---- between head and body ---------------------------------------------------------------------- */
+
+static const char *header(struct exchange *x, const struct head *h, const char *bytes,
+                          const char *name)
+{
+    unsigned count;
+    const struct head_field *f = head_find(h, bytes, name, &count);
+
+    if (count > 1) {
+        err_set(&x->job.err, ERR_BAD_HTTP, "the header %s is there more than once", name);
+        err_at_field(&x->job.err, name);
+        return NULL;
+    }
+    return f ? arena_copy(&x->job.arena, bytes + f->value.at, f->value.len) : NULL;
+}
+
+/* A client's own request id is kept when it can stand in a header and in a log as it is. */
+static void admit_request_id(struct exchange *x, const char *id)
+{
+    static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
+    if (id && *id && strlen(id) <= JOB_REQUEST_ID_MAX && id[strspn(id, good)] == '\0')
+        snprintf(x->job.request_id, sizeof x->job.request_id, "%s", id);
+}
+
+static int query_pair(struct job *j, const char *text, size_t len)
+{
+    const char *equals = memchr(text, '=', len);
+    size_t name_len = equals ? (size_t)(equals - text) : len;
+    const char *name = http_decode(&j->arena, text, name_len, true);
+    const char *value = equals ? http_decode(&j->arena, equals + 1, len - name_len - 1, true) : "";
+
+    if (!name || !value) {
+        err_set(&j->err, ERR_INVALID, "a broken percent-escape in the query");
+        return err_at_field(&j->err, name ? name : "query");
+    }
+    if (job_query(j, name)) {
+        err_set(&j->err, ERR_INVALID, "the query parameter \"%.64s\" is there twice", name);
+        return err_at_field(&j->err, name);
+    }
+    if (j->query_count == JOB_QUERY_PARAMS) {
+        err_set(&j->err, ERR_INVALID, "more than %d query parameters", JOB_QUERY_PARAMS);
+        return err_at_limit(&j->err, JOB_QUERY_PARAMS);
+    }
+    j->query[j->query_count++] = (struct job_param){name, value};
+    return 0;
+}
+
+static int admit_query(struct job *j, const char *query, size_t len)
+{
+    while (len) {
+        const char *and = memchr(query, '&', len);
+        size_t part = and ? (size_t)(and - query) : len;
+
+        if (part && query_pair(j, query, part))
+            return (int)j->err.code;
+        if (!and)
+            break;
+        query += part + 1;
+        len -= part + 1;
+    }
+    return 0;
+}
+
+/* Route, then key, then scope: without a key nothing but the open routes is told apart. */
+static int admit_route(struct exchange *x, const struct http_target *t, const char *authorization)
+{
+    struct job *j = &x->job;
+    const char *method = x->head_only ? "GET" : x->framing.method;
+    char allow[64], id[AUTH_ID_CHARS + 1] = "";
+    const struct route *r = NULL;
+    struct err key = ERR_INIT;
+    int rc = route_find(j, method, t->path, t->path_len, &r, allow);
+
+    if (r && r->scope == SCOPE_OPEN) {
+        j->route = r;
+        return 0;
+    }
+    if (auth_check(j->rt->auth, authorization, &j->scopes, id, &key)) {
+        j->err = key;
+        j->reply_extra = "WWW-Authenticate: Bearer\r\n";
+        return (int)key.code;
+    }
+    j->key_id = arena_copy(&j->arena, id, strlen(id));
+    if (rc == ERR_METHOD)
+        j->reply_extra = arena_format(&j->arena, "Allow: %s\r\n", allow);
+    if (rc)
+        return rc;
+    j->route = r;
+    if ((j->scopes & r->scope) == 0)
+        return err_set(&j->err, ERR_FORBIDDEN, "the key %s has the scope %s, this needs %s", id,
+                       auth_scopes_name(j->scopes), auth_scopes_name(r->scope));
+    return 0;
+}
+
+/* An absent type passes: `curl -T file` sends none, and a body of the wrong kind does not parse. */
+static int admit_type(struct job *j)
+{
+    const char *type = j->content_type;
+    bool json = strcmp(type, "application/json") == 0;
+    bool tensor = strcmp(type, "application/octet-stream") == 0 ||
+                  strcmp(type, "application/vnd.safetensors") == 0;
+
+    if (!*type || json || (tensor && j->route->body == BODY_TENSOR))
+        return 0;
+    err_set(&j->err, ERR_MEDIA, "the body is \"%.64s\"; taken here: application/json%s", type,
+            j->route->body == BODY_TENSOR
+                ? ", application/octet-stream, application/vnd.safetensors"
+                : "");
+    return err_at_field(&j->err, "Content-Type");
+}
+
+static int too_large(struct exchange *x)
+{
+    err_set(&x->job.err, ERR_TOO_LARGE, "the body is larger than %llu bytes",
+            (unsigned long long)x->body_limit);
+    return err_at_limit(&x->job.err, (int64_t)x->body_limit);
+}
+
+static int admit_body(struct exchange *x)
+{
+    struct job *j = &x->job;
+    const struct head_framing *f = &x->framing;
+    bool some = f->chunked || f->length > 0;
+
+    if (!some) {
+        if (j->route->body == BODY_NONE || j->route->body_optional)
+            return 0;
+        return err_set(&j->err, ERR_LENGTH, "this route needs a body");
+    }
+    if (j->route->body == BODY_NONE)
+        return err_set(&j->err, ERR_INVALID, "this route takes no body");
+    if (admit_type(j))
+        return (int)j->err.code;
+    x->body_limit = LIMIT_JSON_BODY;
+    if (j->route->body == BODY_TENSOR && strcmp(j->content_type, "application/json") != 0)
+        x->body_limit = j->rt->config->body_limit;
+    return f->length > x->body_limit ? too_large(x) : 0;
+}
+
+/* Room for a Content-Length body at once: the kernel gives pages as they are written, and the budget
+ * is charged as bytes arrive, so a promise alone costs nothing. One byte more for the NUL. */
+static int admit_room(struct exchange *x)
+{
+    struct job *j = &x->job;
+
+    if (x->framing.chunked || x->framing.length == 0)
+        return 0;
+    x->body_room = (size_t)x->framing.length + 1;
+    j->body = mem_big(x->body_room, 1);
+    if (!j->body)
+        return err_set(&j->err, ERR_BUSY, "no memory for the body");
+    return 0;
+}
+
+static int admit_headers(struct exchange *x, const struct head *h, const char *bytes,
+                         const char **authorization)
+{
+    struct job *j = &x->job;
+    const char *type;
+
+    admit_request_id(x, header(x, h, bytes, "X-Request-Id"));
+    *authorization = header(x, h, bytes, "Authorization");
+    type = header(x, h, bytes, "Content-Type");
+    j->content_type = type ? http_media_type(&j->arena, type, strlen(type)) : "";
+    j->fingerprint = header(x, h, bytes, "X-Ascribe-Fingerprint");
+    return (int)j->err.code;
+}
+
+int exchange_admit(struct exchange *x, const struct head *head, const char *bytes)
+{
+    struct job *j = &x->job;
+    struct http_target t;
+    const char *authorization;
+
+    if (head_framing(head, bytes, &x->framing, &j->err))
+        return (int)j->err.code;
+    x->keep_alive = x->framing.keep_alive && !x->server->draining;
+    x->head_only = strcmp(x->framing.method, "HEAD") == 0;
+    if (admit_headers(x, head, bytes, &authorization) ||
+        http_target(bytes + head->target.at, head->target.len, &t, &j->err) ||
+        admit_route(x, &t, authorization))
+        return (int)j->err.code;
+    if (x->server->draining && j->route->work)
+        return err_set(&j->err, ERR_DRAINING, "the server is shutting down");
+    if (admit_query(j, t.query, t.query_len) || admit_body(x))
+        return (int)j->err.code;
+    x->parsed = true;
+    if (j->route->parse && j->route->parse(j))
+        return (int)j->err.code;
+    return admit_room(x);
+}
+
+/* ---- the body ------------------------------------------------------------------------------------ */
+
+bool exchange_wants_body(const struct exchange *x)
+{
+    if (x->framing.chunked)
+        return !x->chunked.done;
+    return x->job.body_len < x->framing.length;
+}
+
+static int charge(struct exchange *x, uint64_t bytes)
+{
+    struct server *s = x->server;
+
+    if (bytes > s->rt->config->body_budget - s->body_bytes) {
+        err_set(&x->job.err, ERR_BUSY, "the bodies in flight together reach the budget of %llu bytes",
+                (unsigned long long)s->rt->config->body_budget);
+        return err_at_limit(&x->job.err, (int64_t)s->rt->config->body_budget);
+    }
+    s->body_bytes += bytes;
+    x->body_charged += bytes;
+    metrics_set(s->rt->metrics, METRIC_BODY_BYTES, s->body_bytes);
+    return 0;
+}
+
+static unsigned char *body_bytes(struct exchange *x)
+{
+    return (unsigned char *)(uintptr_t)x->job.body;
+}
+
+unsigned char *exchange_body_tail(struct exchange *x, size_t *out_left)
+{
+    *out_left = (size_t)x->framing.length - x->job.body_len;
+    return body_bytes(x) + x->job.body_len;
+}
+
+int exchange_body_filled(struct exchange *x, size_t n)
+{
+    x->job.body_len += n;
+    return charge(x, n);
+}
+
+/* Doubling: the length is not known. What is charged is the room, since it is being written. */
+static int grow(struct exchange *x, size_t need)
+{
+    size_t room = x->body_room ? x->body_room : 4096;
+    unsigned char *more;
+
+    while (room < need)
+        room *= 2;
+    if (room <= x->body_room)
+        return 0;
+    if (charge(x, room - x->body_room))
+        return (int)x->job.err.code;
+    more = mem_big(room, 1);
+    if (!more)
+        return err_set(&x->job.err, ERR_BUSY, "no memory for the body");
+    if (x->job.body_len)
+        memcpy(more, x->job.body, x->job.body_len);
+    free(body_bytes(x));
+    x->job.body = more;
+    x->body_room = room;
+    return 0;
+}
+
+static int chunk_data(void *arg, const char *bytes, size_t n)
+{
+    struct exchange *x = arg;
+
+    if (n > x->body_limit - x->job.body_len)
+        return too_large(x);
+    if (grow(x, x->job.body_len + n + 1))
+        return (int)x->job.err.code;
+    memcpy(body_bytes(x) + x->job.body_len, bytes, n);
+    x->job.body_len += n;
+    return 0;
+}
+
+int exchange_body_chunks(struct exchange *x, const char *in, size_t len, size_t *out_used)
+{
+    return chunked_feed(&x->chunked, in, len, out_used, chunk_data, x, &x->job.err);
+}
+
+void exchange_body_done(struct exchange *x)
+{
+    struct job *j = &x->job;
+
+    if (j->body)
+        body_bytes(x)[j->body_len] = '\0';
+    if (x->framing.chunked && j->body_len == 0 && !j->route->body_optional)
+        err_set(&j->err, ERR_LENGTH, "this route needs a body");
+    j->deadline_ns = server_now() + j->rt->config->deadline_ms * 1000000;
+}
+
+/* ---- the reply ----------------------------------------------------------------------------------- */
+
+static void log_fault(const struct exchange *x)
+{
+    const struct job *j = &x->job;
+    struct log_line l;
+
+    log_begin(&l, LOG_ERROR, "fault");
+    log_text(&l, "id", j->request_id);
+    log_text(&l, "route", j->route ? j->route->path : "-");
+    log_err(&l, &j->err);
+    log_end(&l);
+}
+
+static void answer_problem(struct exchange *x)
+{
+    struct job *j = &x->job;
+
+    buf_free(&j->reply_body);
+    j->status = err_status(j->err.code);
+    j->reply_type = "application/problem+json";
+    j->reply_location = NULL;
+    if (j->status == 503) {
+        j->reply_extra = "Retry-After: 1\r\n";
+        metrics_add(j->rt->metrics, METRIC_BUSY, 1);
+    } else if (j->status != 401 && j->status != 405) {
+        j->reply_extra = NULL;
+    }
+    if (j->status >= 500 && j->status != 503 && j->status != 504)
+        log_fault(x);
+    http_problem(&j->reply_body, &j->err, j->request_id);
+}
+
+static void put_head(struct exchange *x, const char *type, uint64_t length)
+{
+    struct job *j = &x->job;
+    struct http_reply r = {
+        .status = j->status,
+        .type = type,
+        .length = length,
+        .location = j->reply_location,
+        .extra = j->reply_extra,
+        .request_id = j->request_id,
+        .date = x->server->date,
+        .keep_alive = x->keep_alive,
+        .http10 = x->framing.http10,
+    };
+
+    http_reply_head(&x->head, &r);
+}
+
+void exchange_answer(struct exchange *x)
+{
+    struct job *j = &x->job;
+
+    if (!j->err.code && j->route->reply && j->route->reply(j) && !j->err.code)
+        err_set(&j->err, ERR_INTERNAL, "the reply could not be made");
+    if (!j->err.code && j->reply_body.failed)
+        err_set(&j->err, ERR_BUSY, "no memory for the reply");
+    if (j->err.code)
+        answer_problem(x);
+    finish(x);
+    body_free(x);
+    if (!j->status)
+        j->status = 200;
+    if (j->status == 204)
+        buf_free(&j->reply_body);
+    put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json",
+             j->reply_body.len);
+}
+
+void exchange_answer_stream(struct exchange *x)
+{
+    x->job.status = 200;
+    put_head(x, x->stream.type, x->stream.total);
+}
