@@ -1,0 +1,329 @@
+"""test_offline.py - the daemon's verbs on a store that nobody has open, and what damage looks like.
+
+Damage is made by hand: bytes flipped where a known vector, id or text lies, files cut or gone, a
+FORMAT from the future. The server must answer rightly or name the damage (P3), and stay up.
+"""
+import hashlib
+import json
+import os
+import subprocess
+
+import numpy as np
+
+import harness as h
+
+DIM = 512
+
+
+def find_in_shards(store, needle):
+    """(path, offset) of the bytes in a shard's data file; exactly one place."""
+    found = []
+    for folder, _, files in os.walk(os.path.join(store, "shards")):
+        for name in files:
+            path = os.path.join(folder, name)
+            with open(path, "rb") as f:
+                data = f.read()
+            at = data.find(needle)
+            while at >= 0:
+                found.append((path, at))
+                at = data.find(needle, at + 1)
+    assert found, "the bytes are in no shard"
+    return found[-1]
+
+
+def flip(path, at, bit=1):
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ bit]))
+
+
+def tree(folder):
+    """{relative path: hash} of every file."""
+    out = {}
+    for base, _, files in os.walk(folder):
+        for name in files:
+            path = os.path.join(base, name)
+            with open(path, "rb") as f:
+                out[os.path.relpath(path, folder)] = hashlib.sha256(f.read()).hexdigest()
+    return out
+
+
+class Stopped(h.Case):
+    """A store with two corpora, made by a server that has ended."""
+
+    def setUp(self):
+        self.server = h.Server(os.path.join(self.scratch(), "store"))
+        self.server.start()
+        client = self.server.client()
+        r = np.random.default_rng(31)
+        self.x = r.standard_normal((40, DIM)).astype("<f4")
+        for name in ("first", "second"):
+            self.create(client, name, DIM)
+            self.ingest(client, name, "b1", self.x[:25], [{"id": f"{name}-{i}", "text": f"the text number {i} of {name} " * 9,
+                                                           "meta": {"n": i}} for i in range(25)])
+            self.ingest(client, name, "b2", self.x[25:], [f"{name}-{i}" for i in range(25, 40)])
+        client.close()
+        self.server.stop()
+        self.store = self.server.store
+
+    def verify(self, code):
+        done = h.offline("verify", "--store", self.store, check=code)
+        return json.loads(done.stdout)
+
+    def up(self):
+        self.server.start(create=False)
+        self.addCleanup(self.server.stop)
+        client = self.server.client()
+        self.addCleanup(client.close)
+        return client
+
+
+class Verbs(Stopped):
+    def test_verify_of_a_sound_store(self):
+        before = tree(self.store)
+        report = self.verify(0)
+        self.assertEqual((report["rows"], report["examples"]), (80, 80))
+        self.assertEqual([report[n] for n in ("damaged_blocks", "damaged_ids", "ledger_faults")], [0, 0, 0])
+        self.assertEqual(report["findings"], [])
+        changed = {n for n in set(before) | set(tree(self.store)) if before.get(n) != tree(self.store).get(n)}
+        self.assertLessEqual({n for n in changed if "lock" not in n.lower()}, set(), "verify wrote to the store")
+
+    def test_verbs_are_refused_while_a_server_has_the_store(self):
+        client = self.up()
+        for verb in (("verify",), ("backup", "--to", self.scratch() + "/b")):
+            done = h.offline(verb[0], "--store", self.store, *verb[1:])
+            self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+            self.assertTrue(done.stderr.strip())
+        self.assert_status(client.get("/readyz"), 200)
+
+    def test_wrong_use_is_exit_2(self):
+        for args in (("verify",), ("verify", "--stoer", "x"), ("restore", "--store", "x"), ("frobnicate",), ("--listen",),
+                     ("--store",), ("--threads", "two", "--store", "x"), ("--listen", "nowhere", "--store", "x")):
+            done = h.offline(*args)
+            self.assertEqual(done.returncode, 2, f"{args}: {done.stderr}")
+            self.assertTrue(done.stderr.strip(), args)
+        done = h.offline("--help", check=0)
+        for word in ("--store", "--listen", "--threads", "verify", "restore"):
+            self.assertIn(word, done.stdout)
+        self.assertRegex(h.offline("--version", check=0).stdout, r"\d+\.\d+\.\d+")
+
+    def test_backup_and_restore(self):
+        copy, again = self.scratch() + "/copy", self.scratch() + "/again"
+        h.offline("backup", "--store", self.store, "--to", copy, check=0)
+        done = h.offline("backup", "--store", self.store, "--to", copy)
+        self.assertEqual(done.returncode, 1, "a backup over a backup")
+        h.offline("restore", "--store", again, "--from", copy, check=0)
+        self.assertEqual(h.offline("restore", "--store", again, "--from", copy).returncode, 1, "a restore over a store")
+        h.offline("verify", "--store", again, check=0)
+        answers = []
+        for store in (self.store, again):
+            server = h.Server(store)
+            server.start(create=False)
+            client = server.client(key=server.key if os.path.exists(store + "/admin.key") else self.server.key)
+            answers.append([client.post(f"/v1/corpora/{c}/query?k=40&opponents=40", h.queries(self.x[:3])).json()["results"]
+                            for c in ("first", "second")])
+            answers[-1].append(client.get("/v1/corpora/first/examples").json())
+            client.close()
+            server.stop()
+        self.assertEqual(answers[0], answers[1])
+
+    def test_a_backup_with_a_flipped_bit_does_not_restore(self):
+        copy, target = self.scratch() + "/copy", self.scratch() + "/target"
+        h.offline("backup", "--store", self.store, "--to", copy, check=0)
+        unit, _ = h.normalise(self.x[7])
+        flip(*find_in_shards(copy, unit.tobytes()))
+        done = h.offline("restore", "--store", target, "--from", copy)
+        self.assertNotEqual(done.returncode, 0)
+        self.assertFalse(os.path.exists(target), "a damaged backup became a store")
+
+
+class Damage(Stopped):
+    def assert_named(self, client, corpus, path):
+        p = self.assert_problem(client.post(f"/v1/corpora/{corpus}/query?k=5", h.queries(self.x[0])), 500, "corrupt")
+        self.assertIn(corpus, p["detail"])
+        return p
+
+    def test_flipped_bit_in_a_vector(self):
+        unit, _ = h.normalise(self.x[30])  # in both corpora; the last place is the second's
+        path, at = find_in_shards(self.store, unit.tobytes())
+        flip(path, at + 77)
+        report = self.verify(3)
+        self.assertGreater(report["damaged_blocks"], 0)
+        self.assertTrue(report["findings"])
+        client = self.up()
+        statuses = {c: client.post(f"/v1/corpora/{c}/query?k=5", h.queries(self.x[0])).status for c in ("first", "second")}
+        self.assertEqual(sorted(statuses.values()), [200, 500], statuses)
+        bad = next(c for c, s in statuses.items() if s == 500)
+        self.assert_named(client, bad, path)
+        good = "first" if bad == "second" else "second"
+        oracle = h.Oracle(DIM)
+        oracle.ingest(self.x, [f"{good}-{i}" for i in range(40)])
+        got = client.post(f"/v1/corpora/{good}/query?k=5", h.queries(self.x[0])).json()["results"][0]["proponents"]
+        self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in got], oracle.top(self.x[0], 5)[0])
+        self.assert_problem(client.post(f"/v1/corpora/{bad}/scores", h.queries(self.x[0])), 500, "corrupt")
+        done = self.wait_job(client, client.post("/v1/admin/verify"))
+        self.assertEqual(done["state"], "succeeded")
+        self.assertGreater(done["result"]["damaged_blocks"], 0)
+        # It goes on taking batches, and the damage is still named afterwards.
+        self.ingest(client, good, "b3", self.x[:1], ["later"])
+        self.assert_named(client, bad, path)
+
+    def test_flipped_bit_in_an_id(self):
+        path, at = find_in_shards(self.store, b"second-33")
+        flip(path, at + 8)
+        self.verify(3)
+        client = self.up()
+        reply = client.get("/v1/corpora/second/examples/second-33")
+        self.assert_problem(reply, 500, "corrupt")
+        self.assert_problem(client.get("/v1/corpora/second/examples"), 500, "corrupt")
+        self.assert_status(client.get("/v1/corpora/first/examples"), 200)
+
+    def test_every_flip_is_found_or_harmless(self):
+        """Random single bits over all shard files: verify finds it, or every answer is what it was."""
+        client = self.up()
+        ask = lambda c: [c.post(f"/v1/corpora/{n}/query?k=40&opponents=40", h.queries(self.x[:2])) for n in ("first", "second")] + [
+            c.get(f"/v1/corpora/{n}/examples?limit=1000") for n in ("first", "second")]  # noqa: E731
+        strip = lambda r: r.body[:r.body.rfind(b'"took_ms"')] if b'"took_ms"' in r.body else r.body  # noqa: E731
+        right = [strip(r) for r in ask(client)]
+        client.close()
+        self.server.stop()
+        files = [os.path.join(b, n) for b, _, names in os.walk(self.store + "/shards") for n in names if "lock" not in n]
+        r, found, flips = np.random.default_rng(5), 0, 24
+        for _ in range(flips):
+            path = files[r.integers(len(files))]
+            at, bit = int(r.integers(8192, os.path.getsize(path))), 1 << int(r.integers(8))  # past LMDB's two meta pages
+            flip(path, at, bit)
+            done = h.offline("verify", "--store", self.store)
+            self.assertIn(done.returncode, (0, 1, 3), done.stderr[-500:])
+            found += done.returncode != 0
+            if done.returncode == 0:
+                self.server.start(create=False)
+                client = self.server.client()
+                self.assertEqual([strip(x) for x in ask(client)], right, f"{path} byte {at} bit {bit}: not found, other answers")
+                client.close()
+                self.server.stop()
+            flip(path, at, bit)
+        self.verify(0)
+        print(f"figure: {flips} flipped bits in shards: {found} found by verify, the rest in free bytes, 0 wrong answers")
+
+    def test_format_from_the_future_is_refused_untouched(self):
+        path = os.path.join(self.store, "FORMAT")
+        with open(path, "rb") as f:
+            text = f.read()
+        digits = "".join(chr(c) for c in text if chr(c).isdigit())
+        with open(path, "wb") as f:
+            f.write(text.replace(digits.encode(), b"9" * len(digits), 1))
+        before = tree(self.store)
+        for args in (("--listen", "127.0.0.1:0"), ("--create", "--listen", "127.0.0.1:0")):
+            done = h.offline("--store", self.store, *args)
+            self.assertNotIn(done.returncode, (0, 2), done.stderr)
+            self.assertGreater(done.returncode, 0, "killed by a signal")
+            self.assertIn("9" * len(digits), done.stderr)
+        self.assertEqual(tree(self.store), before)
+
+    def test_strange_directories_are_refused_untouched(self):
+        other = self.scratch()
+        with open(other + "/thesis.tex", "w", encoding="ascii") as f:
+            f.write("years of work")
+        before = tree(other)
+        done = h.offline("--store", other, "--create", "--listen", "127.0.0.1:0")
+        self.assertGreater(done.returncode, 0, done.stderr)
+        self.assertEqual(tree(other), before)
+        done = h.offline("--store", other + "/none", "--listen", "127.0.0.1:0")
+        self.assertGreater(done.returncode, 0, "started without --create on nothing")
+        self.assertFalse(os.path.exists(other + "/none"))
+
+    def test_missing_and_cut_files_are_refused_by_name(self):
+        """A clear end, no signal, no endless start; put back, all is well."""
+        for relative in ("FORMAT", "ledger/data.mdb"):
+            path = os.path.join(self.store, relative)
+            with open(path, "rb") as f:
+                whole = f.read()
+            for what in ("gone", "empty", "half"):
+                os.unlink(path)
+                if what != "gone":
+                    with open(path, "wb") as f:
+                        f.write(whole[:len(whole) // 2 if what == "half" else 0])
+                try:
+                    done = h.offline("verify", "--store", self.store, timeout=30)
+                    self.assertIn(done.returncode, (1, 3), f"{relative} {what}: {done.returncode} {done.stderr[-500:]}")
+                    self.assertTrue(done.stderr.strip(), f"{relative} {what}")
+                finally:
+                    with open(path, "wb") as f:
+                        f.write(whole)
+        self.verify(0)
+
+    def test_a_shard_that_is_gone_is_named_and_the_rest_served(self):
+        shards = sorted(os.listdir(self.store + "/shards"))
+        self.assertEqual(len(shards), 2)
+        os.rename(f"{self.store}/shards/{shards[0]}", self.store + "/../kept")
+        done = h.offline("verify", "--store", self.store, timeout=30)
+        self.assertIn(done.returncode, (1, 3), done.stderr)
+        self.assertIn(shards[0].lstrip("0") or "0", done.stdout + done.stderr)
+
+
+class Start(h.Case):
+    def test_addresses_that_are_not_loopback_need_a_proxy(self):
+        for address in ("0.0.0.0:0", "[::]:0"):
+            done = h.offline("--store", self.scratch() + "/s", "--create", "--listen", address)
+            self.assertGreater(done.returncode, 0)
+            self.assertIn("behind-tls-proxy", done.stderr)
+        server = self.serve(["--behind-tls-proxy"], listen="0.0.0.0:0")
+        server.address = ("127.0.0.1", server.address[1])
+        self.assert_status(server.client().get("/readyz"), 200)
+
+    def test_settings_by_environment_and_file(self):
+        where = self.scratch()
+        with open(where + "/conf", "w", encoding="ascii") as f:
+            f.write("threads = 3\nbody-limit = 5M\n")
+        server = self.serve(["--config", where + "/conf"], {"ASCRIBE_BODY_LIMIT": "6M"})
+        self.assertIn(6 << 20, server.client().get("/v1/info").json()["limits"].values())
+        with open(where + "/conf", "a", encoding="ascii") as f:
+            f.write("thraeds = 3\n")
+        done = h.offline("--store", where + "/x", "--create", "--config", where + "/conf", "--listen", "127.0.0.1:0")
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("thraeds", done.stderr)
+
+    def test_port_in_use_is_said(self):
+        server = self.serve()
+        done = h.offline("--store", self.scratch() + "/s", "--create", "--listen", f"127.0.0.1:{server.address[1]}")
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertIn(str(server.address[1]), done.stderr)
+
+    def test_new_admin_key_withdraws_the_old(self):
+        server = self.serve()
+        old = server.key
+        server.stop()
+        server.args = ["--new-admin-key"]
+        server.start(create=False)
+        self.assertNotEqual(server.key, old)
+        self.assert_status(server.client().get("/v1/info"), 200)
+        self.assert_problem(server.client(key=old).get("/v1/info"), 401, "unauthorized")
+
+    def test_sigterm_and_sigint_end_with_0(self):
+        for number in (15, 2):
+            server = self.serve()
+            server.process.send_signal(number)
+            self.assertEqual(server.process.wait(30 * h.SLOW), 0)
+            server.stop()
+
+    def test_stdout_stays_empty_and_the_log_is_logfmt(self):
+        store = self.scratch() + "/s"
+        with subprocess.Popen([h.program("ascribed"), "--store", store, "--create", "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True) as p:
+            line = ""
+            while not line.startswith("ready listen="):
+                line = p.stderr.readline()
+                self.assertTrue(line)
+                if not line.startswith("ready"):
+                    self.assertRegex(line, r'^ts=\S+ level=\w+ msg=("[^"]*"|\S+)( [a-z_]+=("(\\.|[^"\\])*"|\S*))*$')
+            self.assertRegex(line, r"^ready listen=127\.0\.0\.1:\d+$")
+            p.terminate()
+            out, _ = p.communicate(timeout=30 * h.SLOW)
+            self.assertEqual((p.returncode, out), (0, ""))
+
+
+if __name__ == "__main__":
+    h.main()
