@@ -33,6 +33,10 @@ LIBS_index    = $(FAISS_C) -lfaiss -lopenblas -lgomp -lstdc++ -lm
 LIBS_server  := -luv -ljansson -linih -lsodium -lsqlite3
 LIBS_client  := -lcurl -ljansson -lxxhash -lm
 
+# Quiet by default: `make V=1` shows the commands.
+Q = $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' $1 $@)
+
 src = $(sort $(wildcard $1))
 obj = $(patsubst %.c,$(BUILD)/%.o,$1)
 
@@ -63,12 +67,14 @@ lm: $(BUILD)/ascribe-lm
 # --- objects and archives ---------------------------------------------------------------------
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
 
 define archive
 $1: $(call obj,$2)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(call say,AR)
+	$(Q)ar rcs $$@ $$^
 endef
 $(eval $(call archive,$(LIBBASE),$(BASE_C)))
 $(eval $(call archive,$(LIBSTORAGE),$(STORAGE_C)))
@@ -80,30 +86,36 @@ $(eval $(call archive,$(LIBLM),$(LM_C)))
 # llhttp: the distribution ships C sources, not a library. Foreign code: its own warnings.
 $(BUILD)/llhttp/%.o: $(LLHTTP_SRC)/%.c
 	@mkdir -p $(@D)
-	$(CC) -O2 -fPIC -I$(LLHTTP_INC) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) -O2 -fPIC -I$(LLHTTP_INC) -c -o $@ $<
 $(LIBLLHTTP): $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
 	@rm -f $@
-	ar rcs $@ $^
+	$(call say,AR)
+	$(Q)ar rcs $@ $^
 $(call obj,$(SERVER_C)): CPPFLAGS += -isystem $(LLHTTP_INC)
 
 # The FAISS C API: linked where the distribution ships it, else built from its source package.
 $(FAISS_C): index/faiss_c.sh
-	sh index/faiss_c.sh $@
+	$(Q)sh index/faiss_c.sh $@
 
 # --- programs ------------------------------------------------------------------------------------
 $(BUILD)/ascribed: $(BUILD)/server/main.o $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) \
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) \
 	  $(LIBS_server) $(LIBS_storage) $(LIBS_index)
 $(BUILD)/ascribe: $(call obj,$(CLI_C)) $(LIBASCRIBE)
-	$(CC) $(LDFLAGS) -o $@ $(call obj,$(CLI_C)) $(LIBASCRIBE) $(LIBS_client)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(call obj,$(CLI_C)) $(LIBASCRIBE) $(LIBS_client)
 $(BUILD)/libascribe.so.1: $(call obj,$(CLIENT_C)) client/ascribe.map
-	$(CC) $(LDFLAGS) -shared -Wl,-soname,libascribe.so.1 -Wl,--version-script=client/ascribe.map \
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libascribe.so.1 -Wl,--version-script=client/ascribe.map \
 	  -o $@ $(call obj,$(CLIENT_C)) $(LIBS_client)
-	ln -sf libascribe.so.1 $(BUILD)/libascribe.so
+	$(Q)ln -sf libascribe.so.1 $(BUILD)/libascribe.so
 # The reference language model encodes where the gradient is: it may use the index, and nothing of
 # FAISS (linked by object, so flat.o is not pulled in).
 $(BUILD)/ascribe-lm: $(BUILD)/client/lm/main.o $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
-	$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) \
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) \
 	  $(LIBS_client) -lopenblas -lm
 
 # --- unit tests: tests/unit/<layer>/test_*.c, one program each; a layer's tests link that layer
@@ -128,43 +140,52 @@ $(call unit_of,lm): $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
 $(BUILD)/tests/unit/server/%.o: CPPFLAGS += -isystem $(LLHTTP_INC)
 $(UNIT): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(UNIT_HELP))
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $(BUILD)/tests/unit/$*.o $(call obj,$(UNIT_HELP)) \
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(BUILD)/tests/unit/$*.o $(call obj,$(UNIT_HELP)) \
 	  $(UNIT_LINK_$(firstword $(subst /, ,$*))) -lcmocka
 .PHONY: unit
 unit: $(UNIT) ## Build the unit tests
+
+# --- benchmark programs: tests/bench/bench_*.c, linked with what they compare -------------------------
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/%,$(call src,tests/bench/bench_*.c))
+$(BENCH): $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(LIBS_storage) $(LIBS_index)
+.PHONY: bench-programs
+bench-programs: $(BENCH)
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
 .PHONY: deps help clean test lint demo serve bench install asan ubsan tsan clang
 deps: ## Install the Debian packages that are missing (root)
-	sh .ci/deps.sh
+	@sh .ci/deps.sh
 
 test: deps ## Install what is missing, build, run all tests
-	$(MAKE) -j2 all unit
+	$(Q)$(MAKE) --no-print-directory -j2 all unit
 	/usr/bin/python3 tests/run.py --build $(BUILD)
 
 asan ubsan tsan: deps ## All tests under a sanitizer, in a build folder of its own
-	$(MAKE) -j2 FLAVOUR=$@ all unit
+	$(Q)$(MAKE) --no-print-directory -j2 FLAVOUR=$@ all unit
 	/usr/bin/python3 tests/run.py --build build/$@ --flavour $@
 
 clang: deps ## Compile everything with clang as well (build/clang)
-	$(MAKE) -j2 CC=clang BUILD=build/clang all unit
+	$(Q)$(MAKE) --no-print-directory -j2 CC=clang BUILD=build/clang all unit
 
 lint: deps ## Include direction, symbols, names, headers, shell and Python style
-	$(MAKE) -j2 all
+	$(Q)$(MAKE) --no-print-directory -j2 all
 	sh tests/lint/run.sh $(BUILD)
 
 demo: deps ## The main job on real input: train, encode, ingest, ask
-	$(MAKE) -j2 all
+	$(Q)$(MAKE) --no-print-directory -j2 all
 	sh client/demo/demo.sh $(BUILD)
 
 serve: deps ## Serve the demo's store
-	$(MAKE) -j2 all
+	$(Q)$(MAKE) --no-print-directory -j2 all
 	sh client/demo/serve.sh $(BUILD)
 
 bench: deps ## Ingest, latency and engines against their peers, side by side
-	$(MAKE) -j2 all
+	$(Q)$(MAKE) --no-print-directory -j2 all bench-programs
 	sh tests/bench/run.sh $(BUILD)
 
 install: all ## Install to $(DESTDIR)$(PREFIX)
