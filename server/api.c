@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "server/log.h"
 #include "server/metrics.h"
 #include "server/runtime.h"
 #include "server/scan.h"
@@ -109,4 +110,16 @@ int api_no_content(struct job *j)
 {
     j->status = 204;
     return 0;
+}
+
+void api_audit(const struct job *j, const char *what, const char *on)
+{
+    struct log_line line;
+
+    log_begin(&line, LOG_INFO, "admin");
+    log_text(&line, "what", what);
+    log_text(&line, "on", on);
+    log_text(&line, "key", j->key_id ? j->key_id : "");
+    log_text(&line, "request", j->request_id);
+    log_end(&line);
 }

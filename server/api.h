@@ -37,6 +37,8 @@ int api_body_done(struct job *j);
 bool api_body_is_json(const struct job *j);
 /* Counts damage that was met, and passes the code on. */
 int api_seen(struct job *j, int code);
+/* A line in the log for what an administrator did: what, on what, with which key. */
+void api_audit(const struct job *j, const char *what, const char *on);
 
 /* ---- reply --------------------------------------------------------------------------------------- */
 
@@ -45,29 +47,29 @@ int api_no_content(struct job *j); /* 204 */
 
 /* ---- endpoints ------------------------------------------------------------------------------------ */
 
-int corpus_put_parse(struct job *j);
-int corpus_put_work(struct job *j);
-void corpus_put_commit(struct job *const *jobs, size_t count);
-int corpus_put_reply(struct job *j);
-int corpus_list_work(struct job *j);
-int corpus_get_work(struct job *j);
-int corpus_delete_work(struct job *j);
-void corpus_delete_commit(struct job *const *jobs, size_t count);
+int corpora_put_parse(struct job *j);
+int corpora_put_work(struct job *j);
+void corpora_put_commit(struct job *const *jobs, size_t count);
+int corpora_put_reply(struct job *j);
+int corpora_list_work(struct job *j);
+int corpora_get_work(struct job *j);
+int corpora_delete_work(struct job *j);
+void corpora_delete_commit(struct job *const *jobs, size_t count);
 
-int batch_put_parse(struct job *j);
-int batch_put_work(struct job *j);
-void batch_put_commit(struct job *const *jobs, size_t count);
-int batch_put_reply(struct job *j);
-void batch_put_finish(struct job *j);
+int batches_put_parse(struct job *j);
+int batches_put_work(struct job *j);
+void batches_put_commit(struct job *const *jobs, size_t count);
+int batches_put_reply(struct job *j);
+void batches_put_finish(struct job *j);
 
-int example_list_parse(struct job *j);
-int example_list_work(struct job *j);
-int example_parse(struct job *j);
-int example_get_work(struct job *j);
-int example_encoding_work(struct job *j);
-int example_encoding_reply(struct job *j);
-int example_delete_work(struct job *j);
-void example_delete_commit(struct job *const *jobs, size_t count);
+int examples_list_parse(struct job *j);
+int examples_list_work(struct job *j);
+int examples_parse(struct job *j);
+int examples_get_work(struct job *j);
+int examples_encoding_work(struct job *j);
+int examples_encoding_reply(struct job *j);
+int examples_delete_work(struct job *j);
+void examples_delete_commit(struct job *const *jobs, size_t count);
 
 int query_parse(struct job *j);
 int query_work(struct job *j);

@@ -16,7 +16,7 @@ struct batch_put {
     struct commit_batch batch;
 };
 
-int batch_put_parse(struct job *j)
+int batches_put_parse(struct job *j)
 {
     int code = api_parse_corpus(j);
 
@@ -29,7 +29,7 @@ int batch_put_parse(struct job *j)
     return code;
 }
 
-int batch_put_work(struct job *j)
+int batches_put_work(struct job *j)
 {
     struct batch_put *put = arena_new(&j->arena, 1, sizeof *put);
     struct stop stop = api_stop(j);
@@ -64,7 +64,7 @@ static void settle(struct job *j, const struct commit_batch *b)
     api_body_done(j);
 }
 
-void batch_put_commit(struct job *const *jobs, size_t count)
+void batches_put_commit(struct job *const *jobs, size_t count)
 {
     struct commit_batch **batches = mem_new(count, sizeof *batches);
     struct job **live = mem_new(count, sizeof *live);
@@ -87,12 +87,12 @@ void batch_put_commit(struct job *const *jobs, size_t count)
     for (size_t i = 0; i < n; i++)
         settle(live[i], batches[i]);
     for (size_t i = 0; i < count; i++)
-        batch_put_finish(jobs[i]); /* here rather than on the loop: the last reference may do I/O */
+        batches_put_finish(jobs[i]); /* here rather than on the loop: the last reference may do I/O */
     free(batches);
     free(live);
 }
 
-int batch_put_reply(struct job *j)
+int batches_put_reply(struct job *j)
 {
     const struct batch_put *put = j->state;
 
@@ -100,7 +100,7 @@ int batch_put_reply(struct job *j)
     return 0;
 }
 
-void batch_put_finish(struct job *j)
+void batches_put_finish(struct job *j)
 {
     struct batch_put *put = j->state;
 

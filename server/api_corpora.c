@@ -41,12 +41,12 @@ struct corpus_put {
     bool created;
 };
 
-int corpus_put_parse(struct job *j)
+int corpora_put_parse(struct job *j)
 {
     return api_parse_corpus(j);
 }
 
-int corpus_put_work(struct job *j)
+int corpora_put_work(struct job *j)
 {
     struct corpus_put *put = arena_new(&j->arena, 1, sizeof *put);
 
@@ -78,14 +78,14 @@ static int create(struct job *j, struct corpus_put *put)
     return api_body_done(j);
 }
 
-void corpus_put_commit(struct job *const *jobs, size_t count)
+void corpora_put_commit(struct job *const *jobs, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (!job_stopped(jobs[i]))
             create(jobs[i], jobs[i]->state);
 }
 
-int corpus_put_reply(struct job *j)
+int corpora_put_reply(struct job *j)
 {
     const struct corpus_put *put = j->state;
 
@@ -96,7 +96,7 @@ int corpus_put_reply(struct job *j)
 
 /* ---- GET /v1/corpora, GET /v1/corpora/{c} -------------------------------------------------------- */
 
-int corpus_list_work(struct job *j)
+int corpora_list_work(struct job *j)
 {
     struct corpus **list = NULL;
     size_t count = store_corpus_list(j->rt->store, &list);
@@ -113,7 +113,7 @@ int corpus_list_work(struct job *j)
     return api_body_done(j);
 }
 
-int corpus_get_work(struct job *j)
+int corpora_get_work(struct job *j)
 {
     struct corpus *c = NULL;
     int code = api_corpus(j, &c);
@@ -127,7 +127,7 @@ int corpus_get_work(struct job *j)
 
 /* ---- DELETE /v1/corpora/{c} ---------------------------------------------------------------------- */
 
-int corpus_delete_work(struct job *j)
+int corpora_delete_work(struct job *j)
 {
     struct corpus *c = NULL;
     int code = api_corpus(j, &c);
@@ -154,7 +154,7 @@ static void drop(struct job *j)
     corpus_release(c);
 }
 
-void corpus_delete_commit(struct job *const *jobs, size_t count)
+void corpora_delete_commit(struct job *const *jobs, size_t count)
 {
     for (size_t i = 0; i < count; i++)
         if (!job_stopped(jobs[i]))

@@ -62,7 +62,7 @@ static int read_cursor(struct job *j, struct page *p)
     return 0;
 }
 
-int example_list_parse(struct job *j)
+int examples_list_parse(struct job *j)
 {
     static const char *const names[] = {"after", "limit", NULL};
     struct page *p = arena_new(&j->arena, 1, sizeof *p);
@@ -139,7 +139,7 @@ static int put_page(struct job *j, const struct view *v, struct page *p)
     return code;
 }
 
-int example_list_work(struct job *j)
+int examples_list_work(struct job *j)
 {
     struct corpus *c = NULL;
     const struct view *v;
@@ -156,7 +156,7 @@ int example_list_work(struct job *j)
 
 /* ---- GET .../examples/{id}, .../encoding ---------------------------------------------------------- */
 
-int example_parse(struct job *j)
+int examples_parse(struct job *j)
 {
     int code = api_parse_corpus(j);
 
@@ -202,7 +202,7 @@ static int place_find(struct job *j, struct place *p)
     return api_seen(j, (int)j->err.code);
 }
 
-int example_get_work(struct job *j)
+int examples_get_work(struct job *j)
 {
     struct place p = {0};
     struct example x;
@@ -242,7 +242,7 @@ static void put_encoding_header(struct job *j, const struct place *p, uint64_t s
     safetensors_header(&j->reply_body, &spec, 1, notes, sizeof notes / sizeof notes[0]);
 }
 
-int example_encoding_work(struct job *j)
+int examples_encoding_work(struct job *j)
 {
     struct place p = {0};
     const struct view_chunk *chunk;
@@ -268,7 +268,7 @@ int example_encoding_work(struct job *j)
     return code ? api_seen(j, code) : api_body_done(j);
 }
 
-int example_encoding_reply(struct job *j)
+int examples_encoding_reply(struct job *j)
 {
     j->reply_type = "application/vnd.safetensors";
     return 0;
@@ -276,7 +276,7 @@ int example_encoding_reply(struct job *j)
 
 /* ---- DELETE .../examples/{id} ---------------------------------------------------------------------- */
 
-int example_delete_work(struct job *j)
+int examples_delete_work(struct job *j)
 {
     struct corpus *c = NULL;
     uint64_t sequence;
@@ -289,7 +289,7 @@ int example_delete_work(struct job *j)
     return api_seen(j, code);
 }
 
-void example_delete_commit(struct job *const *jobs, size_t count)
+void examples_delete_commit(struct job *const *jobs, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         struct job *j = jobs[i];

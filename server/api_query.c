@@ -125,10 +125,10 @@ static void put_score(struct buf *b, const struct topk_hit *hit, size_t rank)
 {
     buf_add_text(b, ",\"score\":");
     json_put_real(b, hit->score);
-    buf_format(b, ",\"rank\":%zu", rank);
+    buf_format(b, ",\"rank\":%zu,\"sequence\":%" PRIu64, rank, hit->sequence);
 }
 
-/* Id alone, straight from the block. */
+/* Without text and meta: straight from the block. */
 static int put_bare(struct job *j, const struct query *q, const struct topk_hit *hit, size_t rank)
 {
     struct buf *b = &j->reply_body;

@@ -78,11 +78,10 @@ static int put(struct job *j, struct scores *s, const void *bytes, size_t len)
 
 /* ---- ids and sequences ---------------------------------------------------------------------------- */
 
-typedef void take_row(struct scores *s, const struct block *rows, uint32_t row);
-
 /* Calls `take` for every live row, in ingest order. What it left in s->out is sent after the block
  * is closed: a slow client must not hold a read transaction. */
-static int each_row(struct job *j, struct scores *s, take_row *take)
+static int each_row(struct job *j, struct scores *s,
+                    void (*take)(struct scores *s, const struct block *rows, uint32_t row))
 {
     int code = 0;
 

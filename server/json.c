@@ -232,30 +232,30 @@ void json_put_text(struct buf *b, const char *text, size_t len)
     buf_add(b, "\"", 1);
 }
 
-static void put_digits(struct buf *b, char *digits)
+/* "1" reads back as a whole number in many languages: say that it is a real one. */
+static void put_digits(struct buf *b, const char *digits)
 {
-    /* "1" reads back as a whole number in many languages: say that it is a real one. */
-    if (!strpbrk(digits, ".e"))
-        strcat(digits, ".0");
     buf_add_text(b, digits);
+    if (!strpbrk(digits, ".e"))
+        buf_add(b, ".0", 2);
 }
 
 void json_put_real(struct buf *b, double v)
 {
-    char digits[40];
+    char digits[32];
 
     require(isfinite(v));
-    snprintf(digits, sizeof digits - 3, "%.17g", v);
+    snprintf(digits, sizeof digits, "%.17g", v);
     put_digits(b, digits);
 }
 
 void json_put_short(struct buf *b, double v)
 {
-    char digits[40];
+    char digits[32];
 
     require(isfinite(v));
     for (int precision = 15; precision <= 17; precision++) {
-        snprintf(digits, sizeof digits - 3, "%.*g", precision, v);
+        snprintf(digits, sizeof digits, "%.*g", precision, v);
         if (strtod(digits, NULL) == v)
             break;
     }

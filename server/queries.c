@@ -1,8 +1,6 @@
 /* queries.c - see queries.h. */
 #include "server/queries.h"
 
-#include <math.h>
-
 #include "index/vec.h"
 #include "server/api.h"
 #include "server/ingest.h"
@@ -72,18 +70,6 @@ static int read_tensors(struct job *j, const struct corpus *c, struct queries *q
     return code ? code : normalise(j, q, t->data, type, dim);
 }
 
-/* JSON numbers reach further than float32. A row whose largest element lies outside is scaled by a
- * power of two, which is exact and leaves its direction as it was. */
-static int row_scale(double largest)
-{
-    int exponent;
-
-    if (largest == 0 || (largest > 0x1p-100 && largest < 0x1p+100))
-        return 0;
-    frexp(largest, &exponent);
-    return -exponent;
-}
-
 static int check_row(const json_t *row, size_t i, size_t dim, struct err *e)
 {
     if (!json_is_array(row)) {
@@ -99,11 +85,9 @@ static int check_row(const json_t *row, size_t i, size_t dim, struct err *e)
     return 0;
 }
 
+/* A number past float32's range becomes infinity here and is refused by name when normalised. */
 static int read_row(const json_t *row, size_t i, size_t dim, float *out, struct err *e)
 {
-    double largest = 0;
-    int scale;
-
     for (size_t k = 0; k < dim; k++) {
         const json_t *number = json_array_get(row, k);
 
@@ -111,13 +95,7 @@ static int read_row(const json_t *row, size_t i, size_t dim, float *out, struct 
             err_set(e, ERR_INVALID, "member queries, row %zu, element %zu: must be a number", i, k);
             return at_row(e, i);
         }
-        largest = fmax(largest, fabs(json_number_value(number)));
-    }
-    scale = row_scale(largest);
-    for (size_t k = 0; k < dim; k++) {
-        double v = json_number_value(json_array_get(row, k));
-
-        out[k] = (float)(scale ? ldexp(v, scale) : v);
+        out[k] = (float)json_number_value(number);
     }
     return 0;
 }

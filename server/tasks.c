@@ -104,117 +104,6 @@ static void trim(struct tasks *ts)
     }
 }
 
-static enum task_state end_state(int code)
-{
-    if (code == 0)
-        return TASK_SUCCEEDED;
-    return code == ERR_CANCELLED ? TASK_CANCELLED : TASK_FAILED;
-}
-
-/* On the task thread. */
-static void task_main(void *arg)
-{
-    struct task *t = arg;
-    struct tasks *ts = t->owner;
-    struct buf result = {0};
-    struct err e = ERR_INIT;
-    bool go;
-    int code;
-
-    pthread_mutex_lock(&ts->lock);
-    go = t->state == TASK_QUEUED && !atomic_load(&t->stop);
-    if (go) {
-        t->state = TASK_RUNNING;
-        clock_gettime(CLOCK_MONOTONIC, &t->started);
-    }
-    pthread_mutex_unlock(&ts->lock);
-    if (go)
-        code = t->run(t, t->arg, &result, &e);
-    else
-        code = err_set(&e, ERR_CANCELLED, "cancelled before it began");
-    if (t->drop)
-        t->drop(t->arg);
-    pthread_mutex_lock(&ts->lock);
-    t->state = end_state(code);
-    t->err = e;
-    t->result = result;
-    t->held = false;
-    trim(ts);
-    pthread_mutex_unlock(&ts->lock);
-}
-
-int tasks_start(struct tasks *ts, const char *kind, task_run *run, task_drop *drop, void *arg,
-                char id[TASK_ID_MAX], struct err *e)
-{
-    struct task *t = mem_new(1, sizeof *t);
-    int code = 0;
-
-    *t = (struct task){.owner = ts,
-                       .kind = kind,
-                       .created = time(NULL),
-                       .run = run,
-                       .drop = drop,
-                       .arg = arg,
-                       .state = TASK_QUEUED,
-                       .held = true,
-                       .err = ERR_INIT};
-    pthread_mutex_lock(&ts->lock);
-    snprintf(t->id, sizeof t->id, "j%" PRIu64, ts->next_id);
-    memcpy(id, t->id, sizeof t->id); /* once queued, `t` may end and be trimmed */
-    if (ts->stopping)
-        code = err_set(e, ERR_DRAINING, "the server is shutting down; no job begins");
-    else
-        code = pool_task(ts->pool, task_main, t, e);
-    if (!code) {
-        ts->next_id++;
-        t->older = ts->newest;
-        ts->newest = t;
-    }
-    pthread_mutex_unlock(&ts->lock);
-    if (code)
-        task_free(t);
-    return code;
-}
-
-bool task_report(void *task, uint64_t done, uint64_t total)
-{
-    struct task *t = task;
-
-    atomic_store_explicit(&t->done, done, memory_order_relaxed);
-    atomic_store_explicit(&t->total, total, memory_order_relaxed);
-    return !atomic_load(&t->stop);
-}
-
-static struct task *find(struct tasks *ts, const char *id)
-{
-    for (struct task *t = ts->newest; t; t = t->older)
-        if (strcmp(t->id, id) == 0)
-            return t;
-    return NULL;
-}
-
-static int unknown(const char *id, struct err *e)
-{
-    return err_set(e, ERR_UNKNOWN_JOB, "no job \"%.32s\"", id);
-}
-
-int tasks_cancel(struct tasks *ts, const char *id, struct err *e)
-{
-    struct task *t;
-
-    pthread_mutex_lock(&ts->lock);
-    t = find(ts, id);
-    if (t) {
-        atomic_store(&t->stop, true);
-        if (t->state == TASK_QUEUED) {
-            t->state = TASK_CANCELLED;
-            err_set(&t->err, ERR_CANCELLED, "cancelled before it began");
-        }
-    }
-    pthread_mutex_unlock(&ts->lock);
-    return t ? 0 : unknown(id, e);
-}
-
 static void put_time(struct buf *out, time_t when)
 {
     char text[32];
@@ -267,6 +156,119 @@ static void put_task(const struct task *t, struct buf *out)
         buf_add(out, "}", 1);
     }
     buf_add(out, "}", 1);
+}
+
+static enum task_state end_state(int code)
+{
+    if (code == 0)
+        return TASK_SUCCEEDED;
+    return code == ERR_CANCELLED ? TASK_CANCELLED : TASK_FAILED;
+}
+
+/* On the task thread. */
+static void task_main(void *arg)
+{
+    struct task *t = arg;
+    struct tasks *ts = t->owner;
+    struct buf result = {0};
+    struct err e = ERR_INIT;
+    bool go;
+    int code;
+
+    pthread_mutex_lock(&ts->lock);
+    go = t->state == TASK_QUEUED && !atomic_load(&t->stop);
+    if (go) {
+        t->state = TASK_RUNNING;
+        clock_gettime(CLOCK_MONOTONIC, &t->started);
+    }
+    pthread_mutex_unlock(&ts->lock);
+    if (go)
+        code = t->run(t, t->arg, &result, &e);
+    else
+        code = err_set(&e, ERR_CANCELLED, "cancelled before it began");
+    if (t->drop)
+        t->drop(t->arg);
+    pthread_mutex_lock(&ts->lock);
+    t->state = end_state(code);
+    t->err = e;
+    t->result = result;
+    t->held = false;
+    trim(ts);
+    pthread_mutex_unlock(&ts->lock);
+}
+
+int tasks_start(struct tasks *ts, const char *kind, task_run *run, task_drop *drop, void *arg,
+                char id[TASK_ID_MAX], struct buf *out, struct err *e)
+{
+    struct task *t = mem_new(1, sizeof *t);
+    int code = 0;
+
+    *t = (struct task){.owner = ts,
+                       .kind = kind,
+                       .created = time(NULL),
+                       .run = run,
+                       .drop = drop,
+                       .arg = arg,
+                       .state = TASK_QUEUED,
+                       .held = true,
+                       .err = ERR_INIT};
+    pthread_mutex_lock(&ts->lock);
+    snprintf(t->id, sizeof t->id, "j%" PRIu64, ts->next_id);
+    memcpy(id, t->id, sizeof t->id); /* once queued, `t` may end and be trimmed */
+    if (ts->stopping)
+        code = err_set(e, ERR_DRAINING, "the server is shutting down; no job begins");
+    else
+        code = pool_task(ts->pool, task_main, t, e);
+    if (!code) {
+        ts->next_id++;
+        t->older = ts->newest;
+        ts->newest = t;
+        if (out)
+            put_task(t, out);
+    }
+    pthread_mutex_unlock(&ts->lock);
+    if (code)
+        task_free(t);
+    return code;
+}
+
+bool tasks_report(void *task, uint64_t done, uint64_t total)
+{
+    struct task *t = task;
+
+    atomic_store_explicit(&t->done, done, memory_order_relaxed);
+    atomic_store_explicit(&t->total, total, memory_order_relaxed);
+    return !atomic_load(&t->stop);
+}
+
+static struct task *find(struct tasks *ts, const char *id)
+{
+    for (struct task *t = ts->newest; t; t = t->older)
+        if (strcmp(t->id, id) == 0)
+            return t;
+    return NULL;
+}
+
+static int unknown(const char *id, struct err *e)
+{
+    return err_set(e, ERR_UNKNOWN_JOB, "no job \"%.32s\"", id);
+}
+
+int tasks_cancel(struct tasks *ts, const char *id, struct err *e)
+{
+    struct task *t;
+
+    pthread_mutex_lock(&ts->lock);
+    t = find(ts, id);
+    if (t) {
+        atomic_store(&t->stop, true);
+        if (t->state == TASK_QUEUED) {
+            t->state = TASK_CANCELLED;
+            err_set(&t->err, ERR_CANCELLED, "cancelled before it began");
+        }
+    }
+    pthread_mutex_unlock(&ts->lock);
+    return t ? 0 : unknown(id, e);
 }
 
 int tasks_describe(struct tasks *ts, const char *id, struct buf *out, struct err *e)

@@ -23,8 +23,8 @@ struct task;
 enum task_state { TASK_QUEUED, TASK_RUNNING, TASK_SUCCEEDED, TASK_FAILED, TASK_CANCELLED };
 enum { TASK_ID_MAX = 24 }; /* "j" and a number */
 
-/* Does the work on the task thread. Reports by task_report; on success leaves a JSON object in
- * *result (or nothing). CANCELLED when it stopped because task_report said so. */
+/* Does the work on the task thread. Reports by tasks_report; on success leaves a JSON object in
+ * *result (or nothing). CANCELLED when it stopped because tasks_report said so. */
 typedef int task_run(struct task *t, void *arg, struct buf *result, struct err *e);
 /* Gives back `arg`, once, after run or instead of it. */
 typedef void task_drop(void *arg);
@@ -35,14 +35,15 @@ void tasks_stop(struct tasks *ts);
 /* After pool_free: no task runs any more. */
 void tasks_free(struct tasks *ts);
 
-/* Queues a task and writes its id. On failure (BUSY, DRAINING) nothing was taken: `arg` stays the
+/* Queues a task, writes its id and, unless out is NULL, appends its description while it still
+ * waits. On failure (BUSY, DRAINING) nothing was taken: `arg` stays the
  * caller's. `kind` is a literal. */
 int tasks_start(struct tasks *ts, const char *kind, task_run *run, task_drop *drop, void *arg,
-                char id[TASK_ID_MAX], struct err *e);
+                char id[TASK_ID_MAX], struct buf *out, struct err *e);
 
 /* From the running task: bytes done of total. False when it should stop. Has the form that
  * maintain_progress wants, `task` being the struct task. */
-bool task_report(void *task, uint64_t done, uint64_t total);
+bool tasks_report(void *task, uint64_t done, uint64_t total);
 
 /* UNKNOWN_JOB when there is none. A task that waits is cancelled at once; one that runs is asked to;
  * one that ended stays as it is. */

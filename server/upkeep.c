@@ -1,6 +1,6 @@
-/* maintain_tasks.c - see maintain_tasks.h. The work itself is storage/maintain.h; here it gets a name,
+/* upkeep.c - see upkeep.h. The work itself is storage/maintain.h; here it gets a name,
  * a place to report to, the writer lane, and its result as JSON. Task thread. */
-#include "server/maintain_tasks.h"
+#include "server/upkeep.h"
 
 #include <inttypes.h>
 #include <stdatomic.h>
@@ -19,7 +19,7 @@
 
 /* ---- verify --------------------------------------------------------------------------------------- */
 
-void findings_add(void *findings, const char *line)
+void upkeep_finding(void *findings, const char *line)
 {
     struct findings *f = findings;
 
@@ -30,7 +30,7 @@ void findings_add(void *findings, const char *line)
     json_put_text(&f->lines, line, strlen(line));
 }
 
-void findings_put(struct buf *out, const struct verify_report *r, const struct findings *f)
+void upkeep_put_findings(struct buf *out, const struct verify_report *r, const struct findings *f)
 {
     buf_format(out,
                "{\"chunks\":%" PRIu64 ",\"rows\":%" PRIu64 ",\"bytes\":%" PRIu64
@@ -47,20 +47,20 @@ void findings_put(struct buf *out, const struct verify_report *r, const struct f
 static int run_verify(struct task *t, void *arg, struct buf *result, struct err *e)
 {
     struct runtime *rt = arg;
-    struct maintain_progress progress = {.report = task_report, .arg = t};
+    struct maintain_progress progress = {.report = tasks_report, .arg = t};
     struct verify_report report = {0};
     struct findings found = {0};
-    int code = verify_store(rt->store, findings_add, &found, &progress, &report, e);
+    int code = verify_store(rt->store, upkeep_finding, &found, &progress, &report, e);
 
     if (!code)
-        findings_put(result, &report, &found);
+        upkeep_put_findings(result, &report, &found);
     buf_free(&found.lines);
     return code;
 }
 
-int maintain_start_verify(struct runtime *rt, char id[TASK_ID_MAX], struct err *e)
+int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e)
 {
-    return tasks_start(rt->tasks, "verify", run_verify, NULL, rt, id, e);
+    return tasks_start(rt->tasks, "verify", run_verify, NULL, rt, id, out, e);
 }
 
 /* ---- backup --------------------------------------------------------------------------------------- */
@@ -86,7 +86,7 @@ static void name_backup(char *out, size_t size)
 static int run_backup(struct task *t, void *arg, struct buf *result, struct err *e)
 {
     const struct backup *b = arg;
-    struct maintain_progress progress = {.report = task_report, .arg = t};
+    struct maintain_progress progress = {.report = tasks_report, .arg = t};
     char *dest = NULL;
     int code;
 
@@ -99,14 +99,14 @@ static int run_backup(struct task *t, void *arg, struct buf *result, struct err 
     return code;
 }
 
-int maintain_start_backup(struct runtime *rt, char id[TASK_ID_MAX], struct err *e)
+int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e)
 {
     struct backup *b = mem_new(1, sizeof *b);
     int code;
 
     b->rt = rt;
     name_backup(b->name, sizeof b->name);
-    code = tasks_start(rt->tasks, "backup", run_backup, free, b, id, e);
+    code = tasks_start(rt->tasks, "backup", run_backup, free, b, id, out, e);
     if (code)
         free(b);
     return code;
@@ -145,7 +145,7 @@ static bool compact_report(void *arg, uint64_t done, uint64_t total)
     struct compact *c = arg;
     uint64_t all = c->total > c->before + total ? c->total : c->before + total;
 
-    return task_report(c->task, c->before + done, all);
+    return tasks_report(c->task, c->before + done, all);
 }
 
 static bool view_has(const struct view *v, uint64_t key)
@@ -194,7 +194,7 @@ static int run_compact(struct task *t, void *arg, struct buf *result, struct err
         int code;
 
         corpus_stats(c->corpora[i], &s);
-        if (!task_report(t, c->before, c->total))
+        if (!tasks_report(t, c->before, c->total))
             return err_set(e, ERR_CANCELLED, "cancelled after %zu of %zu corpora", i, c->count);
         code = compact_one(c, c->corpora[i], e);
         /* dropped while the others were at work: nothing left to do for it */
@@ -211,8 +211,8 @@ static int run_compact(struct task *t, void *arg, struct buf *result, struct err
     return 0;
 }
 
-int maintain_start_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
-                           struct err *e)
+int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
+                           struct buf *out, struct err *e)
 {
     struct compact *c = mem_new(1, sizeof *c);
     int code = 0;
@@ -229,7 +229,7 @@ int maintain_start_compact(struct runtime *rt, const char *corpus, char id[TASK_
         c->count = store_corpus_list(rt->store, &c->corpora);
     }
     if (!code)
-        code = tasks_start(rt->tasks, "compact", run_compact, compact_drop, c, id, e);
+        code = tasks_start(rt->tasks, "compact", run_compact, compact_drop, c, id, out, e);
     if (code)
         compact_drop(c);
     return code;

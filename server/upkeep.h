@@ -1,0 +1,26 @@
+/* upkeep.h - verify, backup and compact as background tasks of a running server. */
+#ifndef SERVER_UPKEEP_H
+#define SERVER_UPKEEP_H
+
+#include "server/tasks.h"
+
+struct runtime;
+struct verify_report;
+
+/* Each queues a task, writes its id and appends its description. BUSY, DRAINING; compact:
+ * UNKNOWN_CORPUS (corpus NULL: all). Reader threads. */
+int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e);
+int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e);
+int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
+                           struct buf *out, struct err *e);
+
+/* What a verify found, as JSON; shared with the offline verb. */
+enum { FINDINGS_MAX = 1000 }; /* lines kept; all are counted */
+struct findings {
+    struct buf lines; /* JSON strings, comma-separated */
+    uint64_t count;
+};
+void upkeep_finding(void *findings, const char *line); /* verify_store's `finding` */
+void upkeep_put_findings(struct buf *out, const struct verify_report *r, const struct findings *f);
+
+#endif
