@@ -2,8 +2,8 @@
 """Makes the demo's corpus out of WordNet: JSON Lines, one synset a line.
 
 Reads the four data files of Debian's wordnet-base (format: wndb(5WN)) and writes, for each chosen
-synset, `id` (part of speech and offset), `text` ("lemma: definition", other lemmas behind "Also:")
-and `meta` with what WordNet's pointers say about it: the facts a passage can be asked for.
+synset, `id` (part of speech and offset), `text` ("lemma: definition.", the first lemma only) and
+`meta`: the other lemmas, and what WordNet's pointers say, the facts a passage can be asked for.
 
 The choice: every instance synset (the real people, places and events), then others drawn by a
 seeded generator until --count are there; --count 0 takes everything. Written in order of id, so the
@@ -87,14 +87,13 @@ def read_synsets(folder):
 
 def passage(synset, synsets):
     first, *others = synset["lemmas"]
-    text = f"{first}: {synset['definition']}."
-    if others:
-        text += f" Also: {', '.join(others)}."
     meta = {"pos": synset["pos"], "lemma": first, "lexname": synset["lexname"]}
+    if others:
+        meta["also"] = others
     for symbol, target in synset["pointers"]:
         if symbol in POINTERS and target in synsets:
             meta.setdefault(POINTERS[symbol], []).append(synsets[target]["lemmas"][0])
-    return {"id": synset["id"], "text": text, "meta": meta}
+    return {"id": synset["id"], "text": f"{first}: {synset['definition']}.", "meta": meta}
 
 
 def choose(synsets, count, seed):

@@ -4,11 +4,15 @@
 #ifndef CLIENT_LM_VERBS_H
 #define CLIENT_LM_VERBS_H
 
+#include "client/lm/encoder.h"
 #include "storage/base/err.h"
 
 int verbs_train(int argc, char *const argv[], struct err *e);
 int verbs_generate(int argc, char *const argv[], struct err *e);
 int verbs_encode(int argc, char *const argv[], struct err *e);
 int verbs_query(int argc, char *const argv[], struct err *e);
+
+/* --second-moment's value. */
+int verbs_second(const char *name, enum encoder_second *out, struct err *e);
 
 #endif
