@@ -1,0 +1,121 @@
+/* api_meta.c - see api_meta.h. Loop thread only; nothing here may block. */
+#include "server/api_meta.h"
+
+#include "index/kern.h"
+#include "server/config.h"
+#include "server/http.h"
+#include "server/limits.h"
+#include "server/metrics.h"
+#include "server/openapi.h"
+#include "server/pool.h"
+#include "server/route.h"
+#include "server/runtime.h"
+#include "server/server.h"
+#include "storage/base/dtype.h"
+
+int meta_parse(struct job *j)
+{
+    static const char *const none[] = {NULL};
+
+    return job_query_only(j, none);
+}
+
+int meta_healthz(struct job *j)
+{
+    j->reply_type = "text/plain; charset=utf-8";
+    buf_add_text(&j->reply_body, "ok\n");
+    return 0;
+}
+
+int meta_readyz(struct job *j)
+{
+    if (j->rt->server->draining)
+        return err_set(&j->err, ERR_DRAINING, "the server is shutting down");
+    buf_add_text(&j->reply_body, "{\"ready\":true}\n");
+    return 0;
+}
+
+static uint64_t uptime(const struct runtime *rt)
+{
+    return (server_now() - rt->server->started_ns) / 1000000000;
+}
+
+int meta_metrics(struct job *j)
+{
+    struct metrics *m = j->rt->metrics;
+    struct pool_stats now;
+
+    pool_stats(j->rt->pool, &now);
+    metrics_set(m, METRIC_QUEUE_READ, now.queued_read);
+    metrics_set(m, METRIC_QUEUE_WRITE, now.queued_write);
+    metrics_set(m, METRIC_RUNNING, now.running);
+    metrics_set(m, METRIC_READERS, pool_readers(j->rt->pool));
+    metrics_set(m, METRIC_UPTIME, uptime(j->rt));
+    j->reply_type = "text/plain; version=0.0.4; charset=utf-8";
+    metrics_text(m, &j->reply_body);
+    return 0;
+}
+
+int meta_openapi(struct job *j)
+{
+    openapi_write(&j->reply_body, route_table, route_count);
+    return 0;
+}
+
+static void limits(struct buf *out, const struct config *c)
+{
+    const struct {
+        const char *name;
+        uint64_t value;
+    } row[] = {
+        {"head_bytes", LIMIT_HEAD_BYTES},
+        {"header_fields", LIMIT_HEADERS},
+        {"uri_bytes", LIMIT_URI_BYTES},
+        {"json_bytes", LIMIT_JSON_BODY},
+        {"json_depth", LIMIT_JSON_DEPTH},
+        {"body_bytes", c->body_limit},
+        {"body_budget_bytes", c->body_budget},
+        {"tensor_header_bytes", LIMIT_TENSOR_HEADER},
+        {"connections", c->connections},
+        {"head_ms", c->head_ms},
+        {"idle_ms", c->idle_ms},
+        {"write_ms", c->write_ms},
+        {"body_bytes_per_second", LIMIT_BODY_RATE},
+        {"deadline_ms", c->deadline_ms},
+        {"dim", LIMIT_DIM},
+        {"blocks", LIMIT_BLOCKS},
+        {"batch_rows", LIMIT_BATCH_ROWS},
+        {"id_bytes", LIMIT_ID_BYTES},
+        {"text_bytes", LIMIT_TEXT_BYTES},
+        {"meta_bytes", LIMIT_META_BYTES},
+        {"k", LIMIT_K},
+        {"queries", LIMIT_QUERIES},
+        {"page", LIMIT_PAGE},
+        {"corpora", LIMIT_CORPORA},
+        {"keys", LIMIT_KEYS},
+        {"read_queue", c->read_queue},
+        {"write_queue", LIMIT_WRITE_QUEUE},
+        {"task_queue", LIMIT_TASK_QUEUE},
+    };
+
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        buf_format(out, "%s\"%s\":%llu", i ? "," : "", row[i].name,
+                   (unsigned long long)row[i].value);
+}
+
+int meta_info(struct job *j)
+{
+    struct buf *out = &j->reply_body;
+
+    buf_format(out, "{\"name\":\"ascribe\",\"version\":\"%s\",\"protocol\":1,\"store_format\":1",
+               ASCRIBE_VERSION);
+    buf_add_text(out, ",\"simd\":");
+    http_json_string(out, kern->name);
+    buf_format(out, ",\"engines\":[\"flat\"],\"dtypes\":[\"%s\",\"%s\",\"%s\"]",
+               dtype_name(DTYPE_F32), dtype_name(DTYPE_F16), dtype_name(DTYPE_BF16));
+    buf_format(out, ",\"readers\":%u,\"uptime_s\":%llu,\"limits\":{", pool_readers(j->rt->pool),
+               (unsigned long long)uptime(j->rt));
+    limits(out, j->rt->config);
+    buf_add_text(out, "}}\n");
+    return 0;
+}

@@ -1,0 +1,188 @@
+/* main.c - the program `ascribed`: settings, then everything in order of who needs whom, then the
+ * loop; afterwards the same way back. Verbs other than `serve` are in offline.c. */
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "index/flat.h"
+#include "index/kern.h"
+#include "server/auth.h"
+#include "server/config.h"
+#include "server/limits.h"
+#include "server/listen.h"
+#include "server/log.h"
+#include "server/metrics.h"
+#include "server/offline.h"
+#include "server/pool.h"
+#include "server/route.h"
+#include "server/runtime.h"
+#include "server/server.h"
+#include "server/tasks.h"
+#include "storage/base/check.h"
+#include "storage/store.h"
+
+static void help(void)
+{
+    puts("ascribed " ASCRIBE_VERSION
+         ": a vector-index database server for training-data attribution\n\n"
+         "usage: ascribed [serve] --store DIR [--create] [SETTINGS]\n"
+         "       ascribed VERB --store DIR ...     on a store that no server has open\n\n"
+         "settings; each is also ASCRIBE_NAME in the environment (dashes become underscores) and\n"
+         "a line NAME = VALUE of the --config file; a flag beats the environment, which beats\n"
+         "the file. Defaults in parentheses. Sizes take K, M, G or T.");
+    config_help(stdout);
+    puts("  --help, --version      this text; the version\n\nverbs:");
+    offline_help(stdout);
+    puts("\nWhen it takes requests it prints `ready listen=ADDRESS` on standard error, once for\n"
+         "each address; its log (logfmt) goes there too. The first start of a store writes an\n"
+         "admin key to DIR/admin.key. SIGTERM or SIGINT: no new connections, what runs is\n"
+         "finished (--drain-ms), exit; a second one exits at once.\n\n"
+         "exit codes: 0 ended as asked; 1 wrong settings; 2 the store cannot be opened;\n"
+         "3 cannot listen; 4 the drain was cut short; 5 the store failed while serving (a sync\n"
+         "or write error; nothing is retried)");
+}
+
+static int fail(int code, const struct err *e)
+{
+    fprintf(stderr, "ascribed: %s\n", e->text);
+    return code;
+}
+
+/* One descriptor a connection, and room for what else is open. */
+static void raise_descriptor_limit(uint64_t connections)
+{
+    struct rlimit r;
+    rlim_t want = connections + 512;
+
+    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= want)
+        return;
+    r.rlim_cur = want < r.rlim_max ? want : r.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &r))
+        log_note(LOG_WARN, "descriptors", "cannot raise the limit: %s", strerror(errno));
+}
+
+static void prepare_process(const struct config *c)
+{
+    signal(SIGPIPE, SIG_IGN);
+    raise_descriptor_limit(c->connections);
+    /* Bodies and encodings are large and short-lived: each gets its own mapping, so that freeing one
+     * gives its memory back whatever was allocated after it. */
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    log_set_level(c->log_level);
+}
+
+static int open_store(const struct config *c, struct runtime *rt, struct err *e)
+{
+    struct store_options options = {
+        .shard_bytes = c->shard_bytes, .chunk_bytes = c->chunk_bytes, .create = c->create};
+
+    if (store_open(c->store, &options, &rt->store, e))
+        return (int)e->code;
+    rt->auth = auth_new();
+    return auth_start(rt->auth, rt->store, c->new_admin_key, e);
+}
+
+static void start_workers(const struct config *c, struct runtime *rt)
+{
+    struct server *s;
+
+    rt->metrics = metrics_new(route_table, route_count);
+    rt->flat = flat_new(c->memory);
+    s = server_new(rt);
+    rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
+    rt->tasks = tasks_new(rt->pool);
+}
+
+static int listen_all(const struct config *c, struct runtime *rt, struct err *e)
+{
+    for (size_t i = 0; i < c->listen_count; i++)
+        if (server_listen(rt->server, c->listen[i], e))
+            return (int)e->code;
+    for (size_t i = 0; i < c->listen_count; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "ready listen=%s", server_address(rt->server, i));
+        log_plain(line);
+    }
+    return 0;
+}
+
+/* Backwards; every part copes with not having been made. */
+static void close_all(struct runtime *rt)
+{
+    if (rt->tasks)
+        tasks_stop(rt->tasks);
+    pool_free(rt->pool);
+    if (rt->tasks)
+        tasks_free(rt->tasks);
+    server_free(rt->server);
+    if (rt->flat)
+        flat_free(rt->flat);
+    metrics_free(rt->metrics);
+    auth_free(rt->auth);
+    if (rt->store)
+        store_close(rt->store);
+}
+
+static int check_addresses(const struct config *c, struct err *e)
+{
+    struct listen_address a;
+
+    for (size_t i = 0; i < c->listen_count; i++)
+        if (listen_resolve(c->listen[i], c->behind_tls_proxy, &a, e))
+            return (int)e->code;
+    return 0;
+}
+
+static int serve(const struct config *c)
+{
+    struct runtime rt = {.config = c};
+    struct err e = ERR_INIT;
+    int code;
+
+    if (check_addresses(c, &e))
+        return fail(EXIT_USAGE, &e);
+    prepare_process(c);
+    kern_init(NULL);
+    if (open_store(c, &rt, &e)) {
+        code = fail(EXIT_STORE, &e);
+    } else {
+        start_workers(c, &rt);
+        log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s", ASCRIBE_VERSION,
+                 c->store, pool_readers(rt.pool), kern->name);
+        if (listen_all(c, &rt, &e))
+            code = fail(EXIT_LISTEN, &e);
+        else
+            code = server_run(rt.server);
+    }
+    close_all(&rt);
+    log_note(LOG_INFO, "stopped", "exit code %d", code);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct config c;
+    struct err e = ERR_INIT;
+    enum config_result what;
+    int code = EXIT_DONE;
+
+    if (argc > 1 && offline_is_verb(argv[1]))
+        return offline_main(argc, argv);
+    if (argc > 1 && strcmp(argv[1], "serve") == 0) {
+        argv++;
+        argc--;
+    }
+    if (config_load(&c, argc, argv, &what, &e))
+        code = fail(EXIT_USAGE, &e);
+    else if (what == CONFIG_HELP)
+        help();
+    else if (what == CONFIG_VERSION)
+        puts("ascribed " ASCRIBE_VERSION);
+    else
+        code = serve(&c);
+    config_free(&c);
+    return code;
+}
