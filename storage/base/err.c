@@ -25,6 +25,14 @@ void err_clear(struct err *e)
     *e = ERR_INIT;
 }
 
+/* Texts quote what clients sent: whatever that was, it stays one printable line. */
+static void one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 int err_set(struct err *e, enum err_code code, const char *fmt, ...)
 {
     va_list args;
@@ -34,6 +42,7 @@ int err_set(struct err *e, enum err_code code, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(e->text, sizeof e->text, fmt, args);
     va_end(args);
+    one_line(e->text);
     return (int)code;
 }
 
@@ -71,6 +80,7 @@ void err_wrap(struct err *e, const char *fmt, ...)
         used = 0;
     if ((size_t)used < sizeof e->text)
         snprintf(e->text + used, sizeof e->text - (size_t)used, "%s", inner);
+    one_line(e->text);
 }
 
 int err_errno(struct err *e, int errno_value, const char *what)

@@ -284,6 +284,9 @@ class Client:
             self.conn.close()
             self.conn = None
 
+    def __del__(self):
+        self.close()
+
 
 def quote(name):
     """An id as one segment of a path."""

@@ -675,6 +675,7 @@ class Outside(h.ServerCase):
         where = self.scratch()
         dim = 16384
         self.create(self.client, "mine", dim)
+        self.addCleanup(self.client.delete, "/v1/corpora/mine")
         with open(os.path.join(where, "batch.safetensors"), "wb") as f:
             f.write(h.batch(np.random.default_rng(4).standard_normal((40, dim)), [f"x{i}" for i in range(40)]))
         for command in commands:
