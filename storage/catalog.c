@@ -1,0 +1,426 @@
+/* catalog.c - see catalog.h. The ledger is read once, at open; from then on memory follows it. */
+#include "storage/catalog.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "storage/base/check.h"
+#include "storage/base/dtype.h"
+#include "storage/base/mem.h"
+#include "storage/snapshot.h"
+
+/* ---- Corpora in memory ---------------------------------------------------------------------------- */
+
+struct corpus *catalog_corpus_new(struct store *s, uint32_t id, const struct corpus_def *def,
+                                  const char *manifest, size_t manifest_len)
+{
+    struct corpus *c = mem_new(1, sizeof *c);
+
+    atomic_init(&c->refs, 1);
+    c->store = s;
+    c->id = id;
+    c->def = *def;
+    c->def.manifest = mem_copy(manifest, manifest_len);
+    c->shape = (struct shard_corpus){.id = id, .dim = def->dim, .dtype = def->dtype};
+    c->shape.row_bytes = def->dim * dtype_size((enum dtype)def->dtype);
+    memcpy(c->shape.name, def->name, sizeof c->shape.name);
+    pthread_mutex_init(&c->lock, NULL);
+    c->view = snapshot_new(c, NULL, 0);
+    c->view->generation = 1;
+    return c;
+}
+
+static size_t place_of(const struct store *s, const char *name)
+{
+    size_t i = 0;
+
+    while (i < s->corpus_count && strcmp(s->corpora[i]->def.name, name) < 0)
+        i++;
+    return i;
+}
+
+void catalog_add(struct store *s, struct corpus *c)
+{
+    struct corpus **grown = mem_new(s->corpus_count + 1, sizeof *grown);
+    struct corpus **old;
+    size_t at;
+
+    pthread_mutex_lock(&s->lock);
+    at = place_of(s, c->def.name);
+    old = s->corpora;
+    if (at)
+        memcpy(grown, old, at * sizeof *grown);
+    grown[at] = c;
+    if (s->corpus_count > at)
+        memcpy(grown + at + 1, old + at, (s->corpus_count - at) * sizeof *grown);
+    s->corpora = grown;
+    s->corpus_count++;
+    pthread_mutex_unlock(&s->lock);
+    free(old);
+}
+
+void catalog_remove(struct store *s, struct corpus *c)
+{
+    size_t at;
+
+    pthread_mutex_lock(&s->lock);
+    at = place_of(s, c->def.name);
+    require(at < s->corpus_count && s->corpora[at] == c);
+    memmove(s->corpora + at, s->corpora + at + 1, (s->corpus_count - at - 1) * sizeof *s->corpora);
+    s->corpus_count--;
+    pthread_mutex_unlock(&s->lock);
+    corpus_release(c);
+}
+
+static void sum_up(struct corpus *c, const struct view *v)
+{
+    uint32_t last = 0;
+
+    c->shards = 0;
+    for (size_t i = 0; i < v->chunk_count; i++) {
+        c->shards += i == 0 || v->chunks[i].shard->id != last;
+        last = v->chunks[i].shard->id;
+    }
+}
+
+void catalog_publish(struct corpus *c, struct view *view, const struct ledger_counts *counts,
+                     uint64_t bytes)
+{
+    struct view *old;
+
+    pthread_mutex_lock(&c->lock);
+    old = c->view;
+    view->generation = old->generation + 1;
+    c->view = view;
+    c->counts = *counts;
+    c->bytes = bytes;
+    sum_up(c, view);
+    pthread_mutex_unlock(&c->lock);
+    snapshot_release(old);
+}
+
+int catalog_may_write(struct store *s, struct err *e)
+{
+    if (s->read_only)
+        return err_set(e, ERR_INVALID, "%s is open for reading only", s->dir);
+    if (atomic_load(&s->latch.failed))
+        return err_set(e, ERR_SYNC_FAILED, "%s: a sync failed; the store takes no more writes",
+                       s->dir);
+    return 0;
+}
+
+/* ---- Loading -------------------------------------------------------------------------------------- */
+
+struct load {
+    struct store *s;
+    struct txn txn;
+    struct corpus **by_id; /* ascending; no references of its own */
+    size_t corpus_count;
+    struct shard **shards; /* ascending by id; one reference each */
+    size_t shard_count;
+    struct err *e;
+};
+
+static int contradiction(struct load *l, const char *what, uint64_t number)
+{
+    return err_set(l->e, ERR_CORRUPT, "%s/ledger: %s (%llu)", l->s->dir, what,
+                   (unsigned long long)number);
+}
+
+static struct corpus *corpus_by_id(struct load *l, uint32_t id)
+{
+    size_t low = 0, high = l->corpus_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (l->by_id[middle]->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < l->corpus_count && l->by_id[low]->id == id ? l->by_id[low] : NULL;
+}
+
+static struct shard *shard_by_id(struct load *l, uint32_t id)
+{
+    size_t low = 0, high = l->shard_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (l->shards[middle]->id < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < l->shard_count && l->shards[low]->id == id ? l->shards[low] : NULL;
+}
+
+/* One walk over a table; `take` gets every record. */
+typedef int take_record(struct load *l, struct span key, struct span value);
+
+static int walk(struct load *l, enum ledger_table table, const struct key *prefix,
+                take_record *take)
+{
+    struct ledger_walk w;
+    struct span key, value;
+    int rc = 0;
+
+    ledger_walk_begin(&w, &l->txn, table, prefix);
+    while (rc == 0 && ledger_walk_next(&w, &key, &value))
+        rc = take(l, key, value);
+    ledger_walk_end(&w);
+    if (rc == 0 && l->txn.err.code != ERR_OK) {
+        *l->e = l->txn.err;
+        rc = (int)l->e->code;
+    }
+    return rc;
+}
+
+/* The array with room for one more, NULL when there is no memory (the old one stays). */
+static void *grow(void *array, size_t count, size_t size)
+{
+    if (count & (count - 1)) /* at 0, 1, 2, 4, 8 ... there is no room left */
+        return array;
+    return realloc(array, (count ? count * 2 : 1) * size);
+}
+
+static int no_memory(struct load *l)
+{
+    return err_set(l->e, ERR_BUSY, "%s: no memory for the catalogue", l->s->dir);
+}
+
+static int take_corpus(struct load *l, struct span key, struct span value)
+{
+    struct corpus_def def;
+    struct span manifest;
+    struct corpus *c, **grown;
+
+    if (key.len != 4 || !ledger_parse_corpus(value, &def, &manifest) || def.dim == 0 ||
+        def.dtype < DTYPE_F32 || def.dtype > DTYPE_BF16)
+        return contradiction(l, "a corpus record has the wrong shape", key.len);
+    grown = grow(l->by_id, l->corpus_count, sizeof *grown);
+    if (!grown)
+        return no_memory(l);
+    l->by_id = grown;
+    c = catalog_corpus_new(l->s, bytes_get_be32(key.bytes), &def, (const char *)manifest.bytes,
+                           manifest.len);
+    l->by_id[l->corpus_count++] = c;
+    catalog_add(l->s, c);
+    if (!ledger_get_counts(&l->txn, c->id, &c->counts) && l->txn.err.code == ERR_OK)
+        return contradiction(l, "a corpus has no counts", c->id);
+    return 0;
+}
+
+static int take_shard(struct load *l, struct span key, struct span value)
+{
+    struct ledger_shard record;
+    struct shard *shard, **grown;
+    struct corpus *c;
+    bool sealed;
+
+    if (!ledger_parse_shard(key, value, &record))
+        return contradiction(l, "a shard record has the wrong shape", key.len);
+    c = corpus_by_id(l, record.corpus);
+    if (!c)
+        return contradiction(l, "a shard names a corpus that is not there", record.id);
+    grown = grow(l->shards, l->shard_count, sizeof *grown);
+    if (!grown)
+        return no_memory(l);
+    l->shards = grown;
+    sealed = record.state == LEDGER_SHARD_SEALED;
+    shard = shard_new(&l->s->home, record.id, &c->shape, sealed, 0);
+    l->shards[l->shard_count++] = shard;
+    if (!sealed && c->active)
+        return contradiction(l, "a corpus has two active shards", record.id);
+    if (!sealed) {
+        shard_retain(shard);
+        c->active = shard;
+    }
+    return 0;
+}
+
+static int take_dropped(struct load *l, struct span key, struct span value)
+{
+    uint32_t *grown;
+
+    (void)value;
+    if (key.len != 4)
+        return contradiction(l, "a mark of a dropped corpus has the wrong shape", key.len);
+    grown = grow(l->s->purge, l->s->purge_count, sizeof *grown);
+    if (!grown)
+        return no_memory(l);
+    l->s->purge = grown;
+    l->s->purge[l->s->purge_count++] = bytes_get_be32(key.bytes);
+    return 0;
+}
+
+static int by_sequence(const void *a, const void *b)
+{
+    const struct view_chunk *x = a, *y = b;
+
+    return (x->first_sequence > y->first_sequence) - (x->first_sequence < y->first_sequence);
+}
+
+struct chunk_list {
+    struct view_chunk *chunks;
+    size_t count;
+};
+
+static int take_chunk(struct load *l, struct corpus *c, struct chunk_list *list, struct span key,
+                      struct span value)
+{
+    struct ledger_chunk record;
+    struct view_chunk *grown;
+    struct shard *shard;
+
+    if (!ledger_parse_chunk(key, value, &record))
+        return contradiction(l, "a chunk record has the wrong shape", key.len);
+    shard = shard_by_id(l, record.shard);
+    if (!shard || shard->corpus.id != c->id)
+        return contradiction(l, "a chunk lies in a shard that is not its corpus's", record.id);
+    if (record.id >= l->s->meta.next_chunk || record.last_sequence >= c->counts.next_sequence)
+        return contradiction(l, "a chunk is past the ledger's counters", record.id);
+    grown = grow(list->chunks, list->count, sizeof *grown);
+    if (!grown)
+        return no_memory(l);
+    list->chunks = grown;
+    list->chunks[list->count++] = (struct view_chunk){.id = record.id,
+                                                      .shard = shard,
+                                                      .rows = record.rows,
+                                                      .first_sequence = record.first_sequence,
+                                                      .last_sequence = record.last_sequence};
+    if (shard->tail < record.id)
+        shard->tail = record.id;
+    c->bytes += record.bytes;
+    return 0;
+}
+
+static int collect_chunks(struct load *l, struct corpus *c, struct chunk_list *list)
+{
+    struct key prefix = key_u32(c->id);
+    struct ledger_walk w;
+    struct span key, value;
+    int rc = 0;
+
+    ledger_walk_begin(&w, &l->txn, LEDGER_CHUNKS, &prefix);
+    while (rc == 0 && ledger_walk_next(&w, &key, &value))
+        rc = take_chunk(l, c, list, key, value);
+    ledger_walk_end(&w);
+    if (rc)
+        return rc;
+    if (list->count)
+        qsort(list->chunks, list->count, sizeof *list->chunks, by_sequence);
+    for (size_t i = 1; i < list->count; i++)
+        if (list->chunks[i].first_sequence <= list->chunks[i - 1].last_sequence)
+            return contradiction(l, "two chunks overlap", list->chunks[i].id);
+    return 0;
+}
+
+static int mark_dead(struct load *l, const struct view *v, struct span key, struct span value)
+{
+    struct ledger_tombstone t;
+    struct view_chunk *c;
+    uint64_t *dead;
+    size_t at;
+
+    if (!ledger_parse_tombstone(key, value, &t))
+        return contradiction(l, "a tombstone has the wrong shape", key.len);
+    if (!snapshot_find(v, t.sequence, &at) || v->chunks[at].id != t.chunk ||
+        t.row >= v->chunks[at].rows)
+        return contradiction(l, "a tombstone points at no row", t.sequence);
+    c = (struct view_chunk *)(uintptr_t)&v->chunks[at]; /* still ours alone */
+    if (!c->dead)
+        c->dead = snapshot_dead_new(c->rows, NULL);
+    dead = (uint64_t *)(uintptr_t)c->dead;
+    if (!view_row_dead(c, t.row))
+        c->dead_count++;
+    dead[t.row / 64] |= UINT64_C(1) << (t.row % 64);
+    return 0;
+}
+
+static int load_corpus(struct load *l, struct corpus *c)
+{
+    struct chunk_list list = {0};
+    struct key prefix = key_u32(c->id);
+    struct view on_loan = {0};
+    struct ledger_walk w;
+    struct span key, value;
+    struct view *made;
+    int rc = collect_chunks(l, c, &list);
+
+    on_loan.chunks = list.chunks;
+    on_loan.chunk_count = list.count;
+    ledger_walk_begin(&w, &l->txn, LEDGER_TOMBSTONES, &prefix);
+    while (rc == 0 && ledger_walk_next(&w, &key, &value))
+        rc = mark_dead(l, &on_loan, key, value);
+    ledger_walk_end(&w);
+    if (rc == 0) {
+        made = snapshot_new(c, list.chunks, list.count);
+        if (made->live != c->counts.examples) {
+            rc = contradiction(l, "a corpus's count is not the number of its live rows",
+                               c->counts.examples);
+            snapshot_release(made);
+        } else {
+            catalog_publish(c, made, &c->counts, c->bytes);
+        }
+    }
+    for (size_t i = 0; i < list.count; i++)
+        snapshot_dead_release(list.chunks[i].dead);
+    free(list.chunks);
+    return rc;
+}
+
+static int load_all(struct load *l)
+{
+    int rc;
+
+    if (!ledger_get_meta(&l->txn, &l->s->meta)) {
+        if (l->txn.err.code == ERR_OK)
+            return contradiction(l, "the state record is missing", 0);
+        *l->e = l->txn.err;
+        return (int)l->e->code;
+    }
+    if (l->s->meta.format != LEDGER_FORMAT)
+        return err_set(l->e, ERR_CONFLICT, "%s/ledger has format %u, this program knows %u",
+                       l->s->dir, (unsigned)l->s->meta.format, (unsigned)LEDGER_FORMAT);
+    rc = walk(l, LEDGER_CORPORA, NULL, take_corpus);
+    if (rc == 0)
+        rc = walk(l, LEDGER_SHARDS, NULL, take_shard);
+    if (rc == 0)
+        rc = walk(l, LEDGER_DROPPED, NULL, take_dropped);
+    for (size_t i = 0; rc == 0 && i < l->corpus_count; i++)
+        rc = load_corpus(l, l->by_id[i]);
+    return rc;
+}
+
+int catalog_load(struct store *s, struct err *e)
+{
+    struct load l = {.s = s, .e = e};
+    int rc;
+
+    txn_begin_read(&l.txn, &s->ledger);
+    rc = load_all(&l);
+    if (rc == 0 && l.txn.err.code != ERR_OK) {
+        *e = l.txn.err;
+        rc = (int)e->code;
+    }
+    txn_abort(&l.txn);
+    for (size_t i = 0; i < l.shard_count; i++)
+        shard_release(l.shards[i]);
+    free(l.shards);
+    free(l.by_id);
+    return rc;
+}
+
+void catalog_free(struct store *s)
+{
+    for (size_t i = 0; i < s->corpus_count; i++)
+        corpus_release(s->corpora[i]);
+    free(s->corpora);
+    free(s->purge);
+    s->corpora = NULL;
+    s->corpus_count = 0;
+    s->purge = NULL;
+}
