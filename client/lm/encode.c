@@ -1,5 +1,6 @@
 /* encode.c - see encode.h. Threads take batches by number from one counter; each has an encoder of its
- * own. The first error stops all of them after the file they are at. */
+ * own, and lets the disk write one batch while it computes the next. The first error stops all of
+ * them after the file they are at. */
 #include "client/lm/encode.h"
 
 #include <dirent.h>
@@ -41,6 +42,8 @@ struct worker {
     uint16_t *narrow;           /* the same in two bytes, or NULL; owned */
     struct encoder_text *texts; /* (batch_rows), owned */
     struct buf lines;
+    struct tensorfile_half half; /* the batch that the disk is still at, */
+    size_t half_count;           /* and its passages */
 };
 
 void encode_name(char out[ENCODE_NAME_MAX], const struct passages *ps, size_t number, size_t first,
@@ -125,7 +128,8 @@ static int narrow_rows(struct worker *w, size_t count, struct err *e)
     return 0;
 }
 
-static int make_batch(struct worker *w, size_t number, const char *path, struct err *e)
+static int make_batch(struct worker *w, size_t number, const char *path,
+                      struct tensorfile_half *half, struct err *e)
 {
     const struct job *j = w->job;
     const size_t count = batch_count(j, number);
@@ -141,7 +145,7 @@ static int make_batch(struct worker *w, size_t number, const char *path, struct 
         return rc;
     }
     lay_out(w, count, w->narrow ? (const void *)w->narrow : w->rows, tensors);
-    return tensorfile_write(path, NULL, 0, tensors, 2, e);
+    return tensorfile_begin(half, path, NULL, 0, tensors, 2, e);
 }
 
 /* A file under its final name was renamed there whole; the size check is against foreign hands. */
@@ -155,8 +159,36 @@ static bool is_there(const struct worker *w, size_t number, const char *path)
            (size_t)st.st_size == tensorfile_size(NULL, 0, tensors, 2);
 }
 
-static int do_batch(struct worker *w, size_t number, bool *kept, struct err *e)
+static void report(struct job *j, size_t count, bool kept, int rc, const struct err *e)
 {
+    pthread_mutex_lock(&j->lock);
+    if (rc && j->error.code == ERR_OK)
+        j->error = *e;
+    if (!rc) {
+        j->progress.done += count;
+        j->progress.kept += kept ? count : 0;
+        if (j->tell && count)
+            j->tell(j->ctx, &j->progress);
+    }
+    pthread_mutex_unlock(&j->lock);
+}
+
+/* Waits for the batch that the disk is at, if there is one. */
+static int finish_half(struct worker *w, struct err *e)
+{
+    int rc;
+
+    if (w->half.fd < 0)
+        return 0;
+    rc = tensorfile_finish(&w->half, e);
+    if (!rc)
+        report(w->job, w->half_count, false, 0, e);
+    return rc;
+}
+
+static int do_batch(struct worker *w, size_t number, struct err *e)
+{
+    struct tensorfile_half half;
     char path[PATH_MAX];
     int rc = path_of(w->job, w->job->name[number], extension, path, e);
 
@@ -164,8 +196,17 @@ static int do_batch(struct worker *w, size_t number, bool *kept, struct err *e)
         rc = collect(w, number, e);
     if (rc)
         return rc;
-    *kept = is_there(w, number, path);
-    return *kept ? 0 : make_batch(w, number, path, e);
+    if (is_there(w, number, path)) {
+        report(w->job, batch_count(w->job, number), true, 0, e);
+        return 0;
+    }
+    rc = make_batch(w, number, path, &half, e);
+    if (rc)
+        return rc;
+    rc = finish_half(w, e);
+    w->half = half;
+    w->half_count = batch_count(w->job, number);
+    return rc;
 }
 
 static int worker_init(struct worker *w, struct job *j, struct err *e)
@@ -173,7 +214,7 @@ static int worker_init(struct worker *w, struct job *j, struct err *e)
     const size_t rows = j->options->batch_rows, dim = j->plan->dim;
     int rc;
 
-    *w = (struct worker){.job = j};
+    *w = (struct worker){.job = j, .half.fd = -1};
     rc = encoder_init(&w->encoder, j->plan, e);
     if (rc)
         return rc;
@@ -188,6 +229,7 @@ static int worker_init(struct worker *w, struct job *j, struct err *e)
 
 static void worker_fini(struct worker *w)
 {
+    tensorfile_drop(&w->half);
     encoder_fini(&w->encoder);
     free(w->rows);
     free(w->narrow);
@@ -207,20 +249,6 @@ static bool take_batch(struct job *j, size_t *number)
     return some;
 }
 
-static void report(struct job *j, size_t count, bool kept, int rc, const struct err *e)
-{
-    pthread_mutex_lock(&j->lock);
-    if (rc && j->error.code == ERR_OK)
-        j->error = *e;
-    if (!rc) {
-        j->progress.done += count;
-        j->progress.kept += kept ? count : 0;
-        if (j->tell)
-            j->tell(j->ctx, &j->progress);
-    }
-    pthread_mutex_unlock(&j->lock);
-}
-
 static void work(void *ctx, unsigned member, unsigned members)
 {
     struct job *j = ctx;
@@ -231,13 +259,12 @@ static void work(void *ctx, unsigned member, unsigned members)
 
     (void)member;
     (void)members;
+    while (!rc && take_batch(j, &number))
+        rc = do_batch(&w, number, &e);
+    if (!rc)
+        rc = finish_half(&w, &e);
     if (rc)
         report(j, 0, false, rc, &e);
-    while (!rc && take_batch(j, &number)) {
-        bool kept = false;
-        rc = do_batch(&w, number, &kept, &e);
-        report(j, batch_count(j, number), kept, rc, &e);
-    }
     worker_fini(&w);
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/hot.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
@@ -146,7 +147,7 @@ void encoder_fini(struct encoder *en)
 }
 
 /* out (n) *= by (n). */
-static void multiply(size_t n, float *restrict out, const float *restrict by)
+HOT static void multiply(size_t n, float *restrict out, const float *restrict by)
 {
     for (size_t base = 0; base < n; base += SHAPE_LANE)
         for (size_t i = base; i < base + SHAPE_LANE; i++)

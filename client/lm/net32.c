@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/hot.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
@@ -16,14 +17,6 @@
 #define SQRT      sqrtf
 #define EXP       exp_lane
 #define GEMM      gemm
-
-/* Loops over lanes compiled for each SIMD level and picked at start. Without contraction and with
- * sums in stated lanes, all give the same bits. Sanitizers start too late for the picking. */
-#ifdef ASCRIBE_DEBUG
-#define HOT
-#else
-#define HOT __attribute__((target_clones("avx512f", "avx2", "default")))
-#endif
 
 /* e^x within 2 ulp, made only of operations that vectorise: x = n ln 2 + r, |r| <= ln 2 / 2, a
  * polynomial of degree 6 (Cephes expf), and n put into the exponent. Below -87 it stays at e^-87. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "storage/base/check.h"
+#include "storage/base/mem.h"
 
 void tensorfile_header(struct buf *out, const struct tensorfile_fact *facts, size_t fact_count,
                        const struct tensorfile_tensor *tensors, size_t count)
@@ -94,69 +95,102 @@ struct part {
     size_t len;
 };
 
-static int fill(int fd, const struct part *parts, size_t count, struct err *e)
+static void forget(struct tensorfile_half *half)
+{
+    free(half->path);
+    free(half->temporary);
+    *half = (struct tensorfile_half){.fd = -1};
+}
+
+void tensorfile_drop(struct tensorfile_half *half)
+{
+    if (half->fd >= 0) {
+        close(half->fd);
+        unlink(half->temporary);
+    }
+    forget(half);
+}
+
+static int begin_parts(struct tensorfile_half *half, const char *path, const struct part *parts,
+                       size_t count, struct err *e)
+{
+    const size_t room = strlen(path) + sizeof ".XXXXXX";
+    int rc = 0;
+
+    half->path = mem_copy(path, strlen(path));
+    half->temporary = mem_new(room, 1);
+    snprintf(half->temporary, room, "%s.XXXXXX", path);
+    half->fd = mkostemp(half->temporary, O_CLOEXEC);
+    if (half->fd < 0)
+        rc = err_errno(e, errno, "make a file");
+    for (size_t i = 0; i < count && !rc; i++)
+        rc = write_all(half->fd, parts[i].bytes, parts[i].len, e);
+    if (!rc && fchmod(half->fd, 0644))
+        rc = err_errno(e, errno, "set the mode");
+    if (rc) {
+        err_wrap(e, "%s: ", path);
+        tensorfile_drop(half);
+        return rc;
+    }
+    sync_file_range(half->fd, 0, 0, SYNC_FILE_RANGE_WRITE); /* only a hint: fsync decides */
+    return 0;
+}
+
+int tensorfile_finish(struct tensorfile_half *half, struct err *e)
 {
     int rc = 0;
 
-    for (size_t i = 0; i < count && !rc; i++)
-        rc = write_all(fd, parts[i].bytes, parts[i].len, e);
-    if (!rc && fchmod(fd, 0644))
-        rc = err_errno(e, errno, "set the mode");
-    if (!rc && fsync(fd))
+    if (fsync(half->fd))
         rc = err_errno(e, errno, "sync");
-    if (close(fd) && !rc)
-        rc = err_errno(e, errno, "close");
+    if (!rc && rename(half->temporary, half->path))
+        rc = err_errno(e, errno, "rename");
+    if (rc) {
+        err_wrap(e, "%s: ", half->path);
+        tensorfile_drop(half);
+        return rc;
+    }
+    close(half->fd);
+    rc = sync_folder(half->path, e);
+    forget(half);
     return rc;
 }
 
-static int write_parts(const char *path, const struct part *parts, size_t count, struct err *e)
+int tensorfile_begin(struct tensorfile_half *half, const char *path,
+                     const struct tensorfile_fact *facts, size_t fact_count,
+                     const struct tensorfile_tensor *tensors, size_t count, struct err *e)
 {
-    char temporary[PATH_MAX];
-    int fd, rc, len = snprintf(temporary, sizeof temporary, "%s.XXXXXX", path);
+    struct buf header = {0};
+    struct part *parts = mem_new(count + 1, sizeof *parts);
+    int rc;
 
-    if (len < 0 || (size_t)len >= sizeof temporary)
-        return err_set(e, ERR_INVALID, "path of %d bytes is too long", len);
-    fd = mkostemp(temporary, O_CLOEXEC);
-    if (fd < 0) {
-        err_errno(e, errno, path);
-        return (int)e->code;
-    }
-    rc = fill(fd, parts, count, e);
-    if (!rc && rename(temporary, path))
-        rc = err_errno(e, errno, "rename");
-    if (rc)
-        unlink(temporary);
+    *half = (struct tensorfile_half){.fd = -1};
+    tensorfile_header(&header, facts, fact_count, tensors, count);
+    parts[0] = (struct part){header.data, header.len};
+    for (size_t i = 0; i < count; i++)
+        parts[i + 1] = (struct part){tensors[i].data, tensors[i].bytes};
+    if (header.failed)
+        rc = err_set(e, ERR_BUSY, "no memory for a header of %zu tensors", count);
     else
-        rc = sync_folder(path, e);
-    if (rc)
-        err_wrap(e, "%s: ", path);
+        rc = begin_parts(half, path, parts, count + 1, e);
+    buf_free(&header);
+    free(parts);
     return rc;
 }
 
 int tensorfile_write(const char *path, const struct tensorfile_fact *facts, size_t fact_count,
                      const struct tensorfile_tensor *tensors, size_t count, struct err *e)
 {
-    struct buf header = {0};
-    struct part *parts = calloc(count + 1, sizeof *parts);
-    int rc;
+    struct tensorfile_half half;
+    int rc = tensorfile_begin(&half, path, facts, fact_count, tensors, count, e);
 
-    tensorfile_header(&header, facts, fact_count, tensors, count);
-    if (!parts || header.failed) {
-        rc = err_set(e, ERR_BUSY, "no memory for a header of %zu tensors", count);
-    } else {
-        parts[0] = (struct part){header.data, header.len};
-        for (size_t i = 0; i < count; i++)
-            parts[i + 1] = (struct part){tensors[i].data, tensors[i].bytes};
-        rc = write_parts(path, parts, count + 1, e);
-    }
-    buf_free(&header);
-    free(parts);
-    return rc;
+    return rc ? rc : tensorfile_finish(&half, e);
 }
 
 int tensorfile_write_bytes(const char *path, const void *bytes, size_t len, struct err *e)
 {
-    struct part part = {bytes, len};
+    const struct part part = {bytes, len};
+    struct tensorfile_half half = {.fd = -1};
+    int rc = begin_parts(&half, path, &part, 1, e);
 
-    return write_parts(path, &part, 1, e);
+    return rc ? rc : tensorfile_finish(&half, e);
 }

@@ -34,7 +34,24 @@ void tensorfile_header(struct buf *out, const struct tensorfile_fact *facts, siz
 size_t tensorfile_size(const struct tensorfile_fact *facts, size_t fact_count,
                        const struct tensorfile_tensor *tensors, size_t count);
 
-/* Writes `path` through a temporary file beside it, synced, renamed, and the folder synced. */
+/* A file that is written but does not stand under its name yet. */
+struct tensorfile_half {
+    int fd;            /* -1: nothing is open */
+    char *path, *temporary; /* owned */
+};
+
+/* Writes the bytes to a temporary file beside `path` and sets the disk going without waiting. On
+ * success `half` must be finished or dropped; a second file can be made meanwhile. */
+int tensorfile_begin(struct tensorfile_half *half, const char *path,
+                     const struct tensorfile_fact *facts, size_t fact_count,
+                     const struct tensorfile_tensor *tensors, size_t count, struct err *e);
+
+/* Waits until the bytes are safe, gives the file its name, and syncs the folder. `half` is empty
+ * afterwards, whatever happened. */
+int tensorfile_finish(struct tensorfile_half *half, struct err *e);
+void tensorfile_drop(struct tensorfile_half *half);
+
+/* Both at once. */
 int tensorfile_write(const char *path, const struct tensorfile_fact *facts, size_t fact_count,
                      const struct tensorfile_tensor *tensors, size_t count, struct err *e);
 

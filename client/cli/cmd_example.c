@@ -1,0 +1,212 @@
+/* cmd_example.c - `ascribe example get|list|delete|encoding`. */
+#include "client/cli/args.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static json_t *as_json(const struct asc_stored *x)
+{
+    json_t *o = json_pack("{s:s, s:I, s:f}", "id", x->id, "sequence", (json_int_t)x->sequence, "norm",
+                          x->norm);
+
+    if (o)
+        json_object_set_new(o, "text", x->text ? json_stringn(x->text, x->text_len) : json_null());
+    if (o)
+        json_object_set_new(o, "meta", x->meta ? json_loads(x->meta, 0, NULL) : json_null());
+    return o;
+}
+
+static int get(struct cli *cli, struct asc_client *c, const char *corpus, const char *id)
+{
+    struct asc_stored x;
+    struct asc_error e;
+
+    if (asc_example_get(c, corpus, id, &x, &e) != 0)
+        return out_error(cli, &e);
+    if (cli->json) {
+        out_json(as_json(&x));
+    } else {
+        printf("id        %s\nsequence  %" PRIu64 "\nnorm      %.9g\n", x.id, x.sequence, x.norm);
+        if (x.meta)
+            printf("meta      %s\n", x.meta);
+        if (x.text) {
+            putchar('\n');
+            fwrite(x.text, 1, x.text_len, stdout);
+            putchar('\n');
+        }
+    }
+    asc_stored_clear(&x);
+    return EXIT_OK;
+}
+
+static void print_row(const struct asc_stored *x, unsigned columns)
+{
+    char id[1100], line[8192] = "";
+    unsigned used = term_line(x->id, strlen(x->id), columns ? 32 : 0, id, sizeof id);
+    unsigned left = 10 + 2 + (used < 24 ? 24 : used) + 2;
+
+    if (x->text)
+        term_line(x->text, x->text_len, columns > left + 10 ? columns - left : columns ? 10 : 0, line,
+                  sizeof line);
+    printf("%10" PRIu64 "  %s%*s  %s\n", x->sequence, id, used < 24 ? (int)(24 - used) : 0, "", line);
+}
+
+/* One page, or with `all` every page after `after`. */
+static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus, const char *after,
+                      unsigned limit, bool all)
+{
+    unsigned columns = term_columns(STDOUT_FILENO);
+    struct asc_page page;
+    struct asc_error e;
+    char *cursor = after ? strdup(after) : NULL;
+    bool more = true;
+
+    while (more) {
+        if (asc_example_page(c, corpus, cursor, all ? 1000 : limit, &page, &e) != 0) {
+            free(cursor);
+            return out_error(cli, &e);
+        }
+        for (size_t i = 0; i < page.count; i++)
+            if (cli->json)
+                out_json(as_json(&page.examples[i]));
+            else
+                print_row(&page.examples[i], columns);
+        free(cursor);
+        cursor = page.next;
+        page.next = NULL;
+        asc_page_clear(&page);
+        more = all && cursor && !session_stopped() && !ferror(stdout);
+    }
+    if (cursor && !cli->quiet && !all)
+        fprintf(stderr, cli->json ? "{\"next\":\"%s\"}\n" : "more: --after %s\n", cursor);
+    free(cursor);
+    return session_stopped() ? EXIT_STOPPED : EXIT_OK;
+}
+
+static int delete_all(struct cli *cli, struct asc_client *c, const char *corpus, char **ids, int count)
+{
+    struct asc_error e;
+
+    for (int i = 0; i < count; i++) {
+        if (asc_example_delete(c, corpus, ids[i], &e) != 0)
+            return out_error(cli, &e);
+        if (cli->json)
+            out_json(json_pack("{s:s}", "deleted", ids[i]));
+        else
+            printf("%s: deleted\n", ids[i]);
+    }
+    return EXIT_OK;
+}
+
+/* The vector as float32: every value of f16 and bf16 is one exactly. */
+static float *widen(const struct asc_encoding *x)
+{
+    const unsigned char *p = x->data;
+    float *out = malloc((size_t)x->dim * sizeof *out + 1);
+
+    for (uint64_t i = 0; out && i < x->dim; i++) {
+        uint32_t bits, half;
+
+        if (x->dtype == ASC_F32) {
+            memcpy(&out[i], p + 4 * i, 4);
+            continue;
+        }
+        half = (uint32_t)p[2 * i] | (uint32_t)p[2 * i + 1] << 8;
+        if (x->dtype == ASC_BF16) {
+            bits = half << 16;
+            memcpy(&out[i], &bits, 4);
+        } else if ((half & 0x7c00) == 0) { /* zero and subnormals: a multiple of 2^-24 */
+            out[i] = (float)(half & 0x3ff) * (half & 0x8000 ? -0x1p-24f : 0x1p-24f);
+        } else {
+            bits = ((half & 0x8000) << 16) | (((half & 0x7fff) << 13) + 0x38000000u);
+            memcpy(&out[i], &bits, 4);
+        }
+    }
+    return out;
+}
+
+static int encoding(struct cli *cli, struct asc_client *c, const char *corpus, const char *id,
+                    const char *out)
+{
+    struct asc_encoding x;
+    struct asc_query q = {.rows = 1, .dtype = ASC_F32};
+    struct asc_error e;
+    float *values;
+    int rc;
+
+    if (asc_example_encoding(c, corpus, id, &x, &e) != 0)
+        return out_error(cli, &e);
+    values = widen(&x);
+    if (!values) {
+        asc_encoding_clear(&x);
+        return out_input(cli, "no memory for %" PRIu64 " values", x.dim);
+    }
+    q.dim = x.dim;
+    q.vectors = values;
+    rc = out ? asc_query_save(&q, out, &e) : 0;
+    if (rc != 0)
+        rc = out_error(cli, &e);
+    else if (cli->json && out)
+        out_json(json_pack("{s:s, s:s, s:I, s:I, s:f}", "file", out, "id", id, "dim",
+                           (json_int_t)x.dim, "sequence", (json_int_t)x.sequence, "norm", x.norm));
+    else if (out)
+        printf("%s: the encoding of %s, %" PRIu64 " values\n", out, id, x.dim);
+    else
+        for (uint64_t i = 0; i < x.dim; i++)
+            printf("%.9g\n", (double)values[i]);
+    free(values);
+    asc_encoding_clear(&x);
+    return rc;
+}
+
+static const char about[] =
+    "  example get CORPUS ID               one example: text, meta, norm\n"
+    "  example list CORPUS                 by ingest order (--after, --limit, --all)\n"
+    "  example delete CORPUS ID...         takedown, effective at once\n"
+    "  example encoding CORPUS ID          its stored unit vector, a value a line, or with --out a\n"
+    "                                      .safetensors that `ascribe query` takes";
+
+int cmd_example(struct cli *cli, int argc, char **argv)
+{
+    const char *after = NULL, *out = NULL, *verb;
+    uint64_t limit = 100;
+    bool all = false;
+    const struct arg list[] = {
+        {"--after", 0, ARG_TEXT, &after, 0, 0, "CURSOR", "list: where the last page ended"},
+        {"--limit", 'n', ARG_COUNT, &limit, 1, 1000, "N", "list: examples of one page (100)"},
+        {"--all", 0, ARG_FLAG, &all, 0, 0, NULL, "list: every page"},
+        {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "encoding: write it there"},
+        {0}};
+    const struct args args = {"example get|list|delete|encoding CORPUS [ID...] [options]", about, list,
+                              2, -1};
+    struct asc_client *c;
+    int count, ids, rc = args_parse(cli, &args, argc, argv, &count);
+    bool is_list, is_delete;
+
+    if (rc >= 0)
+        return rc;
+    verb = argv[1];
+    ids = count - 2;
+    is_list = strcmp(verb, "list") == 0;
+    is_delete = strcmp(verb, "delete") == 0;
+    if (!is_list && !is_delete && strcmp(verb, "get") != 0 && strcmp(verb, "encoding") != 0)
+        return out_usage("example", "there is no \"example %s\"", verb);
+    if (is_list ? ids != 0 : is_delete ? ids < 1 : ids != 1)
+        return out_usage("example", "%s takes %s", verb,
+                         is_list ? "no id" : is_delete ? "one id or more" : "one id");
+    rc = session_open(cli, NULL, NULL, &c);
+    if (rc != 0)
+        return rc;
+    if (is_list)
+        rc = list_pages(cli, c, argv[2], after, (unsigned)limit, all);
+    else if (is_delete)
+        rc = delete_all(cli, c, argv[2], argv + 3, ids);
+    else if (strcmp(verb, "get") == 0)
+        rc = get(cli, c, argv[2], argv[3]);
+    else
+        rc = encoding(cli, c, argv[2], argv[3], out);
+    asc_close(c);
+    return rc;
+}

@@ -1,0 +1,53 @@
+/* source.h - what an ingest run sends: a list of batch files, or one matrix with its examples cut
+ * into batches. Hands out units in order; the caller holds a lock around source_next. */
+#ifndef CLIENT_CLI_SOURCE_H
+#define CLIENT_CLI_SOURCE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "client/ascribe.h"
+#include "client/cli/lines.h"
+
+/* One batch to send. */
+struct unit {
+    uint64_t position;
+    uint64_t rows, bytes; /* bytes of the body, about */
+    uint64_t first_row;   /* of the matrix and of the examples file */
+    const char *path;     /* a batch file, or NULL and then: */
+    char *lines;          /* owned by the unit; unit_free */
+    size_t lines_len;
+};
+
+struct source {
+    /* batch files */
+    char **paths; /* owned */
+    uint64_t *file_rows, *file_bytes; /* owned */
+    uint64_t file_count;
+    /* a pair */
+    struct asc_matrix *matrix; /* owned */
+    const char *matrix_path, *lines_path; /* the caller's */
+    struct lines lines;
+    uint64_t rows_per_batch;
+    /* both */
+    uint64_t dim, rows_total, bytes_total, units_total;
+    uint64_t next;
+};
+
+/* Both check everything that can be checked before anything is sent: that each file is what it should
+ * be, that dims agree, that rows and lines match. False: `why` says what is wrong. A directory stands
+ * for the *.safetensors files in it, by name. rows_per_batch 0: bodies of about 32 MiB. */
+bool source_open_files(struct source *s, char *const *paths, int count, char *why, size_t why_cap);
+bool source_open_pair(struct source *s, const char *gradients, const char *tensor,
+                      const char *examples, uint64_t rows_per_batch, char *why, size_t why_cap);
+void source_close(struct source *s);
+
+/* 1: a unit; 0: no more; -1: `why` says what is wrong. */
+int source_next(struct source *s, struct unit *out, char *why, size_t why_cap);
+void unit_free(struct unit *u);
+
+/* Names the batch and sends it. */
+int source_send(const struct source *s, const struct unit *u, struct asc_client *c,
+                const char *corpus, struct asc_ingested *out, struct asc_error *e);
+
+#endif
