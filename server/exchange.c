@@ -363,7 +363,10 @@ static int chunk_data(void *arg, const char *bytes, size_t n)
 
 int exchange_body_chunks(struct exchange *x, const char *in, size_t len, size_t *out_used)
 {
-    return chunked_feed(&x->chunked, in, len, out_used, chunk_data, x, &x->job.err);
+    if (chunked_feed(&x->chunked, in, len, out_used, chunk_data, x, &x->job.err))
+        return (int)x->job.err.code;
+    /* a chunk that announces too much need not be waited for */
+    return x->chunked.left > x->body_limit - x->job.body_len ? too_large(x) : 0;
 }
 
 void exchange_body_done(struct exchange *x)

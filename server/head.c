@@ -114,6 +114,22 @@ static int check_lines(struct head *h, const char *bytes, size_t size)
     return 0;
 }
 
+/* A name is a token and its colon follows at once (RFC 9112, section 5.1). */
+static int check_names(struct head *h, const char *bytes)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
+                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    for (uint32_t i = 0; i < h->field_count; i++) {
+        const struct head_span *n = &h->field[i].name;
+        if (n->len && strspn(bytes + n->at, token) == n->len && bytes[n->at + n->len] == ':')
+            continue;
+        err_set(&h->err, ERR_BAD_HTTP, "a header name is not followed by its colon");
+        return err_at_index(&h->err, (int64_t)n->at);
+    }
+    return 0;
+}
+
 /* llhttp leaves the optional white space after a value in it. */
 static void trim_values(struct head *h, const char *bytes)
 {
@@ -147,7 +163,7 @@ int head_feed(struct head *h, const char *bytes, size_t len)
         h->size = (size_t)(stop - bytes);
         h->fed = h->size;
         trim_values(h, bytes);
-        return check_lines(h, bytes, h->size);
+        return check_lines(h, bytes, h->size) ? (int)h->err.code : check_names(h, bytes);
     }
     h->fed = len;
     if (rc == HPE_OK)
