@@ -165,7 +165,7 @@ class Report:
                 for line in r.output.splitlines()[-200:]:
                     print(f"      | {line}")
             else:  # figures that tests print for the reader
-                for line in re.findall(r"^figure: (.*)$", r.output, re.M):
+                for line in re.findall(r"(?:^|\.\.\. )figure: (.*)$", r.output, re.M):
                     print(f"      {line}")
             sys.stdout.flush()
 

@@ -4,7 +4,9 @@ Seeded corpora of many dimensions, all dtypes, ties, duplicates, deletions, many
 big ones; then the same requests to servers that differ in instruction set, threads and shard size: the
 bytes of their results must be the same.
 """
+import itertools
 import struct
+import threading
 import time
 
 import numpy as np
@@ -198,28 +200,42 @@ class Exact(h.ServerCase):
         for i in (0, 1, 50, 99):
             self.assertEqual(c.check(q[i], 7, 3)["results"][0], together[i])
 
-    def test_thousands_of_seeded_corpora(self):
-        """Small random everything: dimension, dtype, ties, deletions, k; as many as fit in the time."""
-        end, count = time.monotonic() + 12 * min(h.SLOW, 4), 0
-        while time.monotonic() < end:
-            r = np.random.default_rng(1000 + count)
-            dim, dtype = int(r.integers(1, 40)), ["f32", "f16", "bf16"][count % 3]
-            c = Corpus(self, self.client, f"s{count}", dim, dtype)
-            for b in range(int(r.integers(0, 4))):
-                n = int(r.integers(1, 30))
-                x = r.standard_normal((n, dim)) if r.random() < .5 else r.choice([-2., -1., 1., 2.], (n, dim))
-                ids = [f"i{v}" for v in r.choice(200, n, replace=False)]
-                c.ingest(x * 10.0 ** r.integers(-6, 6), ids, "f32")
-            for i in r.choice(len(c.oracle.ids), len(c.oracle.ids) // 5, replace=False) if c.oracle.ids else []:
-                name = f"i{i}"
-                if name in c.oracle.ids:
-                    c.delete(name)
-            q = r.standard_normal((2, dim)) if r.random() < .5 else r.choice([-1., 1.], (2, dim))
-            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)), engine="auto" if count % 2 else "flat")
-            self.assert_status(self.client.delete(f"/v1/corpora/s{count}"), 204)
-            count += 1
-        print(f"figure: {count} seeded corpora equal the oracle")
-        self.assertGreater(count, 20)
+    def one_seeded_corpus(self, client, seed):
+        """Small random everything: dimension, dtypes, ties, deletions, k, which end."""
+        r = np.random.default_rng(1000 + seed)
+        c = Corpus(self, client, f"s{seed}", int(r.integers(1, 40)), ["f32", "f16", "bf16"][seed % 3])
+        for _ in range(int(r.integers(0, 4))):
+            n = int(r.integers(1, 30))
+            x = r.standard_normal((n, c.dim)) if r.random() < .5 else r.choice([-2., -1., 1., 2.], (n, c.dim))
+            c.ingest(x * 10.0 ** r.integers(-6, 6), [f"i{v}" for v in r.choice(200, n, replace=False)])
+        for name in list(c.oracle.ids)[::int(r.integers(4, 20))]:
+            c.delete(name)
+        for _ in range(3):
+            q = r.standard_normal((2, c.dim)) if r.random() < .5 else r.choice([-1., 1.], (2, c.dim))
+            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)), engine="auto" if seed % 2 else "flat")
+        self.assert_status(client.delete(f"/v1/corpora/{c.name}"), 204)
+
+    def test_seeded_corpora(self):
+        """As many as fit in the time, from several clients at once. tests/unit/index goes to thousands."""
+        end, seeds, faults, done = time.monotonic() + 12, itertools.count(), [], []
+
+        def work():
+            client = self.server.client()
+            while time.monotonic() < end and not faults:
+                seed = next(seeds)
+                try:
+                    self.one_seeded_corpus(client, seed)
+                    done.append(seed)
+                except BaseException as fault:  # noqa: BLE001 - told below, with its seed
+                    faults.append(f"seed {seed}: {fault}")
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        self.assertFalse(faults, faults[:1])
+        print(f"figure: {len(done)} seeded corpora equal the oracle over HTTP")
+        self.assertGreater(len(done), 10)
 
     def test_json_queries_read_as_float32(self):
         c = Corpus(self, self.client, "json", 6)
