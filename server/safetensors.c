@@ -56,8 +56,10 @@ static int read_shape(const json_t *entry, const char *name, size_t size, struct
     size_t product = size;
     bool empty = false;
 
-    if (!json_is_array(shape) || json_array_size(shape) > SAFETENSORS_RANK) {
-        bad(e, name, "shape must be an array of at most 4 whole numbers");
+    if (!json_is_array(shape))
+        return bad(e, name, "shape must be an array of whole numbers");
+    if (json_array_size(shape) > SAFETENSORS_RANK) {
+        bad(e, name, "shape has more than 4 axes");
         return err_at_limit(e, SAFETENSORS_RANK);
     }
     out->rank = json_array_size(shape);
@@ -65,7 +67,7 @@ static int read_shape(const json_t *entry, const char *name, size_t size, struct
         const json_t *n = json_array_get(shape, i);
 
         if (!json_is_integer(n) || json_integer_value(n) < 0)
-            return bad(e, name, "shape must be an array of at most 4 whole numbers");
+            return bad(e, name, "shape must be an array of whole numbers");
         out->shape[i] = (uint64_t)json_integer_value(n);
         empty = empty || out->shape[i] == 0;
     }
@@ -103,7 +105,7 @@ static int read_entry(const char *name, const json_t *entry, uint64_t data_len, 
 {
     static const char *const members[] = {"dtype", "shape", "data_offsets", NULL};
     struct safetensor *t = &out->tensor;
-    size_t size, bytes;
+    size_t size = 0, bytes = 0;
     int code;
 
     if (!json_is_object(entry))
