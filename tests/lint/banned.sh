@@ -7,7 +7,7 @@ banned='
 strcpy|strcat|stpcpy            memcpy with a known length, or buf_add
 strncpy|strncat                 memcpy with a known length (strncpy leaves strings open)
 sprintf|vsprintf                snprintf, arena_format or buf_format
-gets|scanf|sscanf|fscanf        strtoull and friends with their end pointer, or our parsers
+gets|scanf                      strtoull and friends with their end pointer, or our parsers
 atoi|atol|atoll|atof            strtol and friends with their end pointer
 strtok|strtok_r                 a loop over the bytes
 alloca                          the arena

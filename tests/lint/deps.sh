@@ -42,7 +42,7 @@ report=$(
     own tests/unit/base '(tests|tests/unit|storage/base)/[a-z0-9_]+\.h'
     own tests/unit/storage '(tests|tests/unit|tests/unit/storage|storage|storage/base)/[a-z0-9_]+\.h'
     own tests/unit/index '(tests|tests/unit|tests/unit/index|index|storage/base)/[a-z0-9_]+\.h'
-    own tests/unit/client '(tests|tests/unit|tests/unit/client|client)/[a-z0-9_]+\.h'
+    own tests/unit/client '((tests|tests/unit|tests/unit/client|client)/[a-z0-9_]+\.h|client/cli/[a-z0-9_]+\.[ch])'
     foreign 'lmdb\.h' 'storage/(env|ledger|shard)\.[ch]'
     foreign 'zstd\.h' 'storage/[a-z_]+\.c'
     foreign 'xxhash\.h' '(storage|client|client/cli)/[a-z_]+\.[ch]'
