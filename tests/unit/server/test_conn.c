@@ -23,6 +23,7 @@
 #include "server/auth.h"
 #include "server/config.h"
 #include "server/limits.h"
+#include "server/listen.h"
 #include "server/metrics.h"
 #include "server/pool.h"
 #include "server/route.h"
@@ -891,17 +892,30 @@ static void test_unix_socket(void **state)
     wait_until(&cancels, 1);
 }
 
-static void test_second_server_on_socket(void **state)
+/* What stands at a unix socket's path before listening: a live server, nobody any more, a file. */
+static void test_socket_path(void **state)
 {
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
     struct err e = ERR_INIT;
-    char spec[160];
-    struct runtime rt = t.rt;
-    struct server *other = server_new(&rt);
+    char path[160];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    FILE *f;
 
     (void)state;
-    snprintf(spec, sizeof spec, "unix:%s/socket", socket_path);
-    assert_int_equal(server_listen(other, spec, &e), ERR_CONFLICT);
-    server_free(other);
+    snprintf(path, sizeof path, "%s/socket", socket_path);
+    assert_int_equal(listen_clear_path(path, &e), ERR_CONFLICT);
+    assert_int_equal(access(path, F_OK), 0);
+    snprintf(path, sizeof path, "%s/stale", socket_path);
+    assert_int_equal(listen_clear_path(path, &e), 0);
+    memcpy(a.sun_path, path, strlen(path) + 1);
+    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
+    close(fd);
+    assert_int_equal(listen_clear_path(path, &e), 0);
+    assert_int_not_equal(access(path, F_OK), 0);
+    f = fopen(path, "w");
+    fclose(f);
+    assert_int_equal(listen_clear_path(path, &e), ERR_CONFLICT);
+    assert_int_equal(unlink(path), 0);
 }
 
 static void test_drain(void **state)
@@ -1003,7 +1017,7 @@ int main(void)
         TEST(test_commit_groups),
         TEST(test_overload),
         TEST(test_unix_socket),
-        TEST(test_second_server_on_socket),
+        TEST(test_socket_path),
         TEST(test_drain),
         TEST(test_aborts),
         TEST(test_connection_limit),
