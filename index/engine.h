@@ -45,7 +45,8 @@ struct engine_query {
     size_t k, opponents; /* k >= 0; 0 = that end is not asked */
 };
 
-/* What a search read, for the answer and the metrics. Summed over threads. */
+/* What a search read, for the answer and the metrics. Summed over threads. Rows are counted once a
+ dot product computed. */
 struct engine_work {
     uint64_t rows_proposed; /* seen by the proposing engine */
     uint64_t rows_exact;    /* scored by the exact kernel */
