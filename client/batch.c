@@ -13,7 +13,7 @@
 
 enum { ROWS_MAX = 65536, DIM_MAX = 1048576, QUERIES_MAX = 1024 }; /* the protocol's */
 
-/* --- Examples as JSON Lines ---------------------------------------------------------------------- */
+/* --- Examples as JSON Lines ------------------------------------------------------------------- */
 
 /* Takes a JSON object as its author wrote it (numbers keep their digits), on one line. */
 static int add_meta(struct asc__buf *b, const char *meta, uint64_t row, struct asc_error *e)
@@ -66,8 +66,9 @@ static int lines_of(const struct asc_batch *batch, struct asc__body *out, const 
     if (!batch->examples) {
         *lines = batch->lines;
         *len = batch->lines_len;
-        return batch->lines ? 0 : asc__fail(e, ASC_ARGUMENT, "no_examples", "a batch needs examples "
-                                            "or lines");
+        return batch->lines ? 0
+                            : asc__fail(e, ASC_ARGUMENT, "no_examples",
+                                        "a batch needs examples or lines");
     }
     for (uint64_t i = 0; i < batch->rows; i++) {
         int rc = add_example(&b, &batch->examples[i], i, e);
@@ -83,7 +84,7 @@ static int lines_of(const struct asc_batch *batch, struct asc__body *out, const 
     return 0;
 }
 
-/* --- Bodies -------------------------------------------------------------------------------------- */
+/* --- Bodies ----------------------------------------------------------------------------------- */
 
 struct vectors {
     const void *data;
@@ -106,8 +107,8 @@ static int vectors_check(struct vectors *v, uint64_t rows_max, struct asc_error 
         return asc__fail(e, ASC_ARGUMENT, "no_vectors", "there are no vectors to send");
     }
     if (v->rows < 1 || v->rows > rows_max)
-        return asc__fail(e, ASC_ARGUMENT, "bad_rows", "%" PRIu64 " rows; 1 to %" PRIu64 " are taken",
-                         v->rows, rows_max);
+        return asc__fail(e, ASC_ARGUMENT, "bad_rows",
+                         "%" PRIu64 " rows; 1 to %" PRIu64 " are taken", v->rows, rows_max);
     if (v->dim < 1 || v->dim > DIM_MAX)
         return asc__fail(e, ASC_ARGUMENT, "wrong_dimension", "dim %" PRIu64 "; 1 to %d are taken",
                          v->dim, DIM_MAX);
@@ -187,8 +188,9 @@ int asc__body_of_batch(const struct asc_batch *batch, struct asc__body *out, str
     if (rc != 0)
         return rc;
     head_vectors(&head, "gradients", &v);
-    asc__buf_format(&head, ",\"examples\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[%" PRIu64
-                    ",%" PRIu64 "]}", len, v.bytes, v.bytes + len);
+    asc__buf_text(&head, ",\"examples\":{\"dtype\":\"U8\",");
+    asc__buf_format(&head, "\"shape\":[%zu],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", len,
+                    v.bytes, v.bytes + len);
     rc = head_close(&head, out, e);
     if (rc != 0)
         return rc;
@@ -220,7 +222,7 @@ int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct 
     return rc;
 }
 
-/* --- Names, and files ----------------------------------------------------------------------------- */
+/* --- Names, and files ------------------------------------------------------------------------- */
 
 int asc__name_of(uint64_t position, const struct asc__body *b, char out[ASC_NAME_MAX + 1],
                  struct asc_error *e)

@@ -1,6 +1,6 @@
 /* body.c - a request's body: up to four parts, each in memory or a stretch of a file, read at any
- * offset (so that a retry starts again), hashed, or written to disk. A file's part is read in pieces
- * and never held whole. Reading changes nothing here: any number of threads.
+ * offset (so that a retry starts again), hashed, or written to disk. A file's part is read in
+ * pieces and never held whole. Reading changes nothing here: any number of threads.
  */
 #include "client/inner.h"
 
@@ -150,7 +150,7 @@ int asc__body_save(const struct asc__body *b, const char *path, struct asc_error
     return asc__save_close(&save, rc, e);
 }
 
-/* --- Files that appear whole or not at all ------------------------------------------------------- */
+/* --- Files that appear whole or not at all ---------------------------------------------------- */
 
 int asc__save_open(struct asc__save *s, const char *path, struct asc_error *e)
 {

@@ -59,7 +59,8 @@ int asc__fail_errno(struct asc_error *e, enum asc_status status, int errno_value
 
 int asc__no_memory(struct asc_error *e, uint64_t bytes)
 {
-    return asc__fail(e, ASC_MEMORY, "memory", "no memory for %llu bytes", (unsigned long long)bytes);
+    return asc__fail(e, ASC_MEMORY, "memory", "no memory for %llu bytes",
+                     (unsigned long long)bytes);
 }
 
 void asc__wrap(struct asc_error *e, const char *fmt, ...)

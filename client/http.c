@@ -1,5 +1,5 @@
-/* http.c - one request over HTTP: attempts, pauses between them, bounds on what comes back. The only
- * file that names curl.
+/* http.c - one request over HTTP: attempts, pauses between them, bounds on what comes back. The
+ * only file that names curl.
  *
  * An attempt is driven by the multi interface in steps of at most 100 ms, so that a cancel, the
  * caller's on_tick and the idle bound are noticed while nothing moves. The connection is kept
@@ -77,7 +77,7 @@ void asc__wire_close(struct asc__wire *w)
     free(w);
 }
 
-/* --- What curl calls ---------------------------------------------------------------------------- */
+/* --- What curl calls -------------------------------------------------------------------------- */
 
 static size_t on_read(char *out, size_t size, size_t count, void *user)
 {
@@ -168,7 +168,7 @@ static size_t on_header(char *line, size_t size, size_t count, void *user)
     return len;
 }
 
-/* --- One attempt --------------------------------------------------------------------------------- */
+/* --- One attempt ------------------------------------------------------------------------------ */
 
 static bool stop_asked(struct attempt *a)
 {
@@ -200,7 +200,8 @@ static bool sends_nothing(const struct asc__request *r)
     return !r->body && (strcmp(r->method, "POST") == 0 || strcmp(r->method, "PUT") == 0);
 }
 
-static struct curl_slist *headers(const struct asc_client *c, const struct asc__request *r, bool *ok)
+static struct curl_slist *headers(const struct asc_client *c, const struct asc__request *r,
+                                  bool *ok)
 {
     struct curl_slist *list = NULL;
 
@@ -318,7 +319,7 @@ static CURLcode attempt_run(struct attempt *a, struct asc_error *e)
     return rc;
 }
 
-/* --- What came of it ----------------------------------------------------------------------------- */
+/* --- What came of it -------------------------------------------------------------------------- */
 
 enum fate { FATE_DONE, FATE_FAIL, FATE_AGAIN };
 

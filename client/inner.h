@@ -25,7 +25,7 @@ enum {
     ASC__PAUSE_MAX_MS = 60000,        /* no Retry-After makes us wait longer */
 };
 
-/* --- error.c: filling a struct asc_error; each returns the status --------------------------------- */
+/* --- error.c: filling a struct asc_error; each returns the status ----------------------------- */
 int asc__fail(struct asc_error *e, enum asc_status status, const char *code, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 int asc__fail_errno(struct asc_error *e, enum asc_status status, int errno_value, const char *what);
@@ -34,7 +34,7 @@ int asc__fail_answer(struct asc_error *e, int http_status, const char *body, siz
 /* "corpora/x: " in front of the detail. */
 void asc__wrap(struct asc_error *e, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* --- text.c: a growable buffer with sticky failure; paths; names -------------------------------- */
+/* --- text.c: a growable buffer with sticky failure; paths; names ------------------------------ */
 struct asc__buf {
     char *data; /* owned; NUL after len when not NULL */
     size_t len, cap;
@@ -43,7 +43,8 @@ struct asc__buf {
 
 void asc__buf_add(struct asc__buf *b, const void *bytes, size_t len);
 void asc__buf_text(struct asc__buf *b, const char *text);
-void asc__buf_format(struct asc__buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void asc__buf_format(struct asc__buf *b, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 void asc__buf_json(struct asc__buf *b, const char *text); /* quoted; sets failed when not UTF-8 */
 void asc__buf_free(struct asc__buf *b);
 /* Percent-encodes one path segment or query value. */
@@ -53,7 +54,7 @@ int asc__corpus_path(struct asc__buf *b, const char *corpus, const char *rest, s
 int asc__no_memory(struct asc_error *e, uint64_t bytes);
 uint64_t asc__now_ms(void); /* monotonic */
 
-/* --- url.c --------------------------------------------------------------------------------------- */
+/* --- url.c ------------------------------------------------------------------------------------ */
 struct asc__url {
     char *base;   /* "http://host:port", without a slash at the end; owned */
     char *socket; /* path of a unix socket, or NULL; owned */
@@ -62,7 +63,7 @@ struct asc__url {
 int asc__url_parse(const char *text, struct asc__url *out, struct asc_error *e);
 void asc__url_free(struct asc__url *u);
 
-/* --- body.c: a request's body in parts, in memory or in a file ---------------------------------- */
+/* --- body.c: a request's body in parts, in memory or in a file -------------------------------- */
 struct asc__part {
     const void *data; /* or NULL and then: */
     int fd;
@@ -87,7 +88,8 @@ int asc__body_hash(const struct asc__body *b, uint64_t *out, struct asc_error *e
 int asc__body_save(const struct asc__body *b, const char *path, struct asc_error *e);
 void asc__body_free(struct asc__body *b);
 
-/* A file that appears whole and synced, or not at all: a temporary name beside it, then a rename. */
+/* A file that appears whole and synced, or not at all: a temporary name beside it, then a rename.
+ */
 struct asc__save {
     int fd;
     char *path, *temporary; /* owned */
@@ -97,7 +99,8 @@ int asc__save_write(struct asc__save *s, const void *bytes, size_t len, struct a
 /* rc 0: keeps the file; else removes it. Gives rc, or what keeping it failed with. */
 int asc__save_close(struct asc__save *s, int rc, struct asc_error *e);
 
-/* batch.c: the safetensors bodies of a batch and of a query. Free with asc__body_free, also on failure. */
+/* batch.c: the safetensors bodies of a batch and of a query. Free with asc__body_free, also on
+ * failure. */
 int asc__body_of_batch(const struct asc_batch *batch, struct asc__body *out, struct asc_error *e);
 int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct asc_error *e);
 
@@ -105,7 +108,7 @@ int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct 
 int asc__name_of(uint64_t position, const struct asc__body *b, char out[ASC_NAME_MAX + 1],
                  struct asc_error *e);
 
-/* --- npy.c, tensor.c, matrix.c: files of vectors ------------------------------------------------ */
+/* --- npy.c, tensor.c, matrix.c: files of vectors ---------------------------------------------- */
 struct asc__npy {
     enum asc_dtype dtype;
     uint64_t rows, dim;
@@ -135,7 +138,8 @@ int asc__tensors_parse(const char *header, size_t len, uint64_t data_len, struct
                        struct asc_error *e);
 /* Reads and parses the header of an open file, or of bytes in memory. */
 int asc__tensors_read(int fd, uint64_t file_size, struct asc__tensors *out, struct asc_error *e);
-int asc__tensors_bytes(const void *bytes, size_t len, struct asc__tensors *out, struct asc_error *e);
+int asc__tensors_bytes(const void *bytes, size_t len, struct asc__tensors *out,
+                       struct asc_error *e);
 const struct asc__tensor *asc__tensors_find(const struct asc__tensors *t, const char *name);
 void asc__tensors_free(struct asc__tensors *t);
 bool asc__dtype_parse(const char *name, enum asc_dtype *out);
@@ -156,7 +160,7 @@ struct asc_matrix {
 };
 int asc__matrix_unchanged(const struct asc_matrix *m, struct asc_error *e);
 
-/* --- http.c: the only file that names curl ------------------------------------------------------ */
+/* --- http.c: the only file that names curl ---------------------------------------------------- */
 enum asc__retry {
     ASC__RETRY_NEVER,
     ASC__RETRY_UNSENT, /* not safe twice: only when the server cannot have begun it */
@@ -198,7 +202,7 @@ int asc__perform(struct asc_client *c, const struct asc__request *r, struct asc_
 uint64_t asc__pause_ms(const struct asc_options *o, unsigned attempt, int retry_after_s,
                        uint32_t random);
 
-/* --- json.c: answers ----------------------------------------------------------------------------- */
+/* --- json.c: answers -------------------------------------------------------------------------- */
 /* Performs and parses a JSON object; *out is owned by the caller (json_decref). */
 int asc__call(struct asc_client *c, const char *method, const char *path, const char *json,
               enum asc__retry retry, json_t **out, int *out_status, struct asc_error *e);
@@ -206,8 +210,9 @@ int asc__json_parse(const char *text, size_t len, json_t **out, struct asc_error
 uint64_t asc__json_u64(const json_t *o, const char *name);
 double asc__json_real(const json_t *o, const char *name, double otherwise);
 void asc__json_word(const json_t *o, const char *name, char *out, size_t cap);
-char *asc__json_copy(const json_t *o, const char *name, size_t *out_len); /* a string member, or NULL */
-char *asc__json_dump(const json_t *o, const char *name);                  /* an object member, or NULL */
+/* A copy of a string member; of any member as JSON. NULL when there is none. The caller's. */
+char *asc__json_copy(const json_t *o, const char *name, size_t *out_len);
+char *asc__json_dump(const json_t *o, const char *name);
 int asc__json_missing(struct asc_error *e, const char *what, const char *member);
 
 #endif

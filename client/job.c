@@ -145,7 +145,7 @@ void asc_jobs_free(struct asc_job *list, size_t count)
     free(list);
 }
 
-/* --- What starts a job ---------------------------------------------------------------------------- */
+/* --- What starts a job ------------------------------------------------------------------------ */
 
 static int begin(struct asc_client *c, const char *path, struct asc_job *out, struct asc_error *e)
 {

@@ -1,5 +1,5 @@
-/* key.c - making, listing and revoking keys. A secret is seen once, in the answer that makes it, and
- * is wiped from memory when its struct is cleared. */
+/* key.c - making, listing and revoking keys. A secret is seen once, in the answer that makes it,
+ * and is wiped from memory when its struct is cleared. */
 #include "client/inner.h"
 
 #include <stdlib.h>

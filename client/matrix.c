@@ -1,6 +1,6 @@
-/* matrix.c - a matrix in a .npy or safetensors file: opened, checked, read in pieces with pread. Not
- * mapped, so that a file that becomes shorter is an error and never a signal. Reading is safe from
- * several threads.
+/* matrix.c - a matrix in a .npy or safetensors file: opened, checked, read in pieces with pread.
+ * Not mapped, so that a file that becomes shorter is an error and never a signal. Reading is safe
+ * from several threads.
  */
 #include "client/inner.h"
 
@@ -144,7 +144,8 @@ int asc_matrix_open(const char *path, const char *tensor, struct asc_matrix **ou
         m->mtime_ns = mtime_ns(&st);
     rc = asc__file_read(m->fd, 0, magic, m->file_size < 6 ? (size_t)m->file_size : 6, e);
     if (rc == 0)
-        rc = memcmp(magic, "\x93NUMPY", 6) == 0 ? open_npy(m, tensor, e) : open_tensor(m, tensor, e);
+        rc = memcmp(magic, "\x93NUMPY", 6) == 0 ? open_npy(m, tensor, e)
+                                                 : open_tensor(m, tensor, e);
     if (rc != 0) {
         asc__wrap(e, "%.300s: ", path);
         asc_matrix_close(m);
@@ -186,7 +187,8 @@ int asc__matrix_unchanged(const struct asc_matrix *m, struct asc_error *e)
     if (fstat(m->fd, &st) != 0)
         return asc__fail_errno(e, ASC_INPUT, errno, m->path);
     if ((uint64_t)st.st_size != m->file_size || mtime_ns(&st) != m->mtime_ns)
-        return asc__fail(e, ASC_INPUT, "file_changed", "%.300s: changed while it was read", m->path);
+        return asc__fail(e, ASC_INPUT, "file_changed", "%.300s: changed while it was read",
+                         m->path);
     return 0;
 }
 

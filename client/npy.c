@@ -1,8 +1,10 @@
-/* npy.c - the header of a .npy file, read strictly: versions 1 to 3, '<f4' or '<f2', C order, one or
- * two dimensions, and a data part of exactly the size that the shape says. No I/O, no allocation.
+/* npy.c - the header of a .npy file, read strictly: versions 1 to 3, '<f4' or '<f2', C order, one
+ * or two dimensions, and a data part of exactly the size that the shape says. No I/O, no
+ * allocation.
  *
  * Format: numpy.lib.format. The header is a Python literal; only the one form that numpy writes is
- * taken (three known keys, each once), never evaluated. What is refused is refused with its reason.
+ * taken (three known keys, each once), never evaluated. What is refused is refused with its
+ * reason.
  */
 #include "client/inner.h"
 
@@ -164,8 +166,9 @@ static int check_size(const struct asc__npy *npy, uint64_t file_size, struct asc
         __builtin_mul_overflow(count, asc_dtype_size(npy->dtype), &need))
         return bad(e, "the shape overflows 64 bits");
     if (need != have)
-        return asc__fail(e, ASC_INPUT, "bad_npy", "the shape (%llu, %llu) needs %llu bytes of data; "
-                         "the file has %llu", (unsigned long long)npy->rows,
+        return asc__fail(e, ASC_INPUT, "bad_npy",
+                         "the shape (%llu, %llu) needs %llu bytes of data; the file has %llu",
+                         (unsigned long long)npy->rows,
                          (unsigned long long)npy->dim, (unsigned long long)need,
                          (unsigned long long)have);
     return 0;

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- The answer ----------------------------------------------------------------------------------- */
+/* --- The answer ------------------------------------------------------------------------------- */
 
 static void hits_free(struct asc_hit *list, size_t count)
 {
@@ -35,7 +35,8 @@ static int fill_hit(const json_t *o, struct asc_hit *h, struct asc_error *e)
     return 0;
 }
 
-static int fill_hits(const json_t *all, struct asc_hit **out, size_t *out_count, struct asc_error *e)
+static int fill_hits(const json_t *all, struct asc_hit **out, size_t *out_count,
+                     struct asc_error *e)
 {
     size_t count = json_array_size(all);
     int rc = 0;
@@ -92,7 +93,7 @@ void asc_answer_free(struct asc_answer *a)
     free(a);
 }
 
-/* --- Asking --------------------------------------------------------------------------------------- */
+/* --- Asking ----------------------------------------------------------------------------------- */
 
 static int query_path(struct asc__buf *path, const char *corpus, const struct asc_query *q,
                       struct asc_error *e)
@@ -159,7 +160,7 @@ int asc_query(struct asc_client *c, const char *corpus, const struct asc_query *
     return 0;
 }
 
-/* --- Every score ---------------------------------------------------------------------------------- */
+/* --- Every score ------------------------------------------------------------------------------ */
 
 /* A stream that the server breaks off is a broken connection (chunked, or shorter than its length);
  * asc_scores_save reads the whole file's header besides. */
@@ -189,14 +190,15 @@ int asc_scores(struct asc_client *c, const char *corpus, const struct asc_query 
 
     if (dtype != ASC_F32 && dtype != ASC_F64)
         return asc__fail(e, ASC_ARGUMENT, "wrong_dtype", "scores are F32 or F64");
-    rc = asc__corpus_path(&path, corpus, dtype == ASC_F64 ? "/scores?dtype=f64" : "/scores?dtype=f32",
-                          e);
+    rc = asc__corpus_path(&path, corpus,
+                          dtype == ASC_F64 ? "/scores?dtype=f64" : "/scores?dtype=f32", e);
     if (rc == 0) {
         r.path = path.data;
         rc = send_query(c, &r, q, &reply, e);
     }
     if (rc == 0 && s.seen < 8)
-        rc = asc__fail(e, ASC_PROTOCOL, "bad_answer", "scores: %llu bytes are not a safetensors file",
+        rc = asc__fail(e, ASC_PROTOCOL, "bad_answer",
+                       "scores: %llu bytes are not a safetensors file",
                        (unsigned long long)s.seen);
     free(reply.data);
     asc__buf_free(&path);

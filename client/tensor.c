@@ -14,7 +14,10 @@ static const struct {
     const char *name;
     size_t size;
 } types[] = {
-    [ASC_F32] = {"F32", 4}, [ASC_F16] = {"F16", 2}, [ASC_BF16] = {"BF16", 2}, [ASC_F64] = {"F64", 8},
+    [ASC_F32] = {"F32", 4},
+    [ASC_F16] = {"F16", 2},
+    [ASC_BF16] = {"BF16", 2},
+    [ASC_F64] = {"F64", 8},
 };
 
 size_t asc_dtype_size(enum asc_dtype t)
@@ -42,8 +45,9 @@ static size_t element_size(const char *dtype)
     static const struct {
         const char *name;
         size_t size;
-    } known[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
-                 {"I8", 1},  {"U64", 8}, {"U32", 4}, {"U16", 2},  {"U8", 1},  {"BOOL", 1}};
+    } known[] = {{"F64", 8}, {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"I64", 8}, {"I32", 4},
+                 {"I16", 2}, {"I8", 1},  {"U64", 8}, {"U32", 4},  {"U16", 2}, {"U8", 1},
+                 {"BOOL", 1}};
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(dtype, known[i].name) == 0)
@@ -176,8 +180,9 @@ static int header_len_of(const unsigned char *first, uint64_t size, uint64_t *ou
     for (unsigned i = 0; i < 8; i++)
         len |= (uint64_t)first[i] << (8 * i);
     if (len < 2 || len > ASC__TENSOR_HEADER_MAX || len > size - 8)
-        return asc__fail(e, ASC_INPUT, "bad_safetensors", "a header of %llu bytes in a file of %llu "
-                         "(2 to 1,048,576): not a safetensors file", (unsigned long long)len,
+        return asc__fail(e, ASC_INPUT, "bad_safetensors", 
+                         "a header of %llu bytes in a file of %llu (2 to 1,048,576): not a "
+                         "safetensors file", (unsigned long long)len,
                          (unsigned long long)size);
     *out = len;
     return 0;
@@ -193,8 +198,8 @@ int asc__tensors_bytes(const void *bytes, size_t len, struct asc__tensors *out, 
     rc = header_len_of(bytes, len, &header_len, e);
     if (rc != 0)
         return rc;
-    return asc__tensors_parse((const char *)bytes + 8, (size_t)header_len, len - 8 - header_len, out,
-                              e);
+    return asc__tensors_parse((const char *)bytes + 8, (size_t)header_len, len - 8 - header_len,
+                              out, e);
 }
 
 int asc__tensors_read(int fd, uint64_t file_size, struct asc__tensors *out, struct asc_error *e)

@@ -1,4 +1,5 @@
-/* text.c - a growable buffer whose failure is sticky, percent-encoding, names, the clock. No I/O. */
+/* text.c - a growable buffer whose failure is sticky, percent-encoding, names, the clock. No I/O.
+ */
 #include "client/inner.h"
 
 #include <stdio.h>

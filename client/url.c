@@ -18,7 +18,8 @@ static int unix_parse(const char *path, struct asc__url *out, struct asc_error *
         return asc__fail(e, ASC_ARGUMENT, "bad_url", "unix: needs the path of a socket");
     if (strlen(path) > room)
         return asc__fail(e, ASC_ARGUMENT, "bad_url",
-                         "the socket path has %zu bytes; a unix socket takes %zu", strlen(path), room);
+                         "the socket path has %zu bytes; a unix socket takes %zu", strlen(path),
+                         room);
     out->socket = strdup(path);
     out->base = strdup("http://localhost");
     out->plain = true;

@@ -26,13 +26,13 @@ struct args {
     int least, most;     /* positional arguments; most -1: any number */
 };
 
-/* Parses argv[1..]; global options are understood everywhere. Positional arguments move to the front
- * of argv (from 1 on), *out_count of them. Gives -1 to go on, else the exit code (--help was printed,
- * or what is wrong was). */
+/* Parses argv[1..]; global options are understood everywhere. Positional arguments move to the
+ * front of argv (from 1 on), *out_count of them. Gives -1 to go on, else the exit code (--help was
+ * printed, or what is wrong was). */
 int args_parse(struct cli *cli, const struct args *args, int argc, char **argv, int *out_count);
 
-/* Takes the global options in front of the verb. Gives the index of the verb in argv (argc when there
- * is none), or -1 after printing what is wrong. */
+/* Takes the global options in front of the verb. Gives the index of the verb in argv (argc when
+ * there is none), or -1 after printing what is wrong. */
 int args_globals(struct cli *cli, int argc, char **argv);
 void args_print_globals(void);
 

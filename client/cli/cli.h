@@ -1,6 +1,6 @@
 /* cli.h - what the files of the program `ascribe` share: the options that every verb takes, exit
- * codes, and how results and errors are printed. Results go to standard output, all else to standard
- * error. The program uses the public header only, as any other program would.
+ * codes, and how results and errors are printed. Results go to standard output, all else to
+ * standard error. The program uses the public header only, as any other program would.
  */
 #ifndef CLIENT_CLI_CLI_H
 #define CLIENT_CLI_CLI_H
@@ -37,11 +37,12 @@ struct cli {
 struct command {
     const char *name;
     const char *summary;
-    int (*run)(struct cli *cli, int argc, char **argv); /* argv[0] is the verb; gives the exit code */
+    /* argv[0] is the verb; gives the exit code */
+    int (*run)(struct cli *cli, int argc, char **argv);
 };
 
-int cmd_backup(struct cli *cli, int argc, char **argv);
-int cmd_compact(struct cli *cli, int argc, char **argv);
+int cmd_job_backup(struct cli *cli, int argc, char **argv);
+int cmd_job_compact(struct cli *cli, int argc, char **argv);
 int cmd_corpus(struct cli *cli, int argc, char **argv);
 int cmd_example(struct cli *cli, int argc, char **argv);
 int cmd_info(struct cli *cli, int argc, char **argv);
@@ -50,19 +51,19 @@ int cmd_job(struct cli *cli, int argc, char **argv);
 int cmd_key(struct cli *cli, int argc, char **argv);
 int cmd_query(struct cli *cli, int argc, char **argv);
 int cmd_scores(struct cli *cli, int argc, char **argv);
-int cmd_verify(struct cli *cli, int argc, char **argv);
+int cmd_job_verify(struct cli *cli, int argc, char **argv);
 
-/* --- session.c: the server, the key, and stopping ------------------------------------------------ */
+/* --- session.c: the server, the key, and stopping --------------------------------------------- */
 
-/* Opens a client as the options say. Prints what is wrong; gives an exit code, 0 on success. on_tick
- * may be NULL: the call still ends when the person interrupts. */
+/* Opens a client as the options say. Prints what is wrong; gives an exit code, 0 on success.
+ * on_tick may be NULL: the call still ends when the person interrupts. */
 int session_open(const struct cli *cli, int (*on_tick)(void *, const struct asc_transfer *),
                  void *user, struct asc_client **out);
 /* Interrupts set a flag; a second one ends the process at once. */
 void session_catch_signals(void);
 bool session_stopped(void);
 
-/* --- out.c: printing ------------------------------------------------------------------------------ */
+/* --- out.c: printing -------------------------------------------------------------------------- */
 
 /* One line on standard error; gives the exit code for it. */
 int out_error(const struct cli *cli, const struct asc_error *e);
@@ -81,12 +82,12 @@ void out_object(const json_t *o);
 /* A file that must be small enough to hold; adds a NUL. Prints what is wrong. Free with free(). */
 char *out_read_file(const struct cli *cli, const char *path, size_t most);
 
-/* --- term.c: terminals and UTF-8 ------------------------------------------------------------------ */
+/* --- term.c: terminals and UTF-8 -------------------------------------------------------------- */
 
 /* Columns of the terminal on a file descriptor; 0 when it is none. */
 unsigned term_columns(int fd);
 /* Copies text as one printable line of at most `columns` columns (0: no bound): control characters
- * and line breaks become single spaces, bytes that are not UTF-8 become U+FFFD, a cut ends in "…".
+ * and line breaks become single spaces, bytes that are not UTF-8 become U+FFFD, a cut ends in U+2026.
  * Never cuts inside a character. Gives the columns used. `cap` bytes of out, always terminated. */
 unsigned term_line(const char *text, size_t len, unsigned columns, char *out, size_t cap);
 void term_init(void);

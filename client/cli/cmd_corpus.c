@@ -75,7 +75,8 @@ static int list_all(struct cli *cli, struct asc_client *c)
                                (json_int_t)x->bytes));
         else
             printf("%-32s %14s %10" PRIu64 " %8" PRIu64 " %12s\n", x->name,
-                   out_count(x->examples, a), x->deleted, x->batches, out_bytes((double)x->bytes, b));
+                   out_count(x->examples, a), x->deleted, x->batches,
+                   out_bytes((double)x->bytes, b));
     }
     asc_corpora_free(list, count);
     return EXIT_OK;
@@ -131,7 +132,7 @@ static int drop(struct cli *cli, struct asc_client *c, const char *name, bool ye
 }
 
 static const char about[] =
-    "  corpus create NAME DEFINITION.json   make a corpus (docs/protocol.md says what may stand in it)\n"
+    "  corpus create NAME DEFINITION.json   make a corpus (docs/protocol.md says how)\n"
     "  corpus create NAME --dim N           the same with defaults: f32, one block\n"
     "  corpus list                          all of them\n"
     "  corpus show NAME                     manifest and numbers\n"
@@ -166,7 +167,8 @@ int cmd_corpus(struct cli *cli, int argc, char **argv)
         definition = definition_of(cli, count == 3 ? argv[3] : NULL, dim, dtype, encoded, model);
         if (!definition)
             return EXIT_INPUT;
-    } else if (strcmp(verb, "list") != 0 && strcmp(verb, "show") != 0 && strcmp(verb, "drop") != 0) {
+    } else if (strcmp(verb, "list") != 0 && strcmp(verb, "show") != 0 &&
+               strcmp(verb, "drop") != 0) {
         return out_usage("corpus", "there is no \"corpus %s\"", verb);
     }
     rc = session_open(cli, NULL, NULL, &c);

@@ -8,8 +8,8 @@
 
 static json_t *as_json(const struct asc_stored *x)
 {
-    json_t *o = json_pack("{s:s, s:I, s:f}", "id", x->id, "sequence", (json_int_t)x->sequence, "norm",
-                          x->norm);
+    json_t *o = json_pack("{s:s, s:I, s:f}", "id", x->id, "sequence",
+                          (json_int_t)x->sequence, "norm", x->norm);
 
     if (o)
         json_object_set_new(o, "text", x->text ? json_stringn(x->text, x->text_len) : json_null());
@@ -48,9 +48,10 @@ static void print_row(const struct asc_stored *x, unsigned columns)
     unsigned left = 10 + 2 + (used < 24 ? 24 : used) + 2;
 
     if (x->text)
-        term_line(x->text, x->text_len, columns > left + 10 ? columns - left : columns ? 10 : 0, line,
-                  sizeof line);
-    printf("%10" PRIu64 "  %s%*s  %s\n", x->sequence, id, used < 24 ? (int)(24 - used) : 0, "", line);
+        term_line(x->text, x->text_len, columns > left + 10 ? columns - left : columns ? 10 : 0,
+                  line, sizeof line);
+    printf("%10" PRIu64 "  %s%*s  %s\n", x->sequence, id, used < 24 ? (int)(24 - used) : 0, "",
+           line);
 }
 
 /* One page, or with `all` every page after `after`. */
@@ -85,7 +86,8 @@ static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus,
     return session_stopped() ? EXIT_STOPPED : EXIT_OK;
 }
 
-static int delete_all(struct cli *cli, struct asc_client *c, const char *corpus, char **ids, int count)
+static int delete_all(struct cli *cli, struct asc_client *c, const char *corpus, char **ids,
+                      int count)
 {
     struct asc_error e;
 
@@ -165,7 +167,7 @@ static const char about[] =
     "  example get CORPUS ID               one example: text, meta, norm\n"
     "  example list CORPUS                 by ingest order (--after, --limit, --all)\n"
     "  example delete CORPUS ID...         takedown, effective at once\n"
-    "  example encoding CORPUS ID          its stored unit vector, a value a line, or with --out a\n"
+    "  example encoding CORPUS ID          its stored unit vector, a value a line; with --out a\n"
     "                                      .safetensors that `ascribe query` takes";
 
 int cmd_example(struct cli *cli, int argc, char **argv)
@@ -179,8 +181,8 @@ int cmd_example(struct cli *cli, int argc, char **argv)
         {"--all", 0, ARG_FLAG, &all, 0, 0, NULL, "list: every page"},
         {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "encoding: write it there"},
         {0}};
-    const struct args args = {"example get|list|delete|encoding CORPUS [ID...] [options]", about, list,
-                              2, -1};
+    const struct args args = {"example get|list|delete|encoding CORPUS [ID...] [options]", about,
+                              list, 2, -1};
     struct asc_client *c;
     int count, ids, rc = args_parse(cli, &args, argc, argv, &count);
     bool is_list, is_delete;

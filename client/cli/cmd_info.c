@@ -26,8 +26,8 @@ int cmd_info(struct cli *cli, int argc, char **argv)
     asc_free(text);
     if (!json_is_object(o)) {
         json_decref(o);
-        e = (struct asc_error){.status = ASC_PROTOCOL, .code = "bad_answer", .index = -1, .limit = -1,
-                               .detail = "the answer is not a JSON object: is this an ascribe server?"};
+        e = (struct asc_error){.status = ASC_PROTOCOL, .code = "bad_answer", .index = -1,
+                               .limit = -1, .detail = "the answer is not a JSON object"};
         return out_error(cli, &e);
     }
     if (cli->json) {

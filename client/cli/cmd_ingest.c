@@ -101,7 +101,7 @@ static void *work(void *user)
         int rc = source_send(w->run->source, &u, w->client, w->run->corpus, &got, &e);
 
         record(w, &u, rc, &got, &e);
-        unit_free(&u);
+        source_unit_free(&u);
         if (rc != 0)
             break;
     }
@@ -210,9 +210,10 @@ static int conclude(struct ingest *run, double seconds)
         return EXIT_OK;
     }
     if (!run->cli->json)
-        fprintf(stderr, "ascribe: %s: %s of %s batches are stored; run the same command again to go "
-                "on, what is stored is recognised\n", rc == EXIT_STOPPED ? "interrupted" : "stopped",
-                out_count(run->batches, a), out_count(run->source->units_total, b));
+        fprintf(stderr, "ascribe: %s: %s of %s batches are stored; run the same command again to "
+                "go on, what is stored is recognised\n",
+                rc == EXIT_STOPPED ? "interrupted" : "stopped", out_count(run->batches, a),
+                out_count(run->source->units_total, b));
     return rc;
 }
 
@@ -243,7 +244,7 @@ static int run_all(struct ingest *run, unsigned workers)
     return rc;
 }
 
-/* --- The command line ------------------------------------------------------------------------------ */
+/* --- The command line ------------------------------------------------------------------------- */
 
 /* Makes the corpus when asked, and sees that the vectors fit it before gigabytes are sent. */
 static int prepare(struct cli *cli, const char *corpus, const char *create, uint64_t dim)
@@ -271,8 +272,8 @@ static int prepare(struct cli *cli, const char *corpus, const char *create, uint
             fprintf(stderr, "ascribe: hint: make it with `ascribe corpus create %s --dim %" PRIu64
                     "`, or with --create FILE.json\n", corpus, dim);
     } else if (info.dim && info.dim != dim) {
-        rc = out_input(cli, "the gradients have dim %" PRIu64 "; corpus %s has %" PRIu64, dim, corpus,
-                       info.dim);
+        rc = out_input(cli, "the gradients have dim %" PRIu64 "; corpus %s has %" PRIu64, dim,
+                       corpus, info.dim);
     }
     asc_corpus_clear(&info);
     asc_close(c);
@@ -281,28 +282,28 @@ static int prepare(struct cli *cli, const char *corpus, const char *create, uint
 }
 
 static const char about[] =
-    "Stores the gradients and texts of training examples. FILES are batch files as `ascribe-lm encode`\n"
-    "writes them (safetensors: gradients and examples), or directories of them. Or give one matrix\n"
-    "and its examples, which is cut into batches:\n\n"
+    "Stores the gradients and texts of training examples. FILES are batch files (safetensors\n"
+    "with gradients and examples, as `ascribe-lm encode` writes them) or directories of them. Or\n"
+    "give one matrix and its examples, which is cut into batches:\n\n"
     "  ascribe ingest CORPUS --gradients X.npy --examples E.jsonl\n\n"
-    "Line i of the examples belongs to row i: {\"id\": ..., \"text\": ..., \"meta\": {...}}; only id is\n"
-    "needed. Batches are named by position and content: a run that broke is simply run again, and\n"
-    "what is stored already is recognised. Files are streamed, never held whole.";
+    "Line i of the examples belongs to row i: {\"id\": ..., \"text\": ..., \"meta\": {}};\n"
+    "only id is needed. Batches are named by position and content: a run that broke is simply\n"
+    "run again, and what is stored already is recognised. Files are streamed, never held whole.";
 
 int cmd_ingest(struct cli *cli, int argc, char **argv)
 {
     const char *gradients = NULL, *examples = NULL, *tensor = NULL, *create = NULL;
     uint64_t rows = 0, jobs = 2;
     const struct arg list[] = {
-        {"--gradients", 0, ARG_TEXT, &gradients, 0, 0, "FILE", "a .npy or .safetensors matrix [n, dim]"},
+        {"--gradients", 0, ARG_TEXT, &gradients, 0, 0, "FILE", "a .npy or .safetensors [n, dim]"},
         {"--examples", 0, ARG_TEXT, &examples, 0, 0, "FILE", "JSON Lines, one object a row"},
-        {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors (gradients)"},
-        {"--rows-per-batch", 0, ARG_COUNT, &rows, 1, 65536, "N", "rows of one batch (about 32 MiB)"},
+        {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor (gradients)"},
+        {"--rows-per-batch", 0, ARG_COUNT, &rows, 1, 65536, "N", "rows a batch (for about 32 MiB)"},
         {"--jobs", 'j', ARG_COUNT, &jobs, 1, WORKERS_MAX, "N", "batches in flight (2)"},
-        {"--create", 0, ARG_TEXT, &create, 0, 0, "FILE", "create the corpus first, by this definition"},
+        {"--create", 0, ARG_TEXT, &create, 0, 0, "FILE", "create the corpus first, as it says"},
         {0}};
-    const struct args args = {"ingest CORPUS FILES... | ingest CORPUS --gradients FILE --examples FILE",
-                              about, list, 1, -1};
+    const struct args args = {"ingest CORPUS FILES... | ingest CORPUS --gradients X --examples E",
+                              about,                                list, 1, -1};
     struct ingest run = {.cli = cli};
     struct source source;
     char why[600];

@@ -1,4 +1,5 @@
-/* cmd_job.c - `ascribe job`, and the verbs that start one and wait for it: backup, verify, compact. */
+/* cmd_job.c - `ascribe job`, and the verbs that start one and wait for it: backup, verify,
+ * compact. */
 #include "client/cli/args.h"
 #include "client/cli/progress.h"
 
@@ -164,7 +165,7 @@ int cmd_job(struct cli *cli, int argc, char **argv)
     return rc;
 }
 
-/* --- The verbs that start a job -------------------------------------------------------------------- */
+/* --- The verbs that start a job --------------------------------------------------------------- */
 
 enum kind { BACKUP, VERIFY, COMPACT };
 
@@ -206,23 +207,23 @@ static int starter(struct cli *cli, int argc, char **argv, enum kind kind, const
     return rc >= 0 ? rc : begin(cli, kind, count ? argv[1] : NULL, no_wait);
 }
 
-int cmd_backup(struct cli *cli, int argc, char **argv)
+int cmd_job_backup(struct cli *cli, int argc, char **argv)
 {
     return starter(cli, argc, argv, BACKUP, "backup [--no-wait]",
-                   "Has the server write a backup below STORE/backups/ while it goes on serving, and\n"
-                   "waits for it. `ascribed restore` makes a store of one.");
+                   "Has the server write a backup below STORE/backups/ while it serves on,\n"
+                   "and waits for it. `ascribed restore` makes a store of one.");
 }
 
-int cmd_verify(struct cli *cli, int argc, char **argv)
+int cmd_job_verify(struct cli *cli, int argc, char **argv)
 {
     return starter(cli, argc, argv, VERIFY, "verify [--no-wait]",
                    "Has the server read everything it stores and check every checksum, and waits.\n"
                    "Exit code 4 when anything is damaged; the result names it.");
 }
 
-int cmd_compact(struct cli *cli, int argc, char **argv)
+int cmd_job_compact(struct cli *cli, int argc, char **argv)
 {
     return starter(cli, argc, argv, COMPACT, "compact [CORPUS] [--no-wait]",
-                   "Reclaims the room of deleted examples and joins small chunks, in one corpus or in\n"
-                   "all, and waits.");
+                   "Reclaims the room of deleted examples and joins small chunks, in one corpus\n"
+                   "or in all, and waits.");
 }

@@ -36,7 +36,8 @@ static int list_all(struct cli *cli, struct asc_client *c)
     for (size_t i = 0; i < count; i++) {
         const struct asc_key *k = &list[i];
 
-        term_line(k->label ? k->label : "", k->label ? strlen(k->label) : 0, 0, label, sizeof label);
+        term_line(k->label ? k->label : "", k->label ? strlen(k->label) : 0, 0, label,
+                  sizeof label);
         if (cli->json)
             out_json(json_pack("{s:s, s:s, s:s?, s:s}", "id", k->id, "scope", k->scope, "label",
                                k->label, "created", k->created));
@@ -68,7 +69,7 @@ int cmd_key(struct cli *cli, int argc, char **argv)
         {"--label", 0, ARG_TEXT, &label, 0, 0, "TEXT", "what it is for"},
         {0}};
     const struct args args = {"key create|list|revoke [ID] [options]",
-                              "  key create        a new key, alone on standard output; shown once\n"
+                              "  key create        a new key on standard output, shown this once\n"
                               "  key list          ids, scopes and labels\n"
                               "  key revoke ID     effective at once",
                               list, 1, 2};
@@ -83,7 +84,8 @@ int cmd_key(struct cli *cli, int argc, char **argv)
     if (!is_revoke && strcmp(verb, "create") != 0 && strcmp(verb, "list") != 0)
         return out_usage("key", "there is no \"key %s\"", verb);
     if (is_revoke != (count == 2))
-        return out_usage("key", is_revoke ? "revoke needs the id of a key" : "%s takes no id", verb);
+        return is_revoke ? out_usage("key", "revoke needs the id of a key")
+                         : out_usage("key", "%s takes no id", verb);
     rc = session_open(cli, NULL, NULL, &c);
     if (rc != 0)
         return rc;

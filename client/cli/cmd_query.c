@@ -1,4 +1,5 @@
-/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, as a table. */
+/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, as a table.
+ */
 #include "client/cli/args.h"
 
 #include <inttypes.h>
@@ -78,8 +79,8 @@ static void print_answer(const struct asc_answer *a, uint64_t first, uint64_t to
 
         v.id_width = id_width(r);
         printf("%squery %" PRIu64 " of %" PRIu64 ": %s examples, engine %s, %s, %.1f ms\n",
-               first + i > 0 ? "\n" : "", first + i + 1, total, out_count(a->examples, n), a->engine,
-               a->exact, a->took_ms);
+               first + i > 0 ? "\n" : "", first + i + 1, total, out_count(a->examples, n),
+               a->engine, a->exact, a->took_ms);
         print_hits("proponents", r->proponents, r->proponent_count, &v);
         print_hits("opponents", r->opponents, r->opponent_count, &v);
     }
@@ -115,8 +116,8 @@ static int ask(struct cli *cli, struct asc_client *c, const char *corpus, struct
 
 static const char about[] =
     "Prints the training examples that speak most for each gradient in FILE (a .npy matrix, or a\n"
-    ".safetensors with a tensor \"queries\" or \"gradients\"), and with --opponents those against it.\n"
-    "With --json: the server's answer, one line for each 1,024 rows.";
+    ".safetensors with a tensor \"queries\" or \"gradients\"), and with --opponents those against\n"
+    "it. With --json: the server's answer, one line for each 1,024 rows.";
 
 int cmd_query(struct cli *cli, int argc, char **argv)
 {

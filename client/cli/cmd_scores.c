@@ -1,5 +1,5 @@
-/* cmd_scores.c - `ascribe scores`: the score of every example for each gradient of a file, streamed to
- * disk as safetensors, or as .npy with the ids beside it. */
+/* cmd_scores.c - `ascribe scores`: the score of every example for each gradient of a file,
+ * streamed to disk as safetensors, or as .npy with the ids beside it. */
 #include "client/cli/args.h"
 #include "client/cli/progress.h"
 
@@ -84,7 +84,8 @@ static int to_npy(const struct cli *cli, const char *from, const char *out)
 
     if (asc_matrix_open(from, "scores", &m, &e) != 0)
         return out_error(cli, &e);
-    if ((size_t)snprintf(ids, sizeof ids, "%.*s.ids.txt", (int)(strlen(out) - 4), out) >= sizeof ids)
+    if ((size_t)snprintf(ids, sizeof ids, "%.*s.ids.txt", (int)(strlen(out) - 4), out) >=
+        sizeof ids)
         rc = out_input(cli, "%s: the path is too long", out);
     else
         rc = extract(cli, from, "ids", ids, NULL);
@@ -104,8 +105,9 @@ static void report(const struct cli *cli, const char *path, const char *out)
         return;
     if (cli->json)
         out_json(json_pack("{s:s, s:I, s:I, s:s}", "file", out, "queries",
-                           (json_int_t)asc_matrix_rows(m), "examples", (json_int_t)asc_matrix_dim(m),
-                           "dtype", asc_dtype_name(asc_matrix_dtype(m))));
+                           (json_int_t)asc_matrix_rows(m), "examples",
+                           (json_int_t)asc_matrix_dim(m), "dtype",
+                           asc_dtype_name(asc_matrix_dtype(m))));
     else
         printf("%s: %" PRIu64 " x %s scores, %s\n", out, asc_matrix_rows(m),
                out_count(asc_matrix_dim(m), n), asc_dtype_name(asc_matrix_dtype(m)));
@@ -143,9 +145,9 @@ static int fetch(struct cli *cli, const char *corpus, const struct asc_query *q,
 }
 
 static const char about[] =
-    "Writes the score of every example for each gradient in FILE (as for query). OUT.safetensors has\n"
-    "scores [q, n], sequences [n] and ids; OUT.npy has the scores, and OUT.ids.txt the ids, a line\n"
-    "each. In ingest order.";
+    "Writes the score of every example for each gradient in FILE (as for query). OUT.safetensors\n"
+    "has scores [q, n], sequences [n] and ids; OUT.npy has the scores, and OUT.ids.txt the ids, a\n"
+    "line each. In ingest order.";
 
 int cmd_scores(struct cli *cli, int argc, char **argv)
 {
@@ -171,7 +173,8 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
     q.matrix = m;
     q.rows = asc_matrix_rows(m);
     if (q.rows < 1 || q.rows > 1024)
-        rc = out_input(cli, "%s: %" PRIu64 " rows; scores takes 1 to 1,024 at once", argv[2], q.rows);
+        rc = out_input(cli, "%s: %" PRIu64 " rows; scores takes 1 to 1,024 at once", argv[2],
+                       q.rows);
     else
         rc = fetch(cli, argv[1], &q, f64, out);
     asc_matrix_close(m);

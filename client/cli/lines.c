@@ -1,5 +1,5 @@
-/* lines.c - the buffer holds what was read and not yet given out; it grows to one line at most beyond
- * a group that is asked for, and a file without newlines is refused, not swallowed.
+/* lines.c - the buffer holds what was read and not yet given out; it grows to one line at most
+ * beyond a group that is asked for, and a file without newlines is refused, not swallowed.
  */
 #include "client/cli/lines.h"
 
@@ -72,8 +72,8 @@ static bool fill(struct lines *l, char *why, size_t why_cap)
     return true;
 }
 
-/* Bytes of the line that begins at `from` of the buffer, with its newline; 0 at the end of the file,
- * or on an error (then `why` is set). */
+/* Bytes of the line that begins at `from` of the buffer, with its newline; 0 at the end of the
+ * file, or on an error (then `why` is set). */
 static size_t next_line(struct lines *l, size_t from, uint64_t number, char *why, size_t why_cap)
 {
     size_t looked = from;

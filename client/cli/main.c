@@ -12,9 +12,9 @@ static const struct command commands[] = {
     {"example", "get, list or delete examples; fetch an encoding", cmd_example},
     {"info", "version, limits and state of the server", cmd_info},
     {"job", "list, show, cancel or wait for long work", cmd_job},
-    {"backup", "have the server write a backup", cmd_backup},
-    {"verify", "have the server check everything it stores", cmd_verify},
-    {"compact", "reclaim the room of deleted examples", cmd_compact},
+    {"backup", "have the server write a backup", cmd_job_backup},
+    {"verify", "have the server check everything it stores", cmd_job_verify},
+    {"compact", "reclaim the room of deleted examples", cmd_job_compact},
     {"key", "create, list or revoke keys", cmd_key},
 };
 

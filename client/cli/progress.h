@@ -1,5 +1,5 @@
 /* progress.h - how far a long command is: a bar on a terminal, JSON Lines when standard error goes
- * elsewhere. The arithmetic (struct meter) has no I/O and no clock of its own.
+ * elsewhere. One thread.
  */
 #ifndef CLIENT_CLI_PROGRESS_H
 #define CLIENT_CLI_PROGRESS_H
@@ -8,18 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A rate that follows changes within a few seconds and does not jump about. */
-struct meter {
-    uint64_t first_ms, last_ms;
-    uint64_t first, last; /* amounts at those times */
-    double rate;          /* a second; 0 until two points are known */
-};
-
-void meter_start(struct meter *m, uint64_t now_ms, uint64_t amount);
-/* Feeds the amount done by now. An amount that went back (a retry) or equal times change nothing. */
-void meter_feed(struct meter *m, uint64_t now_ms, uint64_t amount);
-/* Seconds left to `total`; -1 when it cannot be known. */
-double meter_eta(const struct meter *m, uint64_t total);
+#include "client/cli/meter.h"
 
 struct progress {
     const char *what; /* "ingest wordnet"; the caller's */

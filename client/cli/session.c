@@ -81,7 +81,8 @@ static int find_key(const struct cli *cli, char **out)
 int session_open(const struct cli *cli, int (*on_tick)(void *, const struct asc_transfer *),
                  void *user, struct asc_client **out)
 {
-    struct asc_options o = {.size = sizeof o, .on_tick = on_tick ? on_tick : only_stop, .user = user};
+    struct asc_options o = {
+        .size = sizeof o, .on_tick = on_tick ? on_tick : only_stop, .user = user};
     struct asc_error e;
     char *key;
     int rc = find_key(cli, &key);

@@ -13,7 +13,7 @@
 
 enum { BODY_TARGET = 32 << 20, ROWS_MAX = 65536, ROWS_DEFAULT_MAX = 4096 };
 
-/* --- Batch files ---------------------------------------------------------------------------------- */
+/* --- Batch files ------------------------------------------------------------------------------ */
 
 static bool add_path(struct source *s, const char *path, char *why, size_t why_cap)
 {
@@ -51,7 +51,8 @@ static bool add_folder(struct source *s, const char *folder, char *why, size_t w
     for (int i = 0; i < count; i++) {
         char path[4096];
 
-        if (ok && (size_t)snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name) >= sizeof path) {
+        if (ok && (size_t)snprintf(path, sizeof path, "%s/%s", folder, list[i]->d_name) >=
+                      sizeof path) {
             snprintf(why, why_cap, "%s: the path is too long", folder);
             ok = false;
         }
@@ -78,7 +79,7 @@ static bool look_at_file(struct source *s, uint64_t i, char *why, size_t why_cap
     rows = asc_matrix_rows(m);
     asc_matrix_close(m);
     if (s->dim && dim != s->dim) {
-        snprintf(why, why_cap, "%s: gradients of dim %" PRIu64 "; the files before it have %" PRIu64,
+        snprintf(why, why_cap, "%s: gradients of dim %" PRIu64 "; the files before have %" PRIu64,
                  s->paths[i], dim, s->dim);
         return false;
     }
@@ -122,7 +123,7 @@ bool source_open_files(struct source *s, char *const *paths, int count, char *wh
     return ok;
 }
 
-/* --- A pair ---------------------------------------------------------------------------------------- */
+/* --- A pair ----------------------------------------------------------------------------------- */
 
 static uint64_t choose_rows(const struct asc_matrix *m)
 {
@@ -192,7 +193,7 @@ void source_close(struct source *s)
     *s = (struct source){.lines.fd = -1};
 }
 
-/* --- Units ----------------------------------------------------------------------------------------- */
+/* --- Units ------------------------------------------------------------------------------------ */
 
 int source_next(struct source *s, struct unit *out, char *why, size_t why_cap)
 {
@@ -218,7 +219,7 @@ int source_next(struct source *s, struct unit *out, char *why, size_t why_cap)
     return 1;
 }
 
-void unit_free(struct unit *u)
+void source_unit_free(struct unit *u)
 {
     free(u->lines);
     *u = (struct unit){0};
@@ -237,8 +238,8 @@ static void explain(const struct source *s, const struct unit *u, struct asc_err
                  " of %.80s)", inner, u->first_row + (uint64_t)e->index, s->matrix_path,
                  u->first_row + (uint64_t)e->index + 1, s->lines_path);
     else
-        snprintf(e->detail, sizeof e->detail, "rows %" PRIu64 " to %" PRIu64 ": %.400s", u->first_row,
-                 u->first_row + u->rows - 1, inner);
+        snprintf(e->detail, sizeof e->detail, "rows %" PRIu64 " to %" PRIu64 ": %.400s",
+                 u->first_row, u->first_row + u->rows - 1, inner);
 }
 
 int source_send(const struct source *s, const struct unit *u, struct asc_client *c,

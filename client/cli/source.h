@@ -15,7 +15,7 @@ struct unit {
     uint64_t rows, bytes; /* bytes of the body, about */
     uint64_t first_row;   /* of the matrix and of the examples file */
     const char *path;     /* a batch file, or NULL and then: */
-    char *lines;          /* owned by the unit; unit_free */
+    char *lines;          /* owned by the unit; source_unit_free */
     size_t lines_len;
 };
 
@@ -34,9 +34,10 @@ struct source {
     uint64_t next;
 };
 
-/* Both check everything that can be checked before anything is sent: that each file is what it should
- * be, that dims agree, that rows and lines match. False: `why` says what is wrong. A directory stands
- * for the *.safetensors files in it, by name. rows_per_batch 0: bodies of about 32 MiB. */
+/* Both check everything that can be checked before anything is sent: that each file is what it
+ * should be, that dims agree, that rows and lines match. False: `why` says what is wrong. A
+ * directory stands for the *.safetensors files in it, by name. rows_per_batch 0: bodies of about
+ * 32 MiB. */
 bool source_open_files(struct source *s, char *const *paths, int count, char *why, size_t why_cap);
 bool source_open_pair(struct source *s, const char *gradients, const char *tensor,
                       const char *examples, uint64_t rows_per_batch, char *why, size_t why_cap);
@@ -44,7 +45,7 @@ void source_close(struct source *s);
 
 /* 1: a unit; 0: no more; -1: `why` says what is wrong. */
 int source_next(struct source *s, struct unit *out, char *why, size_t why_cap);
-void unit_free(struct unit *u);
+void source_unit_free(struct unit *u);
 
 /* Names the batch and sends it. */
 int source_send(const struct source *s, const struct unit *u, struct asc_client *c,

@@ -1,5 +1,5 @@
-/* term.c - how wide the terminal is, and how text is cut to it without harm: what comes from a corpus
- * is someone else's text and must not move the cursor or change colours.
+/* term.c - how wide the terminal is, and how text is cut to it without harm: what comes from a
+ * corpus is someone else's text and must not move the cursor or change colours.
  */
 #include "client/cli/cli.h"
 
@@ -19,14 +19,14 @@ unsigned term_columns(int fd)
 {
     const char *env = getenv("COLUMNS");
     struct winsize w;
+    unsigned long columns;
 
     if (!isatty(fd))
         return 0;
     if (ioctl(fd, TIOCGWINSZ, &w) == 0 && w.ws_col > 0)
         return w.ws_col;
-    if (env && atoi(env) > 0)
-        return (unsigned)atoi(env);
-    return 80;
+    columns = env ? strtoul(env, NULL, 10) : 0;
+    return columns > 0 && columns < 10000 ? (unsigned)columns : 80;
 }
 
 /* Decodes one character; gives its length, and U+FFFD with length 1 for what is not UTF-8. */

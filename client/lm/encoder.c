@@ -17,6 +17,20 @@ static const float second_eps = 1e-8f; /* outside the root, as in Adam */
 static const enum shape_role matrix[SHAPE_MATRICES] = {SHAPE_QKV, SHAPE_ATTN_OUT, SHAPE_MLP_IN,
                                                        SHAPE_MLP_OUT};
 
+int encoder_second_parse(const char *name, enum encoder_second *out, struct err *e)
+{
+    if (strcmp(name, "adam") == 0) {
+        *out = ENCODER_ADAM;
+        return 0;
+    }
+    if (strcmp(name, "none") == 0) {
+        *out = ENCODER_NONE;
+        return 0;
+    }
+    err_set(e, ERR_INVALID, "second moment \"%.40s\": must be adam or none", name);
+    return err_at_field(e, "second-moment");
+}
+
 static uint32_t block_of(uint32_t layer, enum shape_role role)
 {
     uint32_t i = 0;

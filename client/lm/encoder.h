@@ -27,6 +27,9 @@ enum {
 
 enum encoder_second { ENCODER_NONE, ENCODER_ADAM };
 
+/* "adam" or "none", as on the command line; INVALID names the value. */
+int encoder_second_parse(const char *name, enum encoder_second *out, struct err *e);
+
 struct encoder_plan {
     const struct model *model;    /* the caller's; outlives the plan */
     enum encoder_second second;

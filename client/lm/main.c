@@ -5,17 +5,17 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "client/lm/verbs.h"
+#include "client/lm/verb.h"
 
 static const struct {
     const char *name;
     int (*run)(int argc, char *const argv[], struct err *e);
     const char *does;
 } verb[] = {
-    {"train", verbs_train, "train a model on a corpus and save a checkpoint"},
-    {"generate", verbs_generate, "continue a prompt"},
-    {"encode", verbs_encode, "write the training examples' projected gradients as batch files"},
-    {"query", verbs_query, "write the projected gradients of prompts and their targets"},
+    {"train", verb_train, "train a model on a corpus and save a checkpoint"},
+    {"generate", verb_generate, "continue a prompt"},
+    {"encode", verb_encode, "write the training examples' projected gradients as batch files"},
+    {"query", verb_query, "write the projected gradients of prompts and their targets"},
 };
 
 enum { VERBS = sizeof verb / sizeof verb[0] };

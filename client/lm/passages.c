@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,10 +24,49 @@ static json_t *kept_members(json_t *object)
     return kept;
 }
 
+/* Ids go into paths and logs: no control characters. */
+static int check_id(json_t *id, struct err *e)
+{
+    const char *text = json_string_value(id);
+    const size_t len = json_string_length(id);
+    bool control = false;
+
+    for (size_t i = 0; i < len; i++)
+        control |= (unsigned char)text[i] < 0x20 || text[i] == 0x7F;
+    if (len > 0 && len <= PASSAGES_ID_MAX && !control)
+        return 0;
+    if (control) {
+        err_set(e, ERR_BAD_ID, "id has a control character");
+    } else {
+        err_set(e, ERR_BAD_ID, "id has %zu bytes, must have 1 to %d", len, PASSAGES_ID_MAX);
+        err_at_limit(e, PASSAGES_ID_MAX);
+    }
+    return err_at_field(e, "id");
+}
+
+static int check_meta(json_t *meta, struct err *e)
+{
+    size_t len;
+
+    if (!meta || json_is_null(meta))
+        return 0;
+    if (!json_is_object(meta)) {
+        err_set(e, ERR_BAD_JSON, "meta must be an object");
+        return err_at_field(e, "meta");
+    }
+    len = json_dumpb(meta, NULL, 0, JSON_COMPACT);
+    if (len > PASSAGES_META_MAX) {
+        err_set(e, ERR_TOO_LARGE, "meta has %zu bytes, at most %d", len, PASSAGES_META_MAX);
+        err_at_limit(e, PASSAGES_META_MAX);
+        return err_at_field(e, "meta");
+    }
+    return 0;
+}
+
 static int check_members(json_t *object, struct err *e)
 {
     json_t *id = json_object_get(object, "id"), *text = json_object_get(object, "text");
-    json_t *meta = json_object_get(object, "meta");
+    int rc;
 
     if (!json_is_object(object))
         return err_set(e, ERR_BAD_JSON, "not a JSON object");
@@ -34,21 +74,14 @@ static int check_members(json_t *object, struct err *e)
         err_set(e, ERR_BAD_JSON, "\"id\" and \"text\" must be strings");
         return err_at_field(e, json_is_string(id) ? "text" : "id");
     }
-    if (json_string_length(id) == 0 || json_string_length(id) > PASSAGES_ID_MAX) {
-        err_set(e, ERR_BAD_ID, "id has %zu bytes, must have 1 to %d", json_string_length(id),
-                PASSAGES_ID_MAX);
-        err_at_limit(e, PASSAGES_ID_MAX);
-        return err_at_field(e, "id");
-    }
+    rc = check_id(id, e);
+    if (rc)
+        return rc;
     if (json_string_length(text) == 0) {
         err_set(e, ERR_BAD_JSON, "text is empty: it has no gradient");
         return err_at_field(e, "text");
     }
-    if (meta && !json_is_null(meta) && !json_is_object(meta)) {
-        err_set(e, ERR_BAD_JSON, "meta must be an object");
-        return err_at_field(e, "meta");
-    }
-    return 0;
+    return check_meta(json_object_get(object, "meta"), e);
 }
 
 static int add_object(struct passages *ps, size_t *cap, json_t *object, struct err *e)

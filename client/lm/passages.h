@@ -9,7 +9,8 @@
 #include "storage/base/err.h"
 
 enum {
-    PASSAGES_ID_MAX = 256,        /* bytes; the server's own limit */
+    PASSAGES_ID_MAX = 256,        /* bytes; the server's own limits, met here before hours of work */
+    PASSAGES_META_MAX = 64 << 10, /* bytes of compact JSON */
     PASSAGES_LINE_MAX = 1 << 20,  /* bytes; one line is held and parsed whole */
     PASSAGES_MAX = 1 << 24        /* lines */
 };
@@ -27,8 +28,8 @@ struct passages {
     size_t count;
 };
 
-/* Reads `path`. BAD_JSON, BAD_ID, DUPLICATE_ID, BAD_UTF8, TOO_LARGE name the line (err.index, from 1);
- * IO when the file cannot be read, INVALID when it has no lines. On failure nothing is held. */
+/* Reads `path`. BAD_JSON, BAD_ID, DUPLICATE_ID, BAD_UTF8, TOO_LARGE name the line (err.index, from
+ * 1); IO when the file cannot be read, INVALID when it has no lines. On failure nothing is held. */
 int passages_read(struct passages *ps, const char *path, struct err *e);
 void passages_free(struct passages *ps);
 

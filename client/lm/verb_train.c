@@ -1,13 +1,11 @@
-/* verbs_train.c - `ascribe-lm train` and `ascribe-lm generate`. */
-#include "client/lm/verbs.h"
+/* verb_train.c - `ascribe-lm train`: a corpus into a checkpoint. */
+#include "client/lm/verb.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "client/lm/ckpt.h"
 #include "client/lm/crew.h"
-#include "client/lm/generate.h"
 #include "client/lm/meter.h"
 #include "client/lm/opts.h"
 #include "client/lm/train.h"
@@ -31,7 +29,7 @@ static void tell(void *ctx, const struct train_progress *p)
     meter_tell(&w->meter, p->share, values, sizeof values / sizeof values[0]);
 }
 
-int verbs_train(int argc, char *const argv[], struct err *e)
+int verb_train(int argc, char *const argv[], struct err *e)
 {
     const char *data = NULL, *path = NULL;
     uint64_t vocab = 2048, context = 128, layers = 4, width = 128, heads = 4;
@@ -81,42 +79,6 @@ int verbs_train(int argc, char *const argv[], struct err *e)
         printf("{\"model\":\"%s\",\"parameters\":%zu,\"vocab\":%u,\"steps\":%llu,\"loss\":%.4f}\n",
                m.fingerprint, shape_params(&m.shape), m.shape.vocab, (unsigned long long)m.steps,
                m.loss);
-    model_free(&m);
-    return rc;
-}
-
-int verbs_generate(int argc, char *const argv[], struct err *e)
-{
-    const char *path = NULL, *prompt = NULL;
-    uint64_t tokens = 32, seed = 1;
-    struct generate_options o = {0};
-    const struct opts_row rows[] = {
-        {"model", OPTS_TEXT, &path, 0, 0, "checkpoint (required)"},
-        {"prompt", OPTS_TEXT, &prompt, 0, 0, "text to continue (required)"},
-        {"tokens", OPTS_COUNT, &tokens, 1, 65536, "new tokens at most"},
-        {"temperature", OPTS_NUMBER, &o.temperature, 0, 100, "0 = always the most likely"},
-        {"seed", OPTS_COUNT, &seed, 0, 1.8e19, "of the draws"},
-    };
-    const size_t count = sizeof rows / sizeof rows[0];
-    struct buf text = {0};
-    struct model m;
-    int rc;
-
-    if (argc > 0 && strcmp(argv[0], "--help") == 0) {
-        opts_help(stdout, rows, count);
-        return 0;
-    }
-    rc = opts_parse(rows, count, argc, argv, e);
-    if (!rc)
-        rc = ckpt_load(&m, path, e);
-    if (rc)
-        return rc;
-    o.tokens = (uint32_t)tokens;
-    o.seed = seed;
-    rc = generate_text(&m, prompt, strlen(prompt), &o, &text, e);
-    if (!rc)
-        printf("%s%.*s\n", prompt, (int)text.len, text.data ? (const char *)text.data : "");
-    buf_free(&text);
     model_free(&m);
     return rc;
 }

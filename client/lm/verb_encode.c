@@ -1,5 +1,5 @@
-/* verbs_encode.c - `ascribe-lm encode`: a corpus into batch files. */
-#include "client/lm/verbs.h"
+/* verb_encode.c - `ascribe-lm encode`: a corpus into batch files. */
+#include "client/lm/verb.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -29,17 +29,6 @@ static void tell(void *ctx, const struct encode_progress *p)
                sizeof values / sizeof values[0]);
 }
 
-int verbs_second(const char *name, enum encoder_second *out, struct err *e)
-{
-    if (strcmp(name, "adam") == 0)
-        *out = ENCODER_ADAM;
-    else if (strcmp(name, "none") == 0)
-        *out = ENCODER_NONE;
-    else
-        return err_set(e, ERR_INVALID, "--second-moment %.40s: adam or none", name);
-    return 0;
-}
-
 static int encode(const struct model *m, const struct passages *ps, uint32_t dim,
                   enum encoder_second second, uint64_t seed, const struct encode_options *o,
                   struct err *e)
@@ -59,7 +48,7 @@ static int encode(const struct model *m, const struct passages *ps, uint32_t dim
     return rc;
 }
 
-int verbs_encode(int argc, char *const argv[], struct err *e)
+int verb_encode(int argc, char *const argv[], struct err *e)
 {
     const char *path = NULL, *data = NULL, *second_name = "adam", *dtype = "f32";
     uint64_t dim = 16384, seed = 1;
@@ -89,7 +78,7 @@ int verbs_encode(int argc, char *const argv[], struct err *e)
     if (!rc && !dtype_from_name(dtype, &o.dtype))
         rc = err_set(e, ERR_INVALID, "--dtype %.40s: f32, bf16 or f16", dtype);
     if (!rc)
-        rc = verbs_second(second_name, &second, e);
+        rc = encoder_second_parse(second_name, &second, e);
     if (!rc)
         rc = ckpt_load(&m, path, e);
     if (rc)

@@ -1,6 +1,6 @@
-/* verbs_query.c - `ascribe-lm query`: prompts and their targets into query gradients. A target that is
+/* verb_query.c - `ascribe-lm query`: prompts and their targets into query gradients. A target that is
  * not given is the model's own greedy continuation: "why did it say that?" */
-#include "client/lm/verbs.h"
+#include "client/lm/verb.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -181,7 +181,7 @@ static int answer(const struct model *m, struct prompts *ps, uint32_t tokens, ui
     return rc;
 }
 
-int verbs_query(int argc, char *const argv[], struct err *e)
+int verb_query(int argc, char *const argv[], struct err *e)
 {
     const char *path = NULL, *prompt = NULL, *target = NULL, *file = NULL, *out = NULL;
     const char *second_name = "adam";
@@ -211,7 +211,7 @@ int verbs_query(int argc, char *const argv[], struct err *e)
     if (!rc && !prompt == !file)
         rc = err_set(e, ERR_INVALID, "give either --prompt or --prompts");
     if (!rc)
-        rc = verbs_second(second_name, &second, e);
+        rc = encoder_second_parse(second_name, &second, e);
     if (!rc)
         rc = file ? read_prompts(&ps, file, e) : add_prompt(&ps, prompt, target, e);
     if (!rc)
