@@ -36,16 +36,17 @@ static int add_example(struct asc__buf *b, const struct asc_example *x, uint64_t
 {
     int rc = 0;
 
-    if (!x->id || !*x->id || strlen(x->id) > ASC_ID_MAX)
-        return asc__fail(e, ASC_ARGUMENT, "bad_id", "example %" PRIu64 ": an id has 1 to %d bytes",
-                         row, ASC_ID_MAX);
     asc__buf_text(b, "{\"id\":");
-    asc__buf_json(b, x->id);
+    if (x->id && *x->id && strlen(x->id) <= ASC_ID_MAX)
+        asc__buf_json(b, x->id);
+    else
+        rc = asc__fail(e, ASC_ARGUMENT, "bad_id", "example %" PRIu64 ": an id has 1 to %d bytes",
+                       row, ASC_ID_MAX);
     if (x->text) {
         asc__buf_text(b, ",\"text\":");
         asc__buf_json(b, x->text);
     }
-    if (x->meta) {
+    if (x->meta && rc == 0) {
         asc__buf_text(b, ",\"meta\":");
         rc = add_meta(b, x->meta, row, e);
     }
