@@ -103,14 +103,8 @@ static void publish(struct group_corpus *gc)
     uint64_t bytes = c->bytes;
 
     for (size_t i = 0; i < w->chunk_count; i++) {
-        const struct ledger_chunk *r = &w->chunks[i].record;
-
-        added[i] = (struct view_chunk){.id = r->id,
-                                       .shard = w->chunks[i].shard,
-                                       .rows = r->rows,
-                                       .first_sequence = r->first_sequence,
-                                       .last_sequence = r->last_sequence};
-        bytes += r->bytes;
+        added[i] = writer_view_chunk(&w->chunks[i]);
+        bytes += w->chunks[i].record.bytes;
     }
     if (w->given && w->given != writer_last(w))
         atomic_store(&w->given->sealed, true);

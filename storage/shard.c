@@ -83,6 +83,45 @@ static void bury(struct shard_home *h, const char *dir)
         remove_dir(dir);
 }
 
+struct shard *shard_home_find(struct shard_home *h, uint32_t id)
+{
+    struct shard *s;
+
+    pthread_mutex_lock(&h->lock);
+    for (s = h->first; s; s = s->next) {
+        unsigned refs = atomic_load(&s->refs);
+
+        if (s->id != id)
+            continue;
+        while (refs > 0 && !atomic_compare_exchange_weak(&s->refs, &refs, refs + 1))
+            ;
+        if (refs > 0)
+            break;
+    }
+    pthread_mutex_unlock(&h->lock);
+    return s;
+}
+
+static void enlist(struct shard_home *h, struct shard *s)
+{
+    pthread_mutex_lock(&h->lock);
+    s->next = h->first;
+    s->link = &h->first;
+    if (h->first)
+        h->first->link = &s->next;
+    h->first = s;
+    pthread_mutex_unlock(&h->lock);
+}
+
+static void delist(struct shard_home *h, struct shard *s)
+{
+    pthread_mutex_lock(&h->lock);
+    *s->link = s->next;
+    if (s->next)
+        s->next->link = s->link;
+    pthread_mutex_unlock(&h->lock);
+}
+
 /* ---- Life --------------------------------------------------------------------------------------- */
 
 void shard_name(uint32_t id, char out[SHARD_NAME_BYTES])
@@ -105,6 +144,7 @@ struct shard *shard_new(struct shard_home *home, uint32_t id, const struct shard
     s->dir = fs_join(home->dir, name);
     s->tail = tail;
     pthread_mutex_init(&s->lock, NULL);
+    enlist(home, s);
     return s;
 }
 
@@ -117,6 +157,7 @@ void shard_release(struct shard *s)
 {
     if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
         return;
+    delist(s->home, s); /* from here on nobody finds it */
     shard_close(s);
     if (atomic_load(&s->doomed))
         bury(s->home, s->dir);

@@ -25,7 +25,8 @@ struct shard_home {
     struct db_latch *latch;
     uint64_t shard_bytes;
     bool read_only;
-    pthread_mutex_t lock; /* guards holds and waiting */
+    pthread_mutex_t lock; /* guards the rest */
+    struct shard *first;  /* every shard that has a handle; no references */
     unsigned holds;
     char **waiting; /* owned paths */
     size_t waiting_count;
@@ -35,6 +36,9 @@ void shard_home_init(struct shard_home *h, const char *store_dir, struct db_latc
 void shard_home_fini(struct shard_home *h);
 void shard_home_hold(struct shard_home *h);
 void shard_home_release(struct shard_home *h);
+
+/* [R] A reference to the shard, or NULL when nothing has a handle on it: then nothing writes to it. */
+struct shard *shard_home_find(struct shard_home *h, uint32_t id);
 
 /* The corpus a shard belongs to, as far as its blocks say it. */
 struct shard_corpus {
@@ -47,6 +51,7 @@ struct shard_seen; /* which blocks were checked since the store was opened */
 
 struct shard {
     atomic_uint refs;
+    struct shard *next, **link; /* the home's list, under its lock */
     uint32_t id;
     struct shard_home *home;
     struct shard_corpus corpus;

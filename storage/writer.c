@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/base/check.h"
 #include "storage/base/mem.h"
 
 /* LMDB keeps what a transaction wrote in memory; past this it is committed and the next begun. The
@@ -44,6 +45,8 @@ static int make_shard(struct writer *w, uint64_t room, struct err *e)
 {
     struct shard **grown = realloc(w->made, (w->made_count + 1) * sizeof *grown);
 
+    if (w->apart)
+        require(w->next_shard < w->shard_limit);
     if (!grown)
         return err_set(e, ERR_BUSY, "no memory for the list of shards");
     w->made = grown;

@@ -27,6 +27,7 @@ struct writer {
     const struct shard_corpus *corpus;
     uint64_t next_chunk; /* ids to give out; the caller puts them back into the ledger's counters */
     uint32_t next_shard;
+    uint32_t shard_limit; /* apart: ids below it were reserved */
     bool apart;          /* new shards only, flushed once at the end */
     struct shard *given; /* the active shard at the start, or NULL; one reference */
     uint64_t given_tail;
@@ -53,6 +54,16 @@ int writer_finish(struct writer *w, struct err *e);
  * in the given one are forgotten. Either ends the writer; both are fine on a zeroed one. */
 void writer_keep(struct writer *w);
 void writer_abandon(struct writer *w);
+
+/* A chunk just written, as views show it. */
+static inline struct view_chunk writer_view_chunk(const struct writer_chunk *c)
+{
+    return (struct view_chunk){.id = c->record.id,
+                               .shard = c->shard,
+                               .rows = c->record.rows,
+                               .first_sequence = c->record.first_sequence,
+                               .last_sequence = c->record.last_sequence};
+}
 
 /* The shard that is active after this write (no reference of its own), or NULL. */
 static inline struct shard *writer_last(const struct writer *w)

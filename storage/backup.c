@@ -1,0 +1,295 @@
+/* backup.c - backup_store and restore_store of maintain.h.
+ *
+ * The ledger is copied first, at one moment; then every shard it names. Shards only grow, so what is
+ * copied later holds at least what the ledger names, and what is past it does not exist. Meanwhile
+ * no shard directory is removed. The copy is a store: it is written beside, synced, and renamed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "storage/base/mem.h"
+#include "storage/catalog.h"
+#include "storage/fs.h"
+#include "storage/maintain.h"
+
+struct copy {
+    struct store *s;
+    const char *part; /* where it is written */
+    const struct maintain_progress *progress;
+    uint64_t done, total, stage_total; /* total: what all stages together report */
+    struct err *e;
+};
+
+static bool report(void *arg, uint64_t bytes)
+{
+    struct copy *c = arg;
+
+    c->done += bytes;
+    return !c->progress || !c->progress->report ||
+           c->progress->report(c->progress->arg, c->done, c->total);
+}
+
+/* ---- Which shards the copied ledger names ---------------------------------------------------------- */
+
+static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
+{
+    struct db_latch latch = {0};
+    struct ledger_walk w;
+    struct span key, value;
+    struct db ledger;
+    struct txn t;
+
+    if (ledger_open(&ledger, ledger_dir, true, &latch, c->e))
+        return (int)c->e->code;
+    txn_begin_read(&t, &ledger);
+    ledger_walk_begin(&w, &t, LEDGER_SHARDS, NULL);
+    while (ledger_walk_next(&w, &key, &value)) {
+        uint32_t id = bytes_get_be32(key.bytes);
+
+        buf_add(out, &id, sizeof id);
+    }
+    ledger_walk_end(&w);
+    txn_abort(&t);
+    db_close(&ledger);
+    if (t.err.code != ERR_OK)
+        *c->e = t.err;
+    else if (out->failed)
+        (void)err_set(c->e, ERR_BUSY, "no memory for the list of shards");
+    return (int)c->e->code;
+}
+
+/* ---- Pieces ------------------------------------------------------------------------------------------ */
+
+/* Without a handle nothing writes to the shard, and its file is copied as it lies there. */
+static int copy_shard(struct copy *c, const char *shards_dir, uint32_t id)
+{
+    struct shard *live = shard_home_find(&c->s->home, id);
+    char name[SHARD_NAME_BYTES], *dir, *file, *from_dir, *from;
+    int rc;
+
+    shard_name(id, name);
+    dir = fs_join(shards_dir, name);
+    file = fs_join(dir, "data.mdb");
+    from_dir = fs_join(c->s->home.dir, name);
+    from = fs_join(from_dir, "data.mdb");
+    rc = fs_make_dir(dir, false, c->e);
+    if (rc == 0)
+        rc = live ? shard_copy(live, file, report, c, c->e)
+                  : fs_copy_file(from, file, report, c, c->e);
+    if (rc == 0)
+        rc = fs_sync_dir(dir, c->e);
+    shard_release(live);
+    free(from);
+    free(from_dir);
+    free(file);
+    free(dir);
+    return rc;
+}
+
+static uint64_t shard_bytes(struct copy *c, uint32_t id)
+{
+    char name[SHARD_NAME_BYTES + 16], *path;
+    uint64_t bytes;
+
+    shard_name(id, name);
+    memcpy(name + strlen(name), "/data.mdb", sizeof "/data.mdb");
+    path = fs_join(c->s->home.dir, name);
+    bytes = fs_size(path);
+    free(path);
+    return bytes;
+}
+
+static int copy_shards(struct copy *c, const char *ledger_dir, uint64_t stages)
+{
+    char *dir = fs_join(c->part, "shards");
+    struct buf ids = {0};
+    int rc = named_shards(c, ledger_dir, &ids);
+    size_t count = ids.len / sizeof(uint32_t);
+
+    for (size_t i = 0; i < count; i++)
+        c->stage_total += shard_bytes(c, bytes_get_le32(ids.data + i * 4));
+    c->total = c->stage_total * stages;
+    if (rc == 0)
+        rc = fs_make_dir(dir, false, c->e);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = copy_shard(c, dir, bytes_get_le32(ids.data + i * 4));
+    if (rc == 0)
+        rc = fs_sync_dir(dir, c->e);
+    buf_free(&ids);
+    free(dir);
+    return rc;
+}
+
+static int copy_marks(struct copy *c)
+{
+    char *from = fs_join(c->s->dir, "FORMAT"), *to = fs_join(c->part, "FORMAT"),
+         *lock = fs_join(c->part, "LOCK");
+    int fd = open(lock, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int rc = fd < 0 ? err_errno(c->e, errno, lock) : 0;
+
+    if (fd >= 0)
+        close(fd);
+    if (rc == 0)
+        rc = fs_copy_file(from, to, NULL, NULL, c->e);
+    free(from);
+    free(to);
+    free(lock);
+    return rc;
+}
+
+/* The whole store into `part`, durable. FORMAT last, as when a store is made. */
+static int copy_store(struct copy *c, uint64_t stages)
+{
+    char *ledger_dir = fs_join(c->part, "ledger"), *ledger = fs_join(ledger_dir, "data.mdb");
+    int rc = fs_make_dir(c->part, false, c->e);
+
+    shard_home_hold(&c->s->home);
+    if (rc == 0)
+        rc = fs_make_dir(ledger_dir, false, c->e);
+    if (rc == 0)
+        rc = db_copy(&c->s->ledger, ledger, c->e);
+    if (rc == 0)
+        rc = fs_sync_dir(ledger_dir, c->e);
+    if (rc == 0)
+        rc = copy_shards(c, ledger_dir, stages);
+    shard_home_release(&c->s->home);
+    if (rc == 0)
+        rc = copy_marks(c);
+    if (rc == 0)
+        rc = fs_sync_dir(c->part, c->e);
+    free(ledger);
+    free(ledger_dir);
+    return rc;
+}
+
+static int check_free(const char *dest, const char *part, struct err *e)
+{
+    if (fs_exists(dest))
+        return err_set(e, ERR_CONFLICT, "%s exists already", dest);
+    if (fs_exists(part))
+        return err_set(e, ERR_CONFLICT, "%s is left from a copy that was cut off: remove it", part);
+    return 0;
+}
+
+static char *part_of(const char *dest)
+{
+    size_t len = strlen(dest);
+    char *part = mem_new(len + sizeof ".part", 1);
+
+    while (len > 1 && dest[len - 1] == '/')
+        len--;
+    memcpy(part, dest, len);
+    memcpy(part + len, ".part", sizeof ".part");
+    return part;
+}
+
+static int put_in_place(const char *part, const char *dest, struct err *e)
+{
+    if (rename(part, dest) != 0)
+        return err_errno(e, errno, dest);
+    return fs_sync_parent(dest, e);
+}
+
+static void give_up(const char *part)
+{
+    struct err ignored = ERR_INIT; /* the failure that led here is the one to tell */
+
+    (void)fs_remove_tree(part, 3, &ignored);
+}
+
+int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
+                 struct err *e)
+{
+    char *part = part_of(dest);
+    struct copy c = {.s = s, .part = part, .progress = p, .e = e};
+    int rc = check_free(dest, part, e);
+
+    if (rc == 0) {
+        rc = copy_store(&c, 1);
+        if (rc == 0)
+            rc = put_in_place(part, dest, e);
+        if (rc)
+            give_up(part);
+    }
+    free(part);
+    return rc;
+}
+
+/* ---- Restore: the same copy, then opened and verified before it gets its name ----------------------- */
+
+struct second_stage {
+    struct copy *copy;
+    uint64_t before;
+};
+
+static bool report_second(void *arg, uint64_t done, uint64_t total)
+{
+    struct second_stage *st = arg;
+    const struct maintain_progress *p = st->copy->progress;
+    uint64_t share = total ? (uint64_t)((double)done / (double)total *
+                                        (double)(st->copy->total - st->before))
+                           : 0;
+
+    return !p || !p->report || p->report(p->arg, st->before + share, st->copy->total);
+}
+
+static void keep_first(void *arg, const char *line)
+{
+    char *first = arg;
+
+    if (!*first)
+        snprintf(first, ERR_TEXT_MAX, "%s", line);
+}
+
+static int verify_copy(struct copy *c)
+{
+    struct second_stage st = {.copy = c, .before = c->stage_total};
+    struct maintain_progress p = {.report = report_second, .arg = &st};
+    struct store_options o = {0};
+    struct verify_report found = {0};
+    char first[ERR_TEXT_MAX] = "";
+    struct store *copy = NULL;
+    int rc = store_open(c->part, &o, &copy, c->e);
+
+    if (rc)
+        return rc;
+    rc = verify_store(copy, keep_first, first, &p, &found, c->e);
+    store_close(copy);
+    if (rc == 0 && (found.damaged_blocks || found.damaged_ids || found.ledger_faults))
+        rc = err_set(c->e, ERR_CORRUPT,
+                     "the backup is damaged (%llu blocks, %llu ids, %llu ledger faults): %.100s",
+                     (unsigned long long)found.damaged_blocks,
+                     (unsigned long long)found.damaged_ids,
+                     (unsigned long long)found.ledger_faults, first);
+    return rc;
+}
+
+int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
+                  struct err *e)
+{
+    struct store_options o = {.read_only = true};
+    char *part = part_of(dest);
+    struct copy c = {.part = part, .progress = p, .e = e};
+    int rc = check_free(dest, part, e);
+
+    if (rc == 0)
+        rc = store_open(backup, &o, &c.s, e);
+    if (rc) {
+        free(part);
+        return rc;
+    }
+    rc = copy_store(&c, 2);
+    store_close(c.s);
+    if (rc == 0)
+        rc = verify_copy(&c);
+    if (rc == 0)
+        rc = put_in_place(part, dest, e);
+    if (rc)
+        give_up(part);
+    free(part);
+    return rc;
+}
