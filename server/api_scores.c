@@ -156,6 +156,9 @@ static int begin(struct job *j, struct scores *s)
         return err_set(&j->err, ERR_BUSY, "no memory for the stream");
     code = job_stream_begin(j, "application/vnd.safetensors", s->out.len + total);
     s->begun = true;
+    /* How long the rest takes is the client's link: one that stands still is cut by the transport
+     * (--write-ms), one that moves may finish. */
+    j->deadline_ns = 0;
     return code ? code : each_row(j, s, put_sequence);
 }
 
