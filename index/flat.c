@@ -94,17 +94,16 @@ void flat_thread_init(void)
 
 /* --- proposers ------------------------------------------------------------------------------------ */
 
-static int faiss_failed(const char *what, const struct engine_block *b, struct err *e)
+/* A standard exception is std::bad_alloc, whose name the C API may lose (1.7.3 slices it). */
+static int faiss_failed(int code, const char *what, const struct engine_block *b, struct err *e)
 {
     const char *why = faiss_get_last_error();
 
-    if (!why)
-        why = "no reason given";
-    if (strcmp(why, "std::bad_alloc") == 0)
-        return err_set(e, ERR_BUSY, "no memory to %s chunk %llu (%u rows)", what,
+    if (code == STD_EXCEPT)
+        return err_set(e, ERR_BUSY, "no memory for FAISS to %s chunk %llu (%u rows)", what,
                        (unsigned long long)b->key, b->rows);
     return err_set(e, ERR_INTERNAL, "FAISS failed to %s chunk %llu (%u rows): %s", what,
-                   (unsigned long long)b->key, b->rows, why);
+                   (unsigned long long)b->key, b->rows, why ? why : "no reason given");
 }
 
 /* All rows in one call, since FAISS doubles its memory when it grows. It copies them bytewise. */
@@ -128,18 +127,20 @@ static int faiss_fill(struct proposer *p, const struct engine_source *src,
     }
     failed = faiss_Index_add(p->faiss, b->rows, rows);
     free(wide);
-    return failed ? faiss_failed("index", b, e) : 0;
+    return failed ? faiss_failed(failed, "index", b, e) : 0;
 }
 
 static struct proposer *proposer_new(const struct engine_source *src, const struct engine_block *b,
                                      struct err *e)
 {
     struct proposer *p = mem_new(1, sizeof *p);
+    int failed;
 
     p->longest = exact_longest(src->dtype, b->encodings, b->rows, src->dim);
-    if (faiss_IndexFlatIP_new_with(&p->faiss, (idx_t)src->dim)) {
+    failed = faiss_IndexFlatIP_new_with(&p->faiss, (idx_t)src->dim);
+    if (failed) {
         p->faiss = NULL;
-        faiss_failed("index", b, e);
+        faiss_failed(failed, "index", b, e);
     } else if (!faiss_fill(p, src, b, e)) {
         return p;
     }
@@ -300,9 +301,9 @@ static int ask_faiss(struct share *s, const struct held *held, const struct engi
     if (failed)
         return failed;
     s->work->rows_proposed += (uint64_t)count * b->rows;
-    if (faiss_Index_search(held->p->faiss, (idx_t)count, vectors, (idx_t)depth, s->scores, s->rows))
-        return faiss_failed("search", b, e);
-    return 0;
+    failed = faiss_Index_search(held->p->faiss, (idx_t)count, vectors, (idx_t)depth, s->scores,
+                                s->rows);
+    return failed ? faiss_failed(failed, "search", b, e) : 0;
 }
 
 /* First pass over one block and one end. */
