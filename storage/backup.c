@@ -42,6 +42,7 @@ static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
     struct span key, value;
     struct db ledger;
     struct txn t;
+    int rc;
 
     if (ledger_open(&ledger, ledger_dir, true, &latch, c->e))
         return (int)c->e->code;
@@ -55,11 +56,12 @@ static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
     ledger_walk_end(&w);
     txn_abort(&t);
     db_close(&ledger);
-    if (t.err.code != ERR_OK)
+    rc = (int)t.err.code;
+    if (rc)
         *c->e = t.err;
     else if (out->failed)
-        (void)err_set(c->e, ERR_BUSY, "no memory for the list of shards");
-    return (int)c->e->code;
+        rc = err_set(c->e, ERR_BUSY, "no memory for the list of shards");
+    return rc;
 }
 
 /* ---- Pieces ------------------------------------------------------------------------------------------ */
