@@ -189,7 +189,9 @@ static void print_result(const struct ingest *run, double seconds)
         printf(" (%s stood already)", out_count(run->resent, c));
     if (run->duplicates)
         printf(", %s duplicates left out", out_count(run->duplicates, c));
-    printf(", %s in %s", out_bytes((double)run->bytes_done, c), out_duration(seconds, d));
+    snprintf(d, sizeof d, "%.1f s", seconds);
+    printf(", %s in %s", out_bytes((double)run->bytes_done, c),
+           seconds < 60 ? d : out_duration(seconds, d));
     if (seconds > 0)
         printf(" (%s/s)", out_bytes((double)run->bytes_done / seconds, e));
     putchar('\n');

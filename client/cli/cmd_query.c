@@ -62,8 +62,11 @@ static void print_hits(const char *what, const struct asc_hit *hits, size_t coun
 {
     if (count == 0)
         return;
-    printf("  %s\n    %5s  %9s  %-*s%s\n", what, "rank", "score", (int)v->id_width, "id",
-           v->text && !v->whole ? "  text" : "");
+    printf("  %s\n    %5s  %9s  ", what, "rank", "score");
+    if (v->text && !v->whole)
+        printf("%-*s  text\n", (int)v->id_width, "id");
+    else
+        puts("id");
     for (size_t i = 0; i < count; i++)
         print_hit(&hits[i], v);
 }

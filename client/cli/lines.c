@@ -47,8 +47,6 @@ static bool fill(struct lines *l, char *why, size_t why_cap)
 {
     ssize_t got;
 
-    if (l->at > 0 && l->at == l->len)
-        l->at = l->len = 0;
     if (l->cap - l->len < READ_BYTES) {
         size_t cap = (l->cap ? l->cap * 2 : READ_BYTES) + READ_BYTES;
         char *buf = realloc(l->buf, cap);

@@ -40,53 +40,75 @@ static double fraction_of(const struct progress_state *s)
     return f > 1 ? 1 : f;
 }
 
+enum { SHOW_TOTAL = 1, SHOW_ROWS = 2, SHOW_ALL = 3 };
+
+/* What stands behind the bar, with the parts that there is room for. */
+static void tail_text(const struct progress_state *s, double f, double rate, double eta_s,
+                      unsigned parts, char *out, size_t cap)
+{
+    char a[32], b[32] = "";
+    size_t at = 0;
+
+    out[0] = '\0';
+    if (f >= 0)
+        at += (size_t)snprintf(out + at, cap - at, " %3.0f%%", floor(f * 100));
+    if (s->bytes_total && (parts & SHOW_TOTAL))
+        out_bytes((double)s->bytes_total, b);
+    if (s->bytes > 0 || s->bytes_total > 0)
+        at += (size_t)snprintf(out + at, cap - at, "  %s%s%s", out_bytes((double)s->bytes, a),
+                               *b ? " of " : "", b);
+    if (s->rows_total > 0 && (parts & SHOW_ROWS))
+        at += (size_t)snprintf(out + at, cap - at, "  %s rows", out_count(s->rows, a));
+    if (rate > 0)
+        at += (size_t)snprintf(out + at, cap - at, "  %s/s", out_bytes(rate, a));
+    if (f >= 0 && f < 1)
+        at += (size_t)snprintf(out + at, cap - at, "  ETA %s", out_duration(eta_s, a));
+    if (s->note)
+        snprintf(out + at, cap - at, "  %.20s", s->note);
+}
+
 void progress_text(const char *what, const struct progress_state *s, double rate, double eta_s,
                    unsigned columns, char *out, size_t cap)
 {
-    char tail[200] = "", bar[64] = "", a[32], b[32], c[32], d[32];
+    static const unsigned wishes[] = {SHOW_ALL, SHOW_TOTAL, 0};
+    enum { BAR_LEAST = 10, BAR_MOST = 40 };
+    char tail[240], bar[BAR_MOST + 1], name[64];
     double f = fraction_of(s);
-    size_t at = 0, used, room;
+    size_t used = 0, room = 0, full;
+    int cut;
 
-    if (f >= 0)
-        at += (size_t)snprintf(tail + at, sizeof tail - at, " %3.0f%%", floor(f * 100));
-    if (s->bytes > 0 || s->bytes_total > 0)
-        at += (size_t)snprintf(tail + at, sizeof tail - at, "  %s%s%s",
-                               out_bytes((double)s->bytes, a), s->bytes_total ? " of " : "",
-                               s->bytes_total ? out_bytes((double)s->bytes_total, b) : "");
-    if (s->rows_total > 0)
-        at += (size_t)snprintf(tail + at, sizeof tail - at, "  %s rows", out_count(s->rows, c));
-    if (rate > 0)
-        at += (size_t)snprintf(tail + at, sizeof tail - at, "  %s/s", out_bytes(rate, d));
-    if (f >= 0 && f < 1)
-        snprintf(tail + at, sizeof tail - at, "  ETA %s", out_duration(eta_s, a));
-    used = strlen(what) + strlen(tail) + 4;
-    room = columns > used ? columns - used : 0;
-    if (room > 40)
-        room = 40;
-    if (f >= 0 && room >= 8) {
-        size_t full = (size_t)(f * (double)room);
-
-        memset(bar, '#', full);
-        memset(bar + full, '-', room - full);
-        bar[room] = '\0';
-        snprintf(out, cap, "%s [%s]%s", what, bar, tail);
-    } else {
-        snprintf(out, cap, "%s%s%s", what, f >= 0 ? "" : " ", tail);
+    term_line(what, strlen(what), 40, name, sizeof name);
+    for (unsigned i = 0; i < 3; i++) { /* fewer parts until a bar fits as well */
+        tail_text(s, f, rate, eta_s, wishes[i], tail, sizeof tail);
+        used = strlen(name) + strlen(tail) + 3;
+        room = columns > used ? columns - used : 0;
+        if (room >= BAR_LEAST)
+            break;
     }
-    if (s->note) {
+    if (room > BAR_MOST)
+        room = BAR_MOST;
+    if (f < 0 || room < BAR_LEAST) {
+        cut = (int)(columns ? columns : cap);
+        snprintf(out, cap, "%.*s", cut, name);
         used = strlen(out);
-        snprintf(out + used, cap - used, "  %s", s->note);
+        snprintf(out + used, cap - used, "%.*s", cut > (int)used ? cut - (int)used : 0, tail);
+        return;
     }
+    full = (size_t)(f * (double)room);
+    memset(bar, '#', full);
+    memset(bar + full, '-', room - full);
+    bar[room] = '\0';
+    snprintf(out, cap, "%s [%s]%s", name, bar, tail);
 }
 
 static void draw_bar(struct progress *p, const struct progress_state *s, double rate, double eta)
 {
-    char text[512], line[512];
+    char text[512];
     unsigned columns = term_columns(STDERR_FILENO);
 
-    progress_text(p->what, s, rate, eta, columns, text, sizeof text);
-    term_line(text, strlen(text), columns > 1 ? columns - 1 : 79, line, sizeof line);
-    fprintf(stderr, "\r%s\033[K", line);
+    /* The last column stays free: some terminals wrap when it is written. */
+    progress_text(p->what, s, rate, eta, columns > 1 ? columns - 1 : 79, text, sizeof text);
+    fprintf(stderr, "\r%s\033[K", text);
     fflush(stderr);
     p->drawn = true;
 }
