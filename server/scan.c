@@ -239,6 +239,8 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
 
 /* ---- scores ------------------------------------------------------------------------------------ */
 
+enum { SCORE_ROWS = 4 };
+
 struct scoring {
     const struct scan *scan;
     const struct scan_scores *want;
@@ -248,29 +250,49 @@ struct scoring {
     _Atomic bool halt;
 };
 
+/* Rows `row` .. `row`+count-1, all live, whose scores begin at out[0]. Four at a time: each query is
+ * fetched once for them, with the same bits as one by one (index/kern.h). */
+static void score_rows(const struct scoring *s, const unsigned char *rows, uint32_t count,
+                       double *out)
+{
+    const struct corpus_def *def = corpus_def(s->scan->view->corpus);
+    size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
+    uint32_t quads = def->dtype == DTYPE_F32 ? count / 4 : 0;
+
+    for (size_t q = 0; q < s->want->count; q++) {
+        const float *query = s->want->vectors + q * def->dim;
+        double *to = out + q * s->want->stride;
+
+        if (quads)
+            kern->dot4_f32(query, (const void *)rows, row_bytes, def->dim, to);
+        for (uint32_t i = quads * 4; i < count; i++)
+            to[i] = kern_dot((enum dtype)def->dtype, query, rows + i * row_bytes, def->dim);
+    }
+}
+
 static int score_chunk(const struct scoring *s, size_t i, struct err *e)
 {
     const struct view_chunk *chunk = &s->scan->view->chunks[s->want->first + i];
-    const struct corpus_def *def = corpus_def(s->scan->view->corpus);
     size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
     double *out = s->want->out + s->offset[i];
     struct block b;
-    size_t n = 0;
+    uint32_t row = 0;
     int code = block_open(chunk, BLOCK_ENCODINGS, &b, e);
 
     if (code)
         return code;
-    for (uint32_t row = 0; row < chunk->rows; row++) {
-        if (view_row_dead(chunk, row))
-            continue;
-        for (size_t q = 0; q < s->want->count; q++)
-            out[q * s->want->stride + n] =
-                kern_dot((enum dtype)def->dtype, s->want->vectors + q * def->dim,
-                         b.bytes + row * row_bytes, def->dim);
-        n++;
+    while (row < chunk->rows) {
+        uint32_t count = 0;
+
+        while (count < SCORE_ROWS && row + count < chunk->rows &&
+               !view_row_dead(chunk, row + count))
+            count++;
+        score_rows(s, b.bytes + row * row_bytes, count, out);
+        out += count;
+        row += count ? count : 1;
     }
     block_close(&b);
-    check(n == scan_live(chunk));
+    check((size_t)(out - s->want->out) == s->offset[i] + scan_live(chunk));
     return 0;
 }
 
