@@ -370,7 +370,8 @@ static int make_admin(struct auth *a, struct store *s, struct err *e)
     auth_scopes_from_name("admin", &scopes);
     if (auth_make(scopes, FILE_LABEL, &k, text, e))
         return (int)e->code;
-    strcat(text, "\n");
+    text[AUTH_TEXT_CHARS] = '\n';
+    text[AUTH_TEXT_CHARS + 1] = '\0';
     rc = write_file(store_dir(s), text, e);
     sodium_memzero(text, sizeof text);
     if (rc || auth_save(a, s, &k, e))

@@ -4,13 +4,13 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
-#include <xxhash.h>
 
 #include "index/vec.h"
 #include "server/examples.h"
 #include "server/limits.h"
 #include "server/pool.h"
 #include "server/safetensors.h"
+#include "storage/hash.h"
 
 /* Rows taken at a time: enough work to outweigh the counter, few enough to stop soon. */
 enum { SPAN_ROWS = 32 };
@@ -171,7 +171,7 @@ int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const
     const struct safetensor *gradients = NULL, *examples = NULL;
     struct commit_batch batch = {.corpus = c};
     struct safetensors st;
-    XXH128_canonical_t hash;
+    struct hash hash;
     size_t rows;
     enum dtype type;
     int code = safetensors_read(body, len, a, &st, e);
@@ -196,10 +196,10 @@ int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const
     if (code)
         return code;
     /* Not against forgery: a client that makes two bodies collide deceives only its own batch. */
-    XXH128_canonicalFromHash(&hash, XXH3_128bits(body, len));
-    _Static_assert(sizeof hash.digest == sizeof batch.content_hash, "128 bits");
-    for (size_t i = 0; i < sizeof hash.digest; i++)
-        batch.content_hash[i] = hash.digest[i];
+    hash_begin(&hash);
+    hash_add(&hash, body, len);
+    _Static_assert(sizeof batch.content_hash == HASH_BYTES, "128 bits");
+    hash_end(&hash, batch.content_hash);
     *out = batch;
     return 0;
 }

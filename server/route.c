@@ -2,6 +2,7 @@
  * comparison ends at the first segment that differs. Loop thread. */
 #include "server/route.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "server/http.h"
@@ -70,9 +71,7 @@ static void allow_add(char allow[64], const char *method)
 
     if (strstr(allow, method) || len + strlen(more) + 3 > 64)
         return;
-    if (len)
-        memcpy(allow + len, ", ", 3);
-    strcat(allow, more);
+    snprintf(allow + len, 64 - len, "%s%s", len ? ", " : "", more);
 }
 
 int route_find(struct job *j, const char *method, const char *path, size_t path_len,

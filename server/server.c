@@ -266,6 +266,9 @@ struct server *server_new(struct runtime *rt)
     s->started_ns = s->now_ns = server_now();
     s->boot = (uint32_t)(time(NULL) ^ ((int64_t)getpid() << 16));
     set_date(s);
+    /* From now on, not from server_run: whoever sees the ready line may send SIGTERM at once. */
+    uv_signal_start(&s->term, on_signal, SIGTERM);
+    uv_signal_start(&s->interrupt, on_signal, SIGINT);
     return s;
 }
 
@@ -367,8 +370,6 @@ const char *server_address(const struct server *s, size_t listener)
 
 int server_run(struct server *s)
 {
-    uv_signal_start(&s->term, on_signal, SIGTERM);
-    uv_signal_start(&s->interrupt, on_signal, SIGINT);
     uv_timer_start(&s->tick, on_tick, 0, SERVER_TICK_MS);
     uv_run(&s->loop, UV_RUN_DEFAULT);
     return s->exit_code;

@@ -22,7 +22,7 @@ for f in $(find storage index server client -name '*.[ch]' | sort); do
     code=$(gcc -fpreprocessed -dD -E -w "$f" 2>/dev/null | sed 's/"\(\\.\|[^"\\]\)*"/""/g')
     while read -r pattern instead; do
         [ -n "$pattern" ] || continue
-        hits=$(echo "$code" | grep -nE "(^|[^a-zA-Z0-9_>.])($pattern)[[:space:]]*\(") || continue
+        hits=$(echo "$code" | grep -naE "(^|[^a-zA-Z0-9_>.])($pattern)[[:space:]]*\(") || continue
         echo "$hits" | while read -r hit; do
             echo "$f: ${hit#*:}: use $instead"
         done

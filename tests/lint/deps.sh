@@ -38,18 +38,18 @@ report=$(
     own server '(server|storage|storage/base|index)/[a-z0-9_]+\.h'
     own client 'client/[a-z0-9_]+\.h'
     own client/cli 'client/(cli/)?[a-z0-9_]+\.h'
-    own client/lm '(client|client/lm|index|storage/base)/[a-z0-9_]+\.h'
+    own client/lm '((client|client/lm|index|storage/base)/[a-z0-9_]+\.h|client/lm/[a-z_]+\.inc)'
     own tests/unit/base '(tests|tests/unit|storage/base)/[a-z0-9_]+\.h'
     own tests/unit/storage '(tests|tests/unit|tests/unit/storage|storage|storage/base)/[a-z0-9_]+\.h'
     own tests/unit/index '(tests|tests/unit|tests/unit/index|index|storage/base)/[a-z0-9_]+\.h'
     own tests/unit/client '((tests|tests/unit|tests/unit/client|client)/[a-z0-9_]+\.h|client/cli/[a-z0-9_]+\.[ch])'
-    foreign 'lmdb\.h' 'storage/(env|ledger|shard)\.[ch]'
+    foreign 'lmdb\.h' 'storage/(db|txn)\.c'
     foreign 'zstd\.h' 'storage/[a-z_]+\.c'
-    foreign 'xxhash\.h' '(storage|client|client/cli)/[a-z_]+\.[ch]'
+    foreign 'xxhash\.h' '(storage|client|client/cli|client/lm)/[a-z_]+\.[ch]'
     foreign 'faiss/.*' 'index/flat\.c'
     foreign '(cblas|lapacke|openblas/.*|omp)\.h' '(index|client/lm)/[a-z_0-9]+\.c'
-    foreign 'uv\.h' 'server/(main|loop|conn|http|net|listen|pool)\.[ch]'
-    foreign 'llhttp\.h' 'server/(conn|http|parser)\.[ch]'
+    foreign 'uv\.h' 'server/((server|conn)\.h|(server|listen|conn|stream)\.c)'
+    foreign 'llhttp\.h' 'server/head\.[ch]'
     foreign 'jansson\.h' '(server|client|client/cli|client/lm)/[a-z_]+\.[ch]'
     foreign 'ini\.h' 'server/config\.c'
     foreign 'sodium\.h' 'server/[a-z_]+\.c'
@@ -92,10 +92,10 @@ needed_only() {
     done
 }
 report=$(
-    needed_only 'mdb_' 'env|ledger|shard' storage
+    needed_only 'mdb_' 'db|txn' storage
     needed_only 'faiss_' 'flat' index
-    needed_only 'uv_' 'main|loop|conn|http|net|listen|pool' server
-    needed_only 'llhttp_' 'conn|http|parser' server
+    needed_only 'uv_' 'server|listen|conn|stream' server
+    needed_only 'llhttp_' 'head' server
 )
 [ -z "$report" ] || complain "$report"
 exit $failed

@@ -13,6 +13,12 @@ index/kern kern_.*                   the table in use
 index/kern_generic kern_.*           the specification
 index/kern_avx2 kern_avx2            one table an instruction set
 index/kern_avx512 kern_avx512        one table an instruction set
+storage/define store_corpus_.*       store.h in three files: the store, its corpora, its records
+storage/record store_record_.*
+storage/corpus view_.*               the views of corpus.h
+storage/txn cursor_.*                a cursor lives in its transaction
+storage/backup restore_store         the way back, in maintain.h
+server/http chunked_.*               the chunked decoder of http.h
 server/routes route_(table|count)    the table that route.h declares
 server/main main                     the program
 client/cli/main main                 the program
