@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
 
 #include "index/flat.h"
@@ -15,6 +14,7 @@
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "storage/base/mem.h"
+#include "storage/fs.h"
 #include "storage/maintain.h"
 
 /* ---- verify --------------------------------------------------------------------------------------- */
@@ -65,6 +65,8 @@ int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, str
 
 /* ---- backup --------------------------------------------------------------------------------------- */
 
+enum { STORE_DEPTH = 3 }; /* directories below a backup: shards/NNNNNN, and one to spare */
+
 struct backup {
     struct runtime *rt;
     char name[48];
@@ -83,19 +85,40 @@ static void name_backup(char *out, size_t size)
     snprintf(out, size, "%s-%u", moment, atomic_fetch_add(&counter, 1) + 1);
 }
 
+/* What a server that was killed while it copied left behind. Tasks run one at a time, so nothing
+ * unfinished here is anybody's. */
+static bool remove_unfinished(void *arg, const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    struct err ignored = ERR_INIT;
+    char *path;
+
+    if (dot && strcmp(dot, ".part") == 0) {
+        path = fs_join(arg, name);
+        fs_remove_tree(path, STORE_DEPTH, &ignored); /* it only takes room: the next backup tries again */
+        free(path);
+    }
+    return true;
+}
+
 static int run_backup(struct task *t, void *arg, struct buf *result, struct err *e)
 {
     const struct backup *b = arg;
     struct maintain_progress progress = {.report = tasks_report, .arg = t};
-    char *dest = NULL;
-    int code;
+    char *backups = fs_join(store_dir(b->rt->store), "backups");
+    char *dest = fs_join(backups, b->name);
+    int code = fs_make_dir(backups, true, e);
 
-    if (asprintf(&dest, "%s/backups/%s", store_dir(b->rt->store), b->name) < 0)
-        return err_set(e, ERR_BUSY, "no memory for a path");
-    code = backup_store(b->rt->store, dest, &progress, e);
-    free(dest);
+    if (!code)
+        code = fs_sync_parent(backups, e);
+    if (!code)
+        code = fs_list(backups, remove_unfinished, backups, e);
+    if (!code)
+        code = backup_store(b->rt->store, dest, &progress, e);
     if (!code)
         buf_format(result, "{\"name\":\"%s\"}", b->name);
+    free(dest);
+    free(backups);
     return code;
 }
 
