@@ -174,12 +174,13 @@ static int check_small(const double *rows, size_t m, size_t dim, const char *nam
     size_t n = m < dim ? m : dim;
 
     if (n == 0 || n > LAPACK_DIM_MAX || m > INT_MAX || dim > INT_MAX)
-        return err_set(e, ERR_INVALID, "block %s: %zu gradients of %zu dimensions; at least one of each, "
-                       "and one of the two at most %d", name, m, dim, LAPACK_DIM_MAX);
+        return err_set(e, ERR_INVALID, "block %s: %zu gradients of %zu dimensions; at least one of "
+                       "each, and one of the two at most %d", name, m, dim, LAPACK_DIM_MAX);
     for (size_t r = 0; r < m; r++)
         for (size_t c = 0; c < dim; c++)
             if (!isfinite(rows[r * dim + c])) {
-                err_set(e, ERR_NOT_FINITE, "block %s: row %zu, element %zu is not finite", name, r, c);
+                err_set(e, ERR_NOT_FINITE, "block %s: row %zu, element %zu is not finite", name,
+                        r, c);
                 return err_at_index(e, (int64_t)r);
             }
     return 0;

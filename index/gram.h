@@ -5,14 +5,14 @@
  * dsyrk; a part of GRAM_PART rows is added to the sum. So the shape of the sum is fixed by the
  * order of rows alone.
  *
- * Promised: the same bits however rows are cut into calls, and when whole parts are summed elsewhere
- * (one gram each) and merged in the order of their rows (an MPI reduce in rank order). On one
- * processor type with one OpenBLAS: it picks kernels by processor. Columns are padded with zeros to
- * GRAM_PAD, because only then do OpenBLAS's threads cut the work where its kernels agree: measured
- * the same bits at 1 to 8 threads, and tests/unit/index/test_gram.c holds it to that.
+ * Promised: the same bits however rows are cut into calls, and when whole parts are summed
+ * elsewhere (one gram each) and merged in the order of their rows (an MPI reduce in rank order). On
+ * one processor type with one OpenBLAS: it picks kernels by processor. Columns are padded with
+ * zeros to GRAM_PAD, because only then do OpenBLAS's threads cut the work where its kernels agree:
+ * measured the same bits at 1 to 8 threads, and tests/unit/index/test_gram.c holds it to that.
  *
- * Memory: (2 dim + GRAM_TILE) x dim doubles: 264 MiB for a block of 4,096. One owner, any thread; a caller
- * short of memory runs one block at a time over the rows.
+ * Memory: (2 dim + GRAM_TILE) x dim doubles: 264 MiB for a block of 4,096. One owner, any thread; a
+ * caller short of memory runs one block at a time over the rows.
  */
 #ifndef INDEX_GRAM_H
 #define INDEX_GRAM_H
@@ -57,14 +57,14 @@ void gram_merge(struct gram *into, const struct gram *from);
 double gram_trace(const struct gram *g);
 double gram_mean_eigenvalue(const struct gram *g);
 
-/* Hands over the mean: dim x dim, by rows, both triangles; the caller frees it. g is empty after and
- * wants only gram_fini. INVALID: no rows. */
+/* Hands over the mean: dim x dim, by rows, both triangles; the caller frees it. g is empty after
+ * and wants only gram_fini. INVALID: no rows. */
 int gram_take(struct gram *g, double **out_mean, struct err *e);
 
-/* A few rows at once, of doubles (m x dim, not kept): *out is the upper triangle of X X^T / m (m x m)
- * when m < dim, else of X^T X / m (dim x dim); the caller frees it. Both have the same eigenvalues
- * above 0. Last bits may differ with the thread count. `name` is the block's. NOT_FINITE (index
- * names the row), BUSY, INVALID: m or dim is 0, or both are past LAPACK_DIM_MAX. */
+/* A few rows at once, of doubles (m x dim, not kept): *out is the upper triangle of X X^T / m
+ * (m x m) when m < dim, else of X^T X / m (dim x dim); the caller frees it. Both have the same
+ * eigenvalues above 0. Last bits may differ with the thread count. `name` is the block's.
+ * NOT_FINITE (index names the row), BUSY, INVALID: m or dim is 0, or both past LAPACK_DIM_MAX. */
 int gram_small(const double *rows, size_t m, size_t dim, const char *name, double **out,
                struct err *e);
 

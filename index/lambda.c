@@ -57,7 +57,8 @@ int lambda_choose(size_t k, const double *train, size_t train_count, const doubl
 
     if (!(t > 0.0)) {
         err_set(e, ERR_INVALID, "lambda by rule: R_train has no eigenvalue above 0 at place %zu of "
-                "%zu: fit on more rows, hold down fewer directions, or give lambda", k, train_count);
+                "%zu: fit on more rows, hold down fewer directions, or give lambda", k,
+                train_count);
         return err_at_field(e, "downweight");
     }
     lambda = 1.0 / (1.0 + v / t);

@@ -28,9 +28,9 @@ void lambda_sort(double *values, size_t count);
 size_t lambda_k(size_t downweight, size_t dim);
 
 /* lambda = s_train[k] / (s_eval[k] + s_train[k]), places counted from 0, both descending; places
- * past a count are 0. s_eval[k] = 0 (fewer evaluation directions than k) gives 1, which is no lambda:
- * *out is held to LAMBDA_MAX and *clamped says so, as for any value above it. INVALID when
- * s_train[k] is 0: R_train has too few directions for this k, and the rule would switch the task off. */
+ * past a count are 0. s_eval[k] = 0 (fewer evaluation directions than k) gives 1, which is no
+ * lambda: *out is held to LAMBDA_MAX and *clamped says so, as for any value above it. INVALID when
+ * s_train[k] is 0: R_train has too few directions for this k; the rule would undo the task. */
 int lambda_choose(size_t k, const double *train, size_t train_count, const double *eval,
                   size_t eval_count, double *out, bool *clamped, struct err *e);
 

@@ -25,8 +25,8 @@ static int check_input(const double *a, size_t n, const char *what, struct err *
     for (size_t i = 0; i < n; i++)
         for (size_t j = i; j < n; j++)
             if (!isfinite(a[i * n + j]))
-                return err_set(e, ERR_NOT_FINITE, "%s: element (%zu, %zu) of the matrix is not finite",
-                               what, i, j);
+                return err_set(e, ERR_NOT_FINITE, "%s: element (%zu, %zu) of the matrix is not "
+                               "finite", what, i, j);
     return 0;
 }
 
@@ -45,13 +45,13 @@ static int solve(const char *job, double *a, size_t dim, double *values, const c
     work = mem_big((size_t)lwork, sizeof *work);
     iwork = mem_big((size_t)liwork, sizeof *iwork);
     if (!work || !iwork)
-        err_set(e, ERR_BUSY, "%s: no memory for the eigenvalues of a %d x %d matrix (%zu bytes)", what,
-                n, n, (size_t)lwork * sizeof *work);
+        err_set(e, ERR_BUSY, "%s: no memory for the eigenvalues of a %d x %d matrix (%zu bytes)",
+                what, n, n, (size_t)lwork * sizeof *work);
     else
         dsyevd_(job, "L", &n, a, &n, values, work, &lwork, iwork, &liwork, &info, 1, 1);
     if (work && iwork && info != 0)
-        err_set(e, ERR_INTERNAL, "%s: the eigenvalues of a %d x %d matrix did not converge (dsyevd: %d)",
-                what, n, n, info);
+        err_set(e, ERR_INTERNAL, "%s: the eigenvalues of a %d x %d matrix did not converge "
+                "(dsyevd: %d)", what, n, n, info);
     else if (work && iwork)
         err_clear(e);
     free(work);

@@ -25,7 +25,7 @@ static const char magic_all[8] = "asclens", magic_block[8] = "asclblk";
 
 enum { HEAD = 64, BLOCKS_MAX = 65536 };
 
-/* --- making -------------------------------------------------------------------------------------- */
+/* --- making ----------------------------------------------------------------------------------- */
 
 int lens_init(struct lens *l, const size_t *dims, size_t count, uint64_t rows, double lambda,
               struct err *e)
@@ -230,7 +230,7 @@ int lens_fit(struct lens *l, size_t i, const char *name, const double *rows, str
     return rc;
 }
 
-/* --- applying ------------------------------------------------------------------------------------ */
+/* --- applying --------------------------------------------------------------------------------- */
 
 static double weight(const struct lens *l, double s)
 {
@@ -383,7 +383,7 @@ double lens_score(double dot, double n)
     return dot / n;
 }
 
-/* --- images -------------------------------------------------------------------------------------- */
+/* --- images ----------------------------------------------------------------------------------- */
 
 size_t lens_bytes(const struct lens *l)
 {
@@ -450,8 +450,8 @@ static int read_blocks(const unsigned char *p, size_t size, struct lens *l, stru
             l->rank = l->block[i].rank;
     }
     if (at != size || dim != l->dim)
-        return err_set(e, ERR_CORRUPT, "lens: blocks of %zu dimensions end at byte %zu; the head says "
-                       "%zu and %zu", dim, at, l->dim, size);
+        return err_set(e, ERR_CORRUPT, "lens: blocks of %zu dimensions end at byte %zu; the head "
+                       "says %zu and %zu", dim, at, l->dim, size);
     return 0;
 }
 
@@ -466,7 +466,8 @@ int lens_read(const void *bytes, size_t len, struct lens *out, struct err *e)
         return (int)e->code;
     count = size < HEAD ? 0 : bytes_get_le64(p + 24);
     if (count == 0 || count > BLOCKS_MAX)
-        return err_set(e, ERR_CORRUPT, "lens: %llu blocks in %zu bytes", (unsigned long long)count, size);
+        return err_set(e, ERR_CORRUPT, "lens: %llu blocks in %zu bytes",
+                       (unsigned long long)count, size);
     l.count = (size_t)count;
     l.dim = (size_t)bytes_get_le64(p + 32);
     l.rows = bytes_get_le64(p + 40);

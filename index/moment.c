@@ -44,7 +44,8 @@ static int check_moments(const float *v, size_t count, const char *field, const 
         if (!isfinite(x))
             return bad_element(field, part, i, x, "not a finite number", ERR_NOT_FINITE, e);
         if (x < 0.0)
-            return bad_element(field, part, i, x, "a mean of squares is not negative", ERR_INVALID, e);
+            return bad_element(field, part, i, x, "a mean of squares is not negative",
+                               ERR_INVALID, e);
     }
     return 0;
 }
@@ -66,8 +67,8 @@ static int check_sizes(uint32_t rows, uint32_t cols, double eps, const char *fie
         return err_set(e, ERR_INVALID, "%s: second moment of a %u x %u gradient: a size is zero",
                        field, rows, cols);
     if (!(isfinite(eps) && eps >= 0.0))
-        return err_set(e, ERR_INVALID, "%s: eps of the second moment is %g; it must be finite and not "
-                       "negative", field, eps);
+        return err_set(e, ERR_INVALID, "%s: eps of the second moment is %g; it must be finite "
+                       "and not negative", field, eps);
     return 0;
 }
 
@@ -95,7 +96,8 @@ int moment_adam(struct moment *m, uint32_t rows, uint32_t cols, const float *v, 
 
     *m = (struct moment){0};
     err_clear(e);
-    if (check_sizes(rows, cols, eps, field, e) || check_moments(v, count, field, "second moment", e))
+    if (check_sizes(rows, cols, eps, field, e) ||
+        check_moments(v, count, field, "second moment", e))
         return (int)e->code;
     m->full = mem_big(count, sizeof *m->full);
     if (!m->full)

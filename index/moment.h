@@ -3,8 +3,8 @@
  *
  *   MOMENT_ADAM       W' = W / (sqrt(V) + eps), V (o x i), eps outside the root, default 1e-8
  *   MOMENT_ADAFACTOR  W' = W / sqrt(V), V = row col / mean(row), row (o) and col (i) each with
- *                     eps (default 1e-30) added first; a left and a right diagonal scaling, V itself
- *                     is never made
+ *                     eps (default 1e-30) added first; a left and a right diagonal scaling, V
+ *                     itself is never made
  *   MOMENT_NONE       W' = W
  *
  * Made once, immutable after; any thread may apply it.

@@ -25,14 +25,16 @@ static const char magic_all[8] = "ascwhit", magic_block[8] = "ascwblk";
 enum { HEAD = 64, BLOCKS_MAX = 65536 };
 
 /* Ascending values, vectors by rows: to descending values clamped at 0, or a refusal. */
-static int check_spectrum(const double *values, size_t n, double damp, const char *name, struct err *e)
+static int check_spectrum(const double *values, size_t n, double damp, const char *name,
+                          struct err *e)
 {
     double least = fmax(values[0], 0.0), most = values[n - 1];
 
     if (least + damp > (double)n * DBL_EPSILON * most)
         return 0;
-    err_set(e, ERR_INVALID, "block %s: singular to working precision: smallest eigenvalue %g, largest "
-            "%g, damping %g; more damping or more rows are needed", name, values[0], most, damp);
+    err_set(e, ERR_INVALID, "block %s: singular to working precision: smallest eigenvalue %g, "
+            "largest %g, damping %g; more damping or more rows are needed", name, values[0], most,
+            damp);
     return err_at_field(e, "damping");
 }
 
@@ -81,7 +83,7 @@ int whiten_root(double *mean, size_t dim, double damp, double *values, const cha
     return 0;
 }
 
-/* --- images -------------------------------------------------------------------------------------- */
+/* --- images ----------------------------------------------------------------------------------- */
 
 size_t whiten_block_bytes(size_t dim)
 {
@@ -126,13 +128,14 @@ int whiten_read_block(const void *bytes, size_t len, size_t dim, struct whiten_b
 
     if (image_open(bytes, len, magic_block, "whitening block", &size, e))
         return (int)e->code;
-    if (size < HEAD || bytes_get_le64((const char *)bytes + 24) != dim || size != whiten_block_bytes(dim))
+    if (size < HEAD || bytes_get_le64((const char *)bytes + 24) != dim ||
+        size != whiten_block_bytes(dim))
         return err_set(e, ERR_CORRUPT, "whitening block: %zu bytes do not hold the %zu dimensions "
                        "it should have", size, dim);
     view_block(&b, bytes, size);
     if (!(isfinite(b.mean) && b.mean > 0.0 && isfinite(b.damp) && b.damp >= 0.0 && b.rows))
-        return err_set(e, ERR_CORRUPT, "whitening block: mean eigenvalue %g, damping %g of %llu rows",
-                       b.mean, b.damp, (unsigned long long)b.rows);
+        return err_set(e, ERR_CORRUPT, "whitening block: mean eigenvalue %g, damping %g of %llu "
+                       "rows", b.mean, b.damp, (unsigned long long)b.rows);
     for (size_t i = 0; i < dim; i++) {
         double v = b.eigenvalues[i], s = (double)b.root[i * dim + i];
 
@@ -208,8 +211,8 @@ static int read_blocks(const unsigned char *p, size_t size, struct whiten *w, st
         dim += (size_t)d;
     }
     if (at != size || dim != w->dim)
-        return err_set(e, ERR_CORRUPT, "whitening: blocks of %zu dimensions end at byte %zu; the head "
-                       "says %zu and %zu", dim, at, w->dim, size);
+        return err_set(e, ERR_CORRUPT, "whitening: blocks of %zu dimensions end at byte %zu; the "
+                       "head says %zu and %zu", dim, at, w->dim, size);
     return 0;
 }
 
@@ -256,7 +259,7 @@ void whiten_fini(struct whiten *w)
     *w = (struct whiten){0};
 }
 
-/* --- fitting ------------------------------------------------------------------------------------- */
+/* --- fitting ---------------------------------------------------------------------------------- */
 
 /* S to float32 into the image. Its largest entries lie on the diagonal (S is positive definite), so
  * those tell whether float32 holds it. */
@@ -335,7 +338,7 @@ int whiten_fit(struct whiten_block *b, const char *name, struct gram *g, double 
     return rc;
 }
 
-/* --- applying ------------------------------------------------------------------------------------ */
+/* --- applying --------------------------------------------------------------------------------- */
 
 size_t whiten_scratch(size_t dim)
 {

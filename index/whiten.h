@@ -1,12 +1,12 @@
-/* whiten.h - R_train^(-1/2) of each block: from Gram matrices, applied to rows, to and from an image.
+/* whiten.h - R_train^(-1/2) of each block: from a Gram matrix, applied to rows, kept as an image.
  *
  * Per block, in float64: R = U diag(l) U^T, S = U diag((l + damp)^(-1/2)) U^T, damp = damping times
  * the block's mean eigenvalue; negative l are rounding and count as 0. S is symmetric and rounded
  * once to float32. From then on the rounded S *is* the encoding: rows and queries go through the
  * same one, so rounding it moves the metric (docs/encoding.md says how far), never one side of it.
  *
- * A block is its image: one allocation, written as it is, read in place. So d = 65,536 (16 blocks of
- * 4,096, 1 GiB) is fitted, written and freed block by block. Immutable once made; any thread.
+ * A block is its image: one allocation, written as it is, read in place. So d = 65,536 (16 blocks
+ * of 4,096, 1 GiB) is fitted, written and freed block by block. Immutable once made; any thread.
  */
 #ifndef INDEX_WHITEN_H
 #define INDEX_WHITEN_H
@@ -45,7 +45,7 @@ struct whiten {
 /* Fits one block and empties g (finished). `name` is the block's, for messages. INVALID: no rows,
  * damping negative or not finite, all gradients of the block zero, or R + damp singular to working
  * precision (text names the eigenvalue), or S outside float32. BUSY, INTERNAL from LAPACK. Peak
- * memory: 4 dim^2 doubles, the Gram's included (512 MiB at 4,096). On failure *b is zeroed. */
+ * memory: 3 dim^2 doubles, the Gram's mean included (384 MiB at 4,096). On failure *b is zeroed. */
 int whiten_fit(struct whiten_block *b, const char *name, struct gram *g, double damping,
                struct err *e);
 void whiten_block_fini(struct whiten_block *b); /* safe twice */
