@@ -169,7 +169,7 @@ static int open_env(struct db *db, const char *data, const struct db_options *o,
     if (rc == 0)
         rc = mdb_env_open(db->env, db->dir, flags, FILE_MODE);
     if (rc)
-        return db_error(db, rc, false, "open", e);
+        return db_error(db, rc, rc == EIO && o->fresh, "open", e);
     if (check_length(db, data, o->read_only, e))
         return (int)e->code;
     return open_tables(db, o, e);

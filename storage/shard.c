@@ -186,12 +186,13 @@ static int check_present(const struct shard *s, struct err *e)
 }
 
 /* Under s->lock. */
-static int open_db(struct shard *s, uint64_t room, bool no_sync, struct err *e)
+static int open_db(struct shard *s, bool fresh, uint64_t room, bool no_sync, struct err *e)
 {
     bool read_only = s->home->read_only || atomic_load(&s->sealed);
     struct db_options o = {.map_bytes = map_bytes(s, room),
                            .table_count = 1,
                            .read_only = read_only && !no_sync,
+                           .fresh = fresh,
                            .no_sync = no_sync};
     int rc;
 
@@ -215,7 +216,7 @@ int shard_make(struct shard_home *home, uint32_t id, const struct shard_corpus *
         rc = fs_make_dir(s->dir, false, e);
     if (rc == 0) {
         pthread_mutex_lock(&s->lock);
-        rc = open_db(s, room, no_sync, e);
+        rc = open_db(s, true, room, no_sync, e);
         pthread_mutex_unlock(&s->lock);
     }
     if (rc == 0)
@@ -262,7 +263,7 @@ static bool ready(struct shard *s, struct txn *t)
     pthread_mutex_lock(&s->lock);
     rc = s->is_open ? 0 : check_present(s, &e);
     if (rc == 0)
-        rc = open_db(s, 0, false, &e);
+        rc = open_db(s, false, 0, false, &e);
     pthread_mutex_unlock(&s->lock);
     if (rc == 0)
         return true;

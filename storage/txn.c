@@ -42,12 +42,26 @@ void txn_begin_write(struct txn *t, struct db *db)
     begin(t, db, true);
 }
 
+/* When it was a meta page that could not be written, LMDB gives the environment up for this process;
+ * then no error may promise that writing can go on. */
+static bool has_panicked(struct db *db)
+{
+    MDB_txn *probe = NULL;
+    int rc = mdb_txn_begin(db->env, NULL, MDB_RDONLY, &probe);
+
+    if (rc == 0)
+        mdb_txn_abort(probe);
+    return rc == MDB_PANIC;
+}
+
 int txn_commit(struct txn *t, struct err *e)
 {
     if (!is_dead(t)) {
         int rc = mdb_txn_commit(t->handle);
 
         t->handle = NULL;
+        if (rc && has_panicked(t->db))
+            rc = MDB_PANIC;
         if (rc)
             stick(t, rc, t->writes, "commit");
     }

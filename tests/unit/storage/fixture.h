@@ -44,7 +44,7 @@ MAYBE int scratch_setup(void **state)
     const char *base = getenv("TMPDIR");
     struct scratch *s = mem_new(1, sizeof *s);
 
-    snprintf(s->root, sizeof s->root, "%s/ascribe-storage-XXXXXX", base ? base : "/tmp");
+    snprintf(s->root, sizeof s->root, "%s/ascribe-storage-XXXXXX", base ? base : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
     if (!mkdtemp(s->root))
         return -1;
     snprintf(s->store, sizeof s->store, "%s/store", s->root);
@@ -211,35 +211,28 @@ MAYBE void put_examples(struct store *s, struct corpus *c, const char *name, uin
 
 /* ---- Comparison ------------------------------------------------------------------------------------- */
 
-/* Compares one row of a view with the example its id names; returns that example's number. */
-MAYBE uint64_t check_row(const struct view *v, size_t chunk, uint32_t row, const unsigned char *bytes)
+/* Compares what a row holds with the example its id names; returns that example's number. */
+MAYBE uint64_t check_example(const struct example *x, const unsigned char *encoding, size_t row_bytes)
 {
-    size_t row_bytes = corpus_row_bytes(v->corpus);
     unsigned char *expected = mem_new(row_bytes, 1);
+    uint64_t n = strtoull(x->id + 3, NULL, 10);
     char text[TEXT_MAX];
-    struct arena a = {0};
-    struct err e = ERR_INIT;
-    struct example x;
-    uint64_t n;
 
-    assert_ok(view_example(v, chunk, row, &a, &x, &e), &e);
-    n = strtoull(x.id + 3, NULL, 10);
-    assert_int_equal(x.id_len, id_of(n, text));
-    assert_memory_equal(x.id, text, x.id_len);
-    assert_true(x.norm == norm_of(n));
+    assert_int_equal(x->id_len, id_of(n, text));
+    assert_memory_equal(x->id, text, x->id_len);
+    assert_true(x->norm == norm_of(n));
     fill_encoding(expected, row_bytes, n);
-    assert_memory_equal(bytes + row * row_bytes, expected, row_bytes);
-    assert_int_equal(x.text != NULL, has_text(n));
-    if (x.text) {
-        assert_int_equal(x.text_len, text_of(n, text));
-        assert_memory_equal(x.text, text, x.text_len + 1);
+    assert_memory_equal(encoding, expected, row_bytes);
+    assert_int_equal(x->text != NULL, has_text(n));
+    if (x->text) {
+        assert_int_equal(x->text_len, text_of(n, text));
+        assert_memory_equal(x->text, text, x->text_len + 1);
     }
-    assert_int_equal(x.meta != NULL, has_meta(n));
-    if (x.meta) {
-        assert_int_equal(x.meta_len, meta_of(n, text));
-        assert_memory_equal(x.meta, text, x.meta_len + 1);
+    assert_int_equal(x->meta != NULL, has_meta(n));
+    if (x->meta) {
+        assert_int_equal(x->meta_len, meta_of(n, text));
+        assert_memory_equal(x->meta, text, x->meta_len + 1);
     }
-    arena_free(&a);
     free(expected);
     return n;
 }
@@ -248,16 +241,21 @@ MAYBE uint64_t check_row(const struct view *v, size_t chunk, uint32_t row, const
  * Returns how many live rows there are. */
 MAYBE uint64_t check_view(const struct view *v, unsigned char *seen, uint64_t cap)
 {
-    uint64_t live = 0, last = 0;
+    size_t row_bytes = corpus_row_bytes(v->corpus), live = 0, count;
+    struct arena a = {0};
+    struct err e = ERR_INIT;
+    struct example *page;
+    uint64_t last = 0;
 
+    assert_ok(view_page(v, 0, true, SIZE_MAX, &a, &page, &count, &e), &e);
+    assert_int_equal(count, v->live);
     for (size_t i = 0; i < v->chunk_count; i++) {
         const struct view_chunk *c = &v->chunks[i];
         struct block encodings, rows;
-        struct err e = ERR_INIT;
 
         assert_ok(block_open(c, BLOCK_ENCODINGS, &encodings, &e), &e);
         assert_ok(block_open(c, BLOCK_ROWS, &rows, &e), &e);
-        assert_int_equal(encodings.len, c->rows * corpus_row_bytes(v->corpus));
+        assert_int_equal(encodings.len, c->rows * row_bytes);
         for (uint32_t r = 0; r < c->rows; r++) {
             uint64_t sequence = block_row_sequence(&rows, r), n;
 
@@ -265,8 +263,8 @@ MAYBE uint64_t check_view(const struct view *v, unsigned char *seen, uint64_t ca
             last = sequence;
             if (view_row_dead(c, r))
                 continue;
-            n = check_row(v, i, r, encodings.bytes);
-            live++;
+            assert_int_equal(page[live].sequence, sequence);
+            n = check_example(&page[live++], encodings.bytes + r * row_bytes, row_bytes);
             if (n < cap) {
                 assert_int_equal(seen[n], 0);
                 seen[n] = 1;
@@ -276,6 +274,7 @@ MAYBE uint64_t check_view(const struct view *v, unsigned char *seen, uint64_t ca
         block_close(&encodings);
     }
     assert_int_equal(live, v->live);
+    arena_free(&a);
     return live;
 }
 

@@ -423,6 +423,7 @@ static void *ingest_main(void *arg)
         snprintf(name, sizeof name, "b%u", i);
         put_examples(g->s, g->c, name, i * PER_BATCH, PER_BATCH);
         atomic_store(&g->committed, i + 1);
+        usleep(3000);
     }
     return NULL;
 }
@@ -613,6 +614,7 @@ static void *busy_main(void *arg)
             delete_example(g->c, (i - 10) * PER_BATCH + 4 + i % 3);
         pthread_mutex_unlock(&g->lane->lock);
         atomic_store(&g->committed, i + 1);
+        usleep(3000);
     }
     return NULL;
 }
