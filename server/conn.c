@@ -21,7 +21,6 @@
  */
 #include "server/conn.h"
 
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,17 +31,8 @@
 #include "server/route.h"
 #include "storage/base/check.h"
 
-/* Lingering: the client gets this long to read the reply before a reset could destroy it. */
-static const uint64_t LINGER_QUIET_NS = UINT64_C(1000000000), LINGER_MAX_NS = UINT64_C(10000000000);
-/* A client that shut its sending side is asked whether it still listens after this long. */
-static const uint64_t PROBE_NS = UINT64_C(250000000);
-
-static void conn_step(struct conn *c);
-
-static uint64_t ms(uint64_t milliseconds)
-{
-    return milliseconds * 1000000;
-}
+/* One read of a body. */
+enum { READ_MAX = 256 * 1024 };
 
 static void enter(struct conn *c, enum conn_state state)
 {
@@ -96,95 +86,11 @@ void conn_kill(struct conn *c)
     uv_close(&c->u.handle, on_closed);
 }
 
-/* ---- writing -------------------------------------------------------------------------------------- */
-
-struct out {
-    uv_write_t req;
-    struct conn *conn;
-    size_t piece_len;           /* of a streamed reply, else 0 */
-    struct stream_piece *piece; /* owned */
-};
-
-static void on_written(uv_write_t *req, int status)
-{
-    struct out *o = req->data;
-    struct conn *c = o->conn;
-
-    c->writes--;
-    c->progress = c->server->now_ns;
-    if (o->piece_len && c->x)
-        stream_written(&c->x->stream, o->piece_len);
-    free(o->piece);
-    free(o);
-    if (status < 0)
-        c->gone = true;
-    if (c->state != CONN_CLOSING)
-        conn_step(c);
-}
-
-static void count_out(struct conn *c, size_t n)
-{
-    c->x->bytes_out += n;
-    metrics_add(c->server->rt->metrics, METRIC_BYTES_OUT, n);
-}
-
-/* Hands bytes to libuv. They stay where they are until on_written: in the exchange, or in `piece`,
- * which is taken. */
-static void write_later(struct conn *c, const uv_buf_t bufs[], unsigned count,
-                        struct stream_piece *piece)
-{
-    struct out *o = mem_new(1, sizeof *o);
-
-    o->req.data = o;
-    o->conn = c;
-    o->piece = piece;
-    o->piece_len = piece ? piece->len : 0;
-    if (uv_write(&o->req, &c->u.stream, bufs, count, on_written)) {
-        free(o->piece);
-        free(o);
-        c->gone = true;
-        return;
-    }
-    c->writes++;
-}
-
-static uv_buf_t span(void *bytes, size_t len)
-{
-    return uv_buf_init(bytes, (unsigned)len);
-}
-
-/* The whole reply: most go out in one system call, the rest by libuv's queue. */
-static void write_reply(struct conn *c)
-{
-    struct exchange *x = c->x;
-    struct buf *body = &x->job.reply_body;
-    uv_buf_t bufs[2] = {span(x->head.data, x->head.len), span(body->data, body->len)};
-    unsigned count = x->head_only || body->len == 0 ? 1 : 2, first = 0;
-    size_t total = x->head.len + (count == 2 ? body->len : 0), sent;
-    int rc = uv_try_write(&c->u.stream, bufs, count);
-
-    if (rc < 0 && rc != UV_EAGAIN) {
-        c->gone = true;
-        return;
-    }
-    count_out(c, total);
-    sent = rc < 0 ? 0 : (size_t)rc;
-    if (sent == total)
-        return;
-    if (sent >= bufs[0].len) {
-        sent -= bufs[0].len;
-        first = 1;
-    }
-    bufs[first].base += sent;
-    bufs[first].len -= sent;
-    write_later(c, bufs + first, count - first, NULL);
-}
-
 static void answer(struct conn *c)
 {
     exchange_answer(c->x);
     enter(c, CONN_WRITING);
-    write_reply(c);
+    conn_write_reply(c);
 }
 
 /* Refuses the request before its body was read: the connection cannot be used again, because where
@@ -194,33 +100,6 @@ static void refuse(struct conn *c)
     c->refused = true;
     c->x->keep_alive = false;
     answer(c);
-}
-
-/* ---- a streamed reply -------------------------------------------------------------------------------- */
-
-static void pump(struct conn *c)
-{
-    struct exchange *x = c->x;
-    struct stream_piece *p;
-
-    if (!stream_has_begun(&x->stream))
-        return;
-    if (!c->head_sent) {
-        uv_buf_t head;
-        c->head_sent = true;
-        exchange_answer_stream(x);
-        head = span(x->head.data, x->head.len);
-        write_later(c, &head, 1, NULL);
-        count_out(c, x->head.len);
-    }
-    p = stream_take(&x->stream);
-    while (p) {
-        struct stream_piece *next = p->next;
-        uv_buf_t bytes = span(p->bytes, p->len);
-        count_out(c, p->len);
-        write_later(c, &bytes, 1, p);
-        p = next;
-    }
 }
 
 /* The worker is done: either all was given, or the reply can only be cut short. */
@@ -275,17 +154,6 @@ static bool head_unfinished(struct conn *c)
     return true;
 }
 
-static void say_continue(struct conn *c)
-{
-    static char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
-    uv_buf_t bytes = span(line, sizeof line - 1);
-
-    /* An empty socket takes 25 bytes; if not, the client sends on its own after a while. */
-    if (c->x->framing.expects_continue && c->in_len == 0 &&
-        uv_try_write(&c->u.stream, &bytes, 1) > 0)
-        c->progress = c->server->now_ns;
-}
-
 static bool step_head(struct conn *c)
 {
     if (c->in_len == 0) {
@@ -311,8 +179,9 @@ static bool step_head(struct conn *c)
     }
     drop_input(c, c->head.size);
     enter(c, CONN_BODY);
-    if (exchange_wants_body(c->x))
-        say_continue(c);
+    /* whoever has begun to send needs no invitation */
+    if (c->x->framing.expects_continue && c->in_len == 0 && exchange_wants_body(c->x))
+        conn_write_continue(c);
     return true;
 }
 
@@ -385,7 +254,7 @@ static bool step_running(struct conn *c)
 {
     struct exchange *x = c->x;
 
-    pump(c);
+    conn_write_stream(c);
     if (c->gone || x->in_pool)
         return c->gone;
     if (c->head_sent)
@@ -471,7 +340,7 @@ static void read_or_not(struct conn *c)
         conn_kill(c);
 }
 
-static void conn_step(struct conn *c)
+void conn_step(struct conn *c)
 {
     bool moved = true;
 
@@ -519,15 +388,15 @@ static void on_room(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 
     (void)suggested;
     if (c->state == CONN_LINGER) {
-        *out = span(c->server->scratch, sizeof c->server->scratch);
+        *out = conn_span(c->server->scratch, sizeof c->server->scratch);
     } else if (c->state == CONN_BODY && !c->x->framing.chunked) {
         unsigned char *tail = exchange_body_tail(c->x, &left);
-        /* at most 1 MiB a read, so that the budget is asked often */
-        *out = span(tail, left < (1u << 20) ? left : 1u << 20);
+        /* libuv reads up to 32 times before it looks at the next connection: 8 MiB in all */
+        *out = conn_span(tail, left < READ_MAX ? left : READ_MAX);
     } else {
         if (!c->in)
             c->in = mem_new(LIMIT_HEAD_BYTES, 1);
-        *out = span(c->in + c->in_len, LIMIT_HEAD_BYTES - c->in_len);
+        *out = conn_span(c->in + c->in_len, LIMIT_HEAD_BYTES - c->in_len);
     }
 }
 
@@ -566,56 +435,23 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     conn_step(c);
 }
 
-/* ---- accept, notice, time ------------------------------------------------------------------------------- */
+/* ---- from outside the machine ------------------------------------------------------------------------------ */
 
-/* Too many: the connection that idles longest makes room; with none idle, the new one goes. */
-static bool make_room(struct server *s)
+void conn_begin(struct conn *c)
 {
-    struct conn *oldest = NULL;
-
-    if (s->conn_count < s->rt->config->connections)
-        return true;
-    for (struct conn *c = s->conns; c; c = c->next)
-        if (c->state == CONN_HEAD && c->in_len == 0 && (!oldest || c->since < oldest->since))
-            oldest = c;
-    if (oldest)
-        conn_kill(oldest);
-    return oldest != NULL;
-}
-
-static void on_refused_closed(uv_handle_t *h)
-{
-    free(h->data);
-}
-
-void conn_accept(struct listener *l)
-{
-    struct server *s = l->server;
-    struct conn *c = mem_new(1, sizeof *c);
-    bool room = make_room(s);
-
-    c->server = s;
-    if (l->u.handle.type == UV_TCP)
-        uv_tcp_init(&s->loop, &c->u.tcp);
-    else
-        uv_pipe_init(&s->loop, &c->u.pipe, 0);
-    c->u.handle.data = c;
-    if (uv_accept(&l->u.stream, &c->u.stream) || !room) {
-        metrics_add(s->rt->metrics, METRIC_REFUSED, 1);
-        uv_close(&c->u.handle, on_refused_closed);
-        return;
-    }
-    if (l->u.handle.type == UV_TCP)
-        uv_tcp_nodelay(&c->u.tcp, 1);
-    c->next = s->conns;
-    if (c->next)
-        c->next->prev = c;
-    s->conns = c;
-    s->conn_count++;
-    metrics_add(s->rt->metrics, METRIC_ACCEPTED, 1);
-    metrics_set(s->rt->metrics, METRIC_CONNECTIONS, s->conn_count);
     head_start(&c->head);
     enter(c, CONN_HEAD);
+    conn_step(c);
+}
+
+void conn_refuse(struct conn *c, const struct err *e)
+{
+    if (c->state == CONN_HEAD) {
+        head_failed(c, e);
+    } else {
+        c->x->job.err = *e;
+        refuse(c);
+    }
     conn_step(c);
 }
 
@@ -631,104 +467,6 @@ void conn_notice(struct exchange *x, bool done)
         conn_step(c);
     else if (done)
         exchange_end(x, 499);
-}
-
-static void too_slow(struct conn *c, const char *what)
-{
-    struct err e = ERR_INIT;
-
-    metrics_add(c->server->rt->metrics, METRIC_TIMEOUTS, 1);
-    err_set(&e, ERR_SLOW_CLIENT, "%s", what);
-    if (c->state == CONN_HEAD) {
-        head_failed(c, &e);
-    } else {
-        c->x->job.err = e;
-        refuse(c);
-    }
-    conn_step(c);
-}
-
-/* The average since the body began, after a grace. */
-static bool body_too_slow(const struct conn *c, uint64_t now)
-{
-    uint64_t grace = ms(c->server->rt->config->head_ms), spent = now - c->since;
-
-    return spent > grace && c->x->bytes_in < (spent - grace) / 1000000000 * LIMIT_BODY_RATE;
-}
-
-/* Nothing was taken from libuv's queue for too long: nobody reads. */
-static bool reader_stuck(struct conn *c, uint64_t now)
-{
-    size_t queued = uv_stream_get_write_queue_size(&c->u.stream);
-
-    if (queued == 0 || queued < c->queued)
-        c->progress = now;
-    c->queued = queued;
-    return now - c->progress > ms(c->server->rt->config->write_ms);
-}
-
-/* A client that ended its sending side either waits for the reply or is gone altogether: both look
- * alike until something is sent. So an interim reply is, once (RFC 9110, section 15.2, lets a server
- * send one at any time before the final reply): a socket that is gone answers with a reset, which
- * then shows. */
-static void ask_whether_there(struct conn *c, uint64_t now)
-{
-    struct pollfd p = {.events = 0};
-    uv_os_fd_t fd;
-
-    if (now - c->progress < PROBE_NS || c->head_sent || uv_fileno(&c->u.handle, &fd))
-        return;
-    p.fd = fd;
-    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP))) {
-        c->gone = true;
-        return;
-    }
-    if (!c->probed && !c->x->framing.http10) {
-        static char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
-        uv_buf_t bytes = span(line, sizeof line - 1);
-        c->probed = true;
-        if (uv_try_write(&c->u.stream, &bytes, 1) < 0)
-            c->gone = true;
-    }
-}
-
-void conn_sweep(struct conn *c)
-{
-    const struct config *limit = c->server->rt->config;
-    uint64_t now = c->server->now_ns;
-
-    switch (c->state) {
-    case CONN_HEAD:
-        if (c->in_len == 0 && now - c->since > ms(limit->idle_ms))
-            conn_kill(c);
-        else if (c->in_len && now - c->since > ms(limit->head_ms))
-            too_slow(c, "the head did not arrive in time");
-        return;
-    case CONN_BODY:
-        if (body_too_slow(c, now) || now - c->progress > ms(limit->idle_ms))
-            too_slow(c, "the body arrives too slowly");
-        return;
-    case CONN_RUNNING:
-        if (c->eof)
-            ask_whether_there(c, now);
-        if (c->writes && reader_stuck(c, now))
-            c->gone = true;
-        break;
-    case CONN_WRITING:
-        if (reader_stuck(c, now)) {
-            metrics_add(c->server->rt->metrics, METRIC_TIMEOUTS, 1);
-            c->gone = true;
-        }
-        break;
-    case CONN_LINGER:
-        if (now - c->progress > LINGER_QUIET_NS || now - c->since > LINGER_MAX_NS)
-            c->gone = true;
-        break;
-    case CONN_CLOSING:
-        return;
-    }
-    if (c->gone)
-        conn_step(c);
 }
 
 void conn_drain(struct conn *c)

@@ -1,5 +1,5 @@
-/* conn.h - connections. conn.c holds the one state machine of the transport and the only request
- * callbacks. Loop thread. */
+/* conn.h - connections. conn.c holds the one state machine of the transport; around it conn_accept.c
+ * (how one begins), conn_write.c (bytes out) and conn_time.c (deadlines). Loop thread. */
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
 
@@ -57,5 +57,27 @@ void conn_drain(struct conn *c);
 
 /* Drops the connection without another word. */
 void conn_kill(struct conn *c);
+
+/* ---- between the conn files ------------------------------------------------------------------------ */
+
+/* Moves as far as it can: every callback stores what happened and calls this. */
+void conn_step(struct conn *c);
+/* A fresh connection, in the server's list: waits for its first head. */
+void conn_begin(struct conn *c);
+/* From HEAD or BODY: answers with the problem, takes no more, closes. */
+void conn_refuse(struct conn *c, const struct err *e);
+
+/* The whole reply of c->x: most go out in one system call, the rest by libuv's queue. */
+void conn_write_reply(struct conn *c);
+/* What the worker of a streamed reply has put so far, its head first. */
+void conn_write_stream(struct conn *c);
+/* The interim reply 100. */
+void conn_write_continue(struct conn *c);
+
+/* uv_buf_init takes an unsigned int, which would cut at 4 GiB. */
+static inline uv_buf_t conn_span(void *bytes, size_t len)
+{
+    return (uv_buf_t){.base = bytes, .len = len};
+}
 
 #endif

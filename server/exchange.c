@@ -33,12 +33,21 @@ struct exchange *exchange_new(struct server *s, struct conn *c)
     return x;
 }
 
+/* Less than this is freed on the spot. */
+enum { REAP_BYTES = 1 << 20 };
+
 static void body_free(struct exchange *x)
 {
+    struct arena none = {.head = NULL};
+    void *body = (void *)(uintptr_t)x->job.body;
+
     x->server->body_bytes -= x->body_charged;
     metrics_set(x->server->rt->metrics, METRIC_BODY_BYTES, x->server->body_bytes);
     x->body_charged = 0;
-    free((void *)(uintptr_t)x->job.body);
+    if (x->job.body_len >= REAP_BYTES)
+        server_reap(x->server, body, &none);
+    else
+        free(body);
     x->job.body = NULL;
     x->job.body_len = 0;
 }
@@ -86,6 +95,8 @@ void exchange_end(struct exchange *x, int status)
         metrics_add(x->server->rt->metrics, METRIC_CANCELLED, 1);
     buf_free(&x->head);
     buf_free(&x->job.reply_body);
+    if (x->job.arena.total_bytes >= REAP_BYTES)
+        server_reap(x->server, NULL, &x->job.arena);
     arena_free(&x->job.arena);
     stream_destroy(&x->stream);
     free(x);

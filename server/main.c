@@ -2,7 +2,6 @@
  * loop; afterwards the same way back. Verbs other than `serve` are in offline.c. */
 #include <errno.h>
 #include <malloc.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -66,7 +65,6 @@ static void raise_descriptor_limit(uint64_t connections)
 
 static void prepare_process(const struct config *c)
 {
-    signal(SIGPIPE, SIG_IGN);
     raise_descriptor_limit(c->connections);
     /* Bodies and encodings are large and short-lived: each gets its own mapping, so that freeing one
      * gives its memory back whatever was allocated after it. */

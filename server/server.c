@@ -3,6 +3,7 @@
  * that the loop never touches the store. */
 #include "server/server.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,8 @@
 #include "storage/base/mem.h"
 #include "storage/store.h"
 
-static const uint64_t HOUSEWORK_NS = UINT64_C(5000000000);
+static const uint64_t HOUSEWORK_NS = UINT64_C(1000000000);
+enum { HOUSEKEEP_EVERY = 60 }; /* of those: look for reader slots of dead processes */
 /* After the drain's time is over its jobs are cancelled; this long they may take to notice. */
 static const uint64_t LAST_GRACE_NS = UINT64_C(2000000000);
 
@@ -183,7 +185,8 @@ static void do_housework(uv_work_t *w)
         metrics_set(m, METRIC_FLAT_BYTES, flat_bytes(s->rt->flat));
     if (!s->rt->store)
         return;
-    store_housekeep(s->rt->store);
+    if (s->housework_count++ % HOUSEKEEP_EVERY == 0)
+        store_housekeep(s->rt->store);
     store_stats(s->rt->store, &n);
     metrics_set(m, METRIC_STORE_CORPORA, n.corpora);
     metrics_set(m, METRIC_STORE_EXAMPLES, n.examples);
@@ -204,6 +207,40 @@ static void housework_done(uv_work_t *w, int status)
     s->housework_busy = false;
     s->housework_due = s->now_ns + HOUSEWORK_NS;
     finish_if_idle(s);
+}
+
+struct reap {
+    uv_work_t work;
+    void *memory;
+    struct arena arena;
+};
+
+static void do_reap(uv_work_t *w)
+{
+    struct reap *r = w->data;
+
+    free(r->memory);
+    arena_free(&r->arena);
+}
+
+static void reaped(uv_work_t *w, int status)
+{
+    (void)status;
+    free(w->data);
+}
+
+void server_reap(struct server *s, void *memory, struct arena *a)
+{
+    struct reap *r = mem_new(1, sizeof *r);
+
+    r->work.data = r;
+    r->memory = memory;
+    r->arena = *a;
+    *a = (struct arena){.head = NULL};
+    if (uv_queue_work(&s->loop, &r->work, do_reap, reaped)) {
+        do_reap(&r->work);
+        free(r);
+    }
 }
 
 /* ---- the tick ---------------------------------------------------------------------------------------- */
@@ -254,6 +291,7 @@ struct server *server_new(struct runtime *rt)
 
     s->rt = rt;
     rt->server = s;
+    signal(SIGPIPE, SIG_IGN); /* libuv writes with write(2); a client that left is an error code */
     setenv("UV_THREADPOOL_SIZE", "1", 1);
     require(uv_loop_init(&s->loop) == 0);
     require(uv_async_init(&s->loop, &s->notice_async, on_notice) == 0);
@@ -263,6 +301,9 @@ struct server *server_new(struct runtime *rt)
     s->notice_async.data = s->tick.data = s->term.data = s->interrupt.data = s->housework.data = s;
     pthread_mutex_init(&s->lock, NULL);
     atomic_init(&s->stop_code, -1);
+    /* from here on, so that a signal after the `ready` line always means a drain */
+    uv_signal_start(&s->term, on_signal, SIGTERM);
+    uv_signal_start(&s->interrupt, on_signal, SIGINT);
     s->started_ns = s->now_ns = server_now();
     s->boot = (uint32_t)(time(NULL) ^ ((int64_t)getpid() << 16));
     set_date(s);

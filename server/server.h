@@ -17,6 +17,7 @@
 #include "server/config.h"
 #include "server/runtime.h"
 #include "storage/base/err.h"
+#include "storage/base/mem.h"
 
 struct conn;
 struct exchange;
@@ -56,7 +57,7 @@ struct server {
     uv_signal_t term, interrupt;
     uv_work_t housework;
     bool housework_busy;
-    uint64_t housework_due;
+    uint64_t housework_due, housework_count;
 
     struct conn *conns; /* doubly linked */
     size_t conn_count;
@@ -95,6 +96,9 @@ void server_stop(struct server *s, int code);
 
 /* pool_new's `done`. Any thread. `server` is a struct server. */
 void server_job_done(void *server, struct job *j);
+/* Frees on the housekeeper's thread what would hold up the loop: giving hundreds of megabytes back to
+ * the kernel takes milliseconds. Takes both; `a` is left empty. Loop thread. */
+void server_reap(struct server *s, void *memory, struct arena *a);
 /* The exchange has something for the loop to look at. Any thread. */
 void server_notice(struct server *s, struct exchange *x, bool done);
 
