@@ -102,6 +102,8 @@ static uint64_t source_key(void *arg, size_t i)
     return s->scan->view->chunks[i].id;
 }
 
+#define LISTS_MAX (256u << 20) /* bytes of hits that all threads of one search keep */
+
 /* ---- search ------------------------------------------------------------------------------------ */
 
 static void search_share(void *arg, unsigned slot)
@@ -140,6 +142,19 @@ static unsigned width_of(const struct scan *s, size_t chunks)
     if (width > chunks)
         width = (unsigned)chunks;
     return width ? width : 1;
+}
+
+/* Fewer threads when their lists would be large: a machine of many cores must not multiply them. */
+static unsigned width_within(unsigned width, const struct engine_query *q)
+{
+    size_t each, total;
+
+    if (!mem_add(q->k, q->opponents, &each) || !mem_mul(each, q->count, &total) ||
+        !mem_mul(total, sizeof(struct topk_hit), &total))
+        return 1; /* shares_init will say that there is no memory */
+    while (width > 1 && total > LISTS_MAX / width)
+        width--;
+    return width;
 }
 
 static void fan_out(const struct scan *s, unsigned width, void (*fn)(void *arg, unsigned slot),
@@ -205,16 +220,18 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
                 struct scan_answer *out, struct err *e)
 {
     const struct corpus_def *def = corpus_def(scan->view->corpus);
-    unsigned width = width_of(scan, scan->view->chunk_count);
-    const struct err **errs = arena_new(a, width, sizeof *errs);
     struct engine_query query = *q;
     struct search s = {.scan = scan, .query = &query};
+    const struct err **errs;
+    unsigned width;
     int code;
 
     if (query.k > scan->view->live)
         query.k = scan->view->live;
     if (query.opponents > scan->view->live)
         query.opponents = scan->view->live;
+    width = width_within(width_of(scan, scan->view->chunk_count), &query);
+    errs = arena_new(a, width, sizeof *errs);
     s.source = (struct engine_source){.arg = &s,
                                       .count = scan->view->chunk_count,
                                       .dim = def->dim,
