@@ -131,8 +131,9 @@ static int check_length(struct db *db, const char *path, bool read_only, struct 
 static int open_tables(struct db *db, const struct db_options *o, struct err *e)
 {
     MDB_txn *txn = NULL;
-    unsigned flags = o->read_only || !o->tables ? 0 : MDB_CREATE;
-    int rc = mdb_txn_begin(db->env, NULL, o->read_only ? MDB_RDONLY : 0, &txn);
+    bool reads = o->read_only || !o->tables; /* the unnamed table is always there */
+    unsigned flags = reads ? 0 : MDB_CREATE;
+    int rc = mdb_txn_begin(db->env, NULL, reads ? MDB_RDONLY : 0, &txn);
 
     for (unsigned i = 0; rc == 0 && i < o->table_count; i++) {
         MDB_dbi dbi = 0;
@@ -144,7 +145,7 @@ static int open_tables(struct db *db, const struct db_options *o, struct err *e)
         rc = MDB_CORRUPTED; /* a table that every version has is not there */
     if (rc == 0) {
         rc = mdb_txn_commit(txn);
-        return rc ? db_error(db, rc, !o->read_only, "open", e) : 0;
+        return rc ? db_error(db, rc, !reads, "open", e) : 0;
     }
     if (txn)
         mdb_txn_abort(txn);

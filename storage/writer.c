@@ -60,10 +60,10 @@ static int make_shard(struct writer *w, uint64_t room, struct err *e)
 /* A shard that holds chunks takes another only while it stays below shard_bytes. */
 static bool has_room(struct writer *w, uint64_t need)
 {
-    uint64_t used = shard_used(w->shard) + w->txn_bytes;
+    uint64_t used = w->in_txn ? w->used : shard_used(w->shard);
     bool is_empty = w->shard->tail == 0 && w->txn_bytes == 0;
 
-    return is_empty || used + need + CHUNK_EXTRA <= w->home->shard_bytes;
+    return is_empty || used + w->txn_bytes + need + CHUNK_EXTRA <= w->home->shard_bytes;
 }
 
 static int choose_shard(struct writer *w, uint64_t need, struct err *e)
@@ -78,6 +78,7 @@ static int choose_shard(struct writer *w, uint64_t need, struct err *e)
 static int begin_txn(struct writer *w, uint64_t need, struct err *e)
 {
     if (!w->in_txn) {
+        w->used = shard_used(w->shard);
         shard_begin_write(w->shard, &w->txn);
         w->in_txn = true;
     }

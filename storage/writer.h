@@ -38,6 +38,7 @@ struct writer {
     size_t chunk_count, chunk_cap;
     struct txn txn;
     bool in_txn;
+    uint64_t used;      /* of the shard, when the transaction began */
     uint64_t txn_bytes; /* put in this transaction: LMDB holds them in memory until it commits */
 };
 
