@@ -461,6 +461,60 @@ for case_name, row in CASES.items():
 assert len([n for n in dir(BadInput) if n.startswith("test_")]) == len(CASES) >= 150
 
 
+class Mutated(h.ServerCase):
+    """Seeded damage to good requests: whatever comes of it, it is 2xx or a 4xx that says what is wrong."""
+    COUNT = 2000
+
+    def mutate(self, r, body):
+        body = bytearray(body)
+        head = min(len(body), 8 + int.from_bytes(body[:8], "little") if body[:1] != b"{" else len(body))
+        for _ in range(int(r.integers(1, 3))):
+            at = int(r.integers(head if r.random() < .6 else len(body)))  # mostly where the structure is
+            kind = r.integers(6)
+            if kind == 0:
+                body[at] ^= 1 << int(r.integers(8))
+            elif kind == 1:
+                body[at] = int(r.choice(list(b'{}[]",:0-9eE\\\x00\xff')))
+            elif kind == 2:
+                del body[at:at + int(r.integers(1, 9))]
+            elif kind == 3:
+                body[at:at] = body[at:at + int(r.integers(1, 17))]
+            elif kind == 4:
+                digits = [i for i in range(8, head) if 48 <= body[i] <= 57]
+                if digits:
+                    body[int(r.choice(digits))] = 48 + int(r.integers(10))
+            else:
+                del body[at:]
+            if not body:
+                return b"{"
+            head = max(1, min(head, len(body)))
+        return bytes(body)
+
+    def test_mutated_requests(self):
+        r, counts = np.random.default_rng(10), {}
+        self.create(self.client, "c", DIM)
+        self.ingest(self.client, "c", "first", GOOD, IDS)
+        rows = [{"id": f"m{i}", "text": "some text é", "meta": {"a": [1, {"b": None}], "c": 1.5e3}} for i in range(ROWS)]
+        good = (("PUT", "/v1/corpora/c/batches/b{}", h.batch(GOOD, rows, metadata={"made": "here"}), None),
+                ("PUT", "/v1/corpora/c/batches/b{}", h.tensors([h.lines(rows), h.matrix("gradients", GOOD, "bf16")]), None),
+                ("POST", "/v1/corpora/c/query?k=3&opponents=2", h.queries(GOOD), None),
+                ("POST", "/v1/corpora/c/scores", h.queries(GOOD, "f16"), None),
+                ("POST", "/v1/corpora/c/query", json.dumps({"queries": GOOD.tolist(), "k": 3, "text": True}).encode(), "application/json"),
+                ("PUT", "/v1/corpora/d{}", json.dumps({"dim": 8, "dtype": "f16", "blocks": [{"name": "a", "dim": 3}, {"name": "é", "dim": 5}],
+                                                      "second_moment": {"eps": 1e-8}, "model": "m"}).encode(), "application/json"))
+        for n in range(self.COUNT):
+            method, path, body, kind = good[n % len(good)]
+            reply = self.client.request(method, path.format(n), self.mutate(r, body), type=kind)
+            counts[reply.status] = counts.get(reply.status, 0) + 1
+            if reply.status not in (200, 201):
+                self.assertLess(reply.status, 500, f"case {n}: {reply}")
+                self.assert_problem(reply, reply.status, reply.json()["code"])
+        self.assertGreater(sum(c for s, c in counts.items() if s >= 400), self.COUNT // 2)
+        self.assertTrue(self.server.alive())
+        self.wait_job(self.client, self.client.post("/v1/admin/verify"))
+        print("figure: mutated requests: " + ", ".join(f"{c} x {s}" for s, c in sorted(counts.items())))
+
+
 class Taken(h.ServerCase):
     """The other side of each limit: what is odd and must be taken, byte for byte."""
 

@@ -359,5 +359,54 @@ class Crash(h.Case):
         self.assert_status(server.client().get("/readyz"), 200)
 
 
+class FullDisk(h.Case):
+    """A disk that fills up: writers are told 507, readers go on, and writing goes on when there is room."""
+
+    def small_disk(self, size):
+        where = self.scratch()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "ascribe-test", where], capture_output=True).returncode:
+            self.skipTest("cannot mount a small tmpfs here")
+        self.addCleanup(subprocess.run, ["umount", where], check=True)
+        return where
+
+    def test_full_then_freed(self):
+        where = self.small_disk("24m")
+        ballast = where + "/ballast"
+        with open(ballast, "wb") as f:
+            f.write(b"x" * (10 << 20))
+        server = self.serve(store=where + "/store")
+        client = server.client()
+        dim, oracle = 4096, h.Oracle(4096)
+        self.create(client, "c", dim)
+        x = np.random.default_rng(3).standard_normal((64, dim)).astype("<f4")
+        taken, refused = 0, 0
+        for n in range(40):
+            body, names = h.batch(x * (n + 1), [f"{n}-{i}" for i in range(64)]), [f"{n}-{i}" for i in range(64)]
+            reply = client.put(f"/v1/corpora/c/batches/b{n}", body)
+            if reply.status == 201:
+                self.assertEqual(refused, 0, "taken after a refusal, with nothing freed")
+                oracle.ingest(x * (n + 1), names)
+                taken += 1
+                continue
+            self.assert_problem(reply, 507, "storage_full")
+            refused += 1
+            got = client.post("/v1/corpora/c/query?k=5", h.queries(x[0])).json()["results"][0]["proponents"]
+            self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in got], oracle.top(x[0], 5)[0])
+            if refused == 3:
+                break
+        self.assertGreater(taken, 0)
+        self.assertEqual(refused, 3)
+        os.unlink(ballast)
+        reply = client.put(f"/v1/corpora/c/batches/b{n}", body)  # the same request, unchanged
+        self.assert_status(reply, 201)
+        oracle.ingest(x * (n + 1), names)
+        got = client.post("/v1/corpora/c/query?k=5", h.queries(x[0])).json()["results"][0]["proponents"]
+        self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in got], oracle.top(x[0], 5)[0])
+        self.assertEqual(client.get("/v1/corpora/c").json()["examples"], len(oracle.ids))
+        client.close()
+        server.stop()
+        h.offline("verify", "--store", server.store, check=0)
+
+
 if __name__ == "__main__":
     h.main()

@@ -240,7 +240,8 @@ class LmFiles(unittest.TestCase):
 
     @classmethod
     def run_lm(cls, *args, code=0):
-        done = subprocess.run([cls.lm, *map(str, args)], capture_output=True, text=True, timeout=240)
+        done = subprocess.run([cls.lm, *map(str, args)], capture_output=True, text=True,
+                              timeout=60 * harness.SLOW)
         if done.returncode != code:
             raise AssertionError(f"{args}: exit {done.returncode}: {done.stderr}")
         return done.stdout if code == 0 else done.stderr
