@@ -417,5 +417,6 @@ int main(void)
     };
 
     kern_init(NULL);
+    flat_thread_init(); /* searches run on this thread too */
     return cmocka_run_group_tests_name("scan", tests, NULL, NULL);
 }
