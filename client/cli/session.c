@@ -3,18 +3,20 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t stopped;
+/* Set by the handler, read by every worker: lock-free, so it may be both. */
+static atomic_bool stopped;
+_Static_assert(ATOMIC_BOOL_LOCK_FREE == 2, "read and written in signal handlers");
 
 static void on_signal(int signal_number)
 {
     (void)signal_number;
-    if (stopped)
+    if (atomic_exchange(&stopped, true))
         _exit(EXIT_STOPPED); /* asked twice */
-    stopped = 1;
 }
 
 void session_catch_signals(void)
@@ -28,14 +30,14 @@ void session_catch_signals(void)
 
 bool session_stopped(void)
 {
-    return stopped != 0;
+    return atomic_load(&stopped);
 }
 
 static int only_stop(void *user, const struct asc_transfer *t)
 {
     (void)user;
     (void)t;
-    return stopped != 0;
+    return atomic_load(&stopped);
 }
 
 /* The one word in a key file. Gives an exit code. */

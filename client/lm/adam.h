@@ -1,5 +1,5 @@
-/* adam.h - the Adam optimiser (Kingma, Ba, 2015) over the flat parameter array. Kept by range, so that
- * several threads can each step a part of the array. */
+/* adam.h - the Adam optimiser (Kingma, Ba, 2015) over the flat parameter array. Kept by range, so
+ * that several threads can each step a part of the array. */
 #ifndef CLIENT_LM_ADAM_H
 #define CLIENT_LM_ADAM_H
 

@@ -22,7 +22,20 @@ enum {
 };
 
 /* What the header says of the model; the checksum is over the others and the data. */
-enum fact { FORMAT, VERSION, VOCAB, CONTEXT, LAYERS, WIDTH, HEADS, STEPS, SEED, LOSS, CHECKSUM, FACTS };
+enum fact {
+    FORMAT,
+    VERSION,
+    VOCAB, /* from here to SEED: numbers */
+    CONTEXT,
+    LAYERS,
+    WIDTH,
+    HEADS,
+    STEPS,
+    SEED,
+    LOSS,
+    CHECKSUM,
+    FACTS
+};
 
 static const char *const fact_name[FACTS] = {"format", "version", "vocab",  "context",
                                              "layers", "width",   "heads",  "steps",
@@ -67,7 +80,8 @@ static void add_tensor(struct layout *l, const char *name, const char *dtype, si
     };
 }
 
-/* The order in the file: merges, parameters, second moments. Parameters lie as in the flat array. */
+/* The order in the file: merges, parameters, second moments. Parameters lie as in the flat
+ * array. */
 static void lay_out(struct layout *l, const struct model *m, const struct tok_pair *merges)
 {
     size_t count = shape_tensors(&m->shape, l->shape);
@@ -144,7 +158,8 @@ static int read_header(int fd, size_t file_len, struct buf *header, struct err *
         return rc;
     len = bytes_get_le64(length);
     if (len < 2 || len > HEADER_MAX || len > file_len - sizeof length)
-        return err_set(e, ERR_CORRUPT, "not a checkpoint: its header claims %" PRIu64 " bytes", len);
+        return err_set(e, ERR_CORRUPT, "not a checkpoint: its header claims %" PRIu64 " bytes",
+                       len);
     buf_add(header, length, sizeof length);
     if (!buf_reserve(header, len))
         return err_set(e, ERR_BUSY, "no memory for a header of %" PRIu64 " bytes", len);
@@ -174,7 +189,8 @@ static int read_facts(json_t *root, struct model *m, struct err *e)
     for (size_t i = 0; i < FACTS; i++) {
         value[i] = json_string_value(json_object_get(all, fact_name[i]));
         if (!value[i])
-            return err_set(e, ERR_CORRUPT, "not a checkpoint: no \"%s\" in its header", fact_name[i]);
+            return err_set(e, ERR_CORRUPT, "not a checkpoint: no \"%s\" in its header",
+                           fact_name[i]);
     }
     if (strcmp(value[FORMAT], format_name) != 0)
         return err_set(e, ERR_CORRUPT, "not a checkpoint: format \"%.40s\"", value[FORMAT]);

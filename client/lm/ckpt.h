@@ -10,8 +10,9 @@
 /* Writes the file (atomic, synced) and sets m->fingerprint. */
 int ckpt_save(struct model *m, const char *path, struct err *e);
 
-/* Reads it. IO when it cannot be read, CORRUPT with the reason when it is cut short, longer, damaged or
- * not ours; on failure nothing is held. Memory is asked for only after the file's own length agrees. */
+/* Reads it. IO when it cannot be read, CORRUPT with the reason when it is cut short, longer,
+ * damaged or not ours; on failure nothing is held. Memory is asked for only after the file's own
+ * length agrees. */
 int ckpt_load(struct model *m, const char *path, struct err *e);
 
 #endif

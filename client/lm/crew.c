@@ -76,7 +76,8 @@ int crew_start(struct crew **out, unsigned members, struct err *e)
     return 0;
 }
 
-void crew_run(struct crew *c, void (*work)(void *ctx, unsigned member, unsigned members), void *ctx)
+void crew_run(struct crew *c, void (*work)(void *ctx, unsigned member, unsigned members),
+              void *ctx)
 {
     pthread_mutex_lock(&c->lock);
     require(c->busy == 0);

@@ -1,6 +1,6 @@
-/* encode.c - see encode.h. Threads take batches by number from one counter; each has an encoder of its
- * own, and lets the disk write one batch while it computes the next. The first error stops all of
- * them after the file they are at. */
+/* encode.c - see encode.h. Threads take batches by number from one counter; each has an encoder of
+ * its own, and lets the disk write one batch while it computes the next. The first error stops all
+ * of them after the file they are at. */
 #include "client/lm/encode.h"
 
 #include <dirent.h>

@@ -1,7 +1,8 @@
 /* encode.h - encodes a whole corpus into a folder of batch files, with several threads, resumably.
  *
- * A batch file is named by its place and a hash of what it is made from (model, options, lines), so a
- * broken run is simply run again: files that are whole are kept, and sending them twice is harmless. */
+ * A batch file is named by its place and a hash of what it is made from (model, options, lines), so
+ * a broken run is simply run again: files that are whole are kept, and sending them twice is
+ * harmless. */
 #ifndef CLIENT_LM_ENCODE_H
 #define CLIENT_LM_ENCODE_H
 

@@ -1,5 +1,5 @@
-/* encoder.c - see encoder.h. The network's backward pass hands over the two factors of each matrix's
- * gradient (net_decl.inc, sink); everything after that is here. */
+/* encoder.c - see encoder.h. The network's backward pass hands over the two factors of each
+ * matrix's gradient (net_decl.inc, sink); everything after that is here. */
 #include "client/lm/encoder.h"
 
 #include <cblas.h>
@@ -55,8 +55,8 @@ static int choose_p(struct encoder_plan *plan, uint32_t dim, struct err *e)
         return 0;
     }
     err_set(e, ERR_INVALID,
-            "dim %u does not fit: %u blocks of p x p need %u * p * p, for instance %u or %u (at most "
-            "%d)",
+            "dim %u does not fit: %u blocks of p x p need %u * p * p, for instance %u or %u "
+            "(at most %d)",
             dim, plan->blocks, plan->blocks, plan->blocks * (p ? p * p : 1),
             plan->blocks * (p + 1) * (p + 1), ENCODER_DIM_MAX);
     return err_at_field(e, "dim");

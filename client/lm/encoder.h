@@ -5,7 +5,8 @@
  * projected, g = vec(P G' Q^T), p x p. The blocks side by side are a row of dim = blocks * p * p.
  *
  * A plan is immutable and shared; an encoder belongs to one thread. Rows do not depend on threads;
- * on what is packed beside a passage only as far as BLAS rounds by shape (docs/lm.md has the bound). */
+ * on what is packed beside a passage only as far as BLAS rounds by shape (docs/lm.md has the
+ * bound). */
 #ifndef CLIENT_LM_ENCODER_H
 #define CLIENT_LM_ENCODER_H
 
@@ -19,7 +20,7 @@
 #include "storage/base/bytes.h"
 
 enum {
-    ENCODER_VERSION = 1,       /* rises with any change of what a row means: part of the fingerprint */
+    ENCODER_VERSION = 1,       /* of what a row means; part of the fingerprint */
     ENCODER_TOKENS_MAX = 4096, /* of one passage or prompt; bounds the activations */
     ENCODER_PACK_ROWS = 320,   /* passages are packed up to about so many tokens: fits the caches */
     ENCODER_DIM_MAX = 1 << 20
@@ -36,7 +37,7 @@ struct encoder_plan {
     uint64_t seed;
     uint32_t blocks, p, dim;
     struct project *project;      /* blocks of them, owned */
-    float *inverse;               /* as the flat array: 1 / (sqrt(V) + eps); NULL with ENCODER_NONE */
+    float *inverse;               /* 1 / (sqrt(V) + eps), as the flat array; NULL without V */
     struct shape_tensor tensor[SHAPE_TENSORS_MAX];
 };
 
@@ -57,7 +58,8 @@ int encoder_plan_init(struct encoder_plan *plan, const struct model *m, uint32_t
                       enum encoder_second second, uint64_t seed, struct err *e);
 void encoder_plan_fini(struct encoder_plan *plan);
 
-/* The body for PUT /v1/corpora/{c}: one line of JSON with a newline. dtype: "f32", "bf16", "f16". */
+/* The body for PUT /v1/corpora/{c}: one line of JSON with a newline. dtype: "f32", "bf16",
+ * "f16". */
 void encoder_plan_describe(const struct encoder_plan *plan, const char *dtype, struct buf *out);
 
 int encoder_init(struct encoder *en, const struct encoder_plan *plan, struct err *e);
@@ -71,8 +73,8 @@ struct encoder_text {
 };
 
 /* rows: (count, dim) float32 out. losses (count, may be NULL): summed nats. TOO_LARGE for a text of
- * too many tokens, NOT_FINITE and ZERO_GRADIENT for a row without direction; err.index is the text's
- * number. */
+ * too many tokens, NOT_FINITE and ZERO_GRADIENT for a row without direction; err.index is the
+ * text's number. */
 int encoder_run(struct encoder *en, const struct encoder_text *texts, size_t count, float *rows,
                 double *losses, struct err *e);
 

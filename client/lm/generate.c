@@ -56,8 +56,8 @@ static int next_token(struct writer *w, uint32_t *out, struct err *e)
     int rc;
 
     pack_clear(&w->pack);
-    /* row i predicts token i; the row after the last token is what we want: its target is not known,
-     * so TOK_END stands there */
+    /* row i predicts token i; the row after the last token is what we want: its target is not
+     * known, so TOK_END stands there */
     if (w->count > from) {
         pack_add(&w->pack, w->tokens + from, w->count - from, 0, true);
     } else {

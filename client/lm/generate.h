@@ -15,8 +15,8 @@ struct generate_options {
     bool sentence;      /* stop after the first token that holds a full stop or semicolon */
 };
 
-/* Appends the continuation to `out` (bytes; cut UTF-8 is dropped at its end). Stops at the model's own
- * end. The prompt's last tokens that leave room in the context are what the model sees. */
+/* Appends the continuation to `out` (bytes; cut UTF-8 is dropped at its end). Stops at the model's
+ * own end. The prompt's last tokens that leave room in the context are what the model sees. */
 int generate_text(const struct model *m, const char *prompt, size_t len,
                   const struct generate_options *o, struct buf *out, struct err *e);
 

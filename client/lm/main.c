@@ -1,6 +1,6 @@
-/* main.c - ascribe-lm, the reference language model: finds the verb, prints the error, sets the exit
- * code (0 done, 1 failed, 2 used wrongly). BLAS is held to one thread here, once: the verbs' own
- * threads are the parallelism. */
+/* main.c - ascribe-lm, the reference language model: finds the verb, prints the error, sets the
+ * exit code (0 done, 1 failed, 2 used wrongly). BLAS is held to one thread here, once: the verbs'
+ * own threads are the parallelism. */
 #include <cblas.h>
 #include <stdio.h>
 #include <string.h>

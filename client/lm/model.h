@@ -15,11 +15,11 @@ struct model {
     struct shape shape;
     struct tok tok;
     float *params;  /* shape_params floats, owned */
-    float *second;  /* the same many, owned: Adam's running mean of squared gradients, bias-corrected */
+    float *second;  /* the same many, owned: Adam's mean of squared gradients, bias-corrected */
     uint64_t steps; /* of training */
     uint64_t seed;
     double loss;    /* mean nats a token over the last steps */
-    char fingerprint[MODEL_FINGERPRINT_LEN + 1]; /* of the checkpoint; set by ckpt_save and ckpt_load */
+    char fingerprint[MODEL_FINGERPRINT_LEN + 1]; /* of the checkpoint; ckpt.h sets it */
 };
 
 /* Allocates params (seeded start values) and second (zeros). Takes over `tok`. shape.vocab is the

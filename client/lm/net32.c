@@ -1,5 +1,5 @@
-/* net32.c - the network in float32 on BLAS (net.h). BLAS itself must run on one thread: the callers'
- * own threads are the parallelism. */
+/* net32.c - the network in float32 on BLAS (net.h). BLAS itself must run on one thread: the
+ * callers' own threads are the parallelism. */
 #include "client/lm/net.h"
 
 #include <cblas.h>
@@ -19,7 +19,8 @@
 #define GEMM      gemm
 
 /* e^x within 2 ulp, made only of operations that vectorise: x = n ln 2 + r, |r| <= ln 2 / 2, a
- * polynomial of degree 6 (Cephes expf), and n put into the exponent. Below -87 it stays at e^-87. */
+ * polynomial of degree 6 (Cephes expf), and n put into the exponent. Below -87 it stays at
+ * e^-87. */
 static inline __attribute__((always_inline)) float exp_lane(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */

@@ -1,5 +1,5 @@
-/* opts.h - command-line options from a table: one row is the parser, the range, the default and the help.
- * No I/O but opts_help. */
+/* opts.h - command-line options from a table: one row is the parser, the range, the default and the
+ * help. No I/O but opts_help. */
 #ifndef CLIENT_LM_OPTS_H
 #define CLIENT_LM_OPTS_H
 

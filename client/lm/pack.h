@@ -1,8 +1,8 @@
 /* pack.h - several passages side by side, without padding: what one pass of the network takes.
  *
  * Rows are positions of the network: `token` goes in, `target` is to be predicted, `weight` is the
- * share of its loss. A passage of more rows than the context becomes several windows; attention stays
- * inside a window. Groups remember which rows belong to which passage. One owner; reused. */
+ * share of its loss. A passage of more rows than the context becomes several windows; attention
+ * stays inside a window. Groups remember which rows belong to which passage. One owner; reused. */
 #ifndef CLIENT_LM_PACK_H
 #define CLIENT_LM_PACK_H
 

@@ -9,7 +9,7 @@
 #include "storage/base/err.h"
 
 enum {
-    PASSAGES_ID_MAX = 256,        /* bytes; the server's own limits, met here before hours of work */
+    PASSAGES_ID_MAX = 256,        /* bytes; the server's own limits, met before hours of work */
     PASSAGES_META_MAX = 64 << 10, /* bytes of compact JSON */
     PASSAGES_LINE_MAX = 1 << 20,  /* bytes; one line is held and parsed whole */
     PASSAGES_MAX = 1 << 24        /* lines */

@@ -1,5 +1,6 @@
-/* rng.h - seeded choices: start values, shuffles, samples. Philox with a stream for each use, so that
- * one choice never shifts another. Not the projection's numbers: those are index/philox.h alone. */
+/* rng.h - seeded choices: start values, shuffles, samples. Philox with a stream for each use, so
+ * that one choice never shifts another. Not the projection's numbers: those are index/philox.h
+ * alone. */
 #ifndef CLIENT_LM_RNG_H
 #define CLIENT_LM_RNG_H
 

@@ -30,8 +30,8 @@ void tensorfile_header(struct buf *out, const struct tensorfile_fact *facts, siz
         buf_add_text(out, "},");
     for (size_t i = 0; i < count; i++) {
         const struct tensorfile_tensor *t = &tensors[i];
-        buf_format(out, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%zu", i ? "," : "", t->name, t->dtype,
-                   t->shape[0]);
+        buf_format(out, "%s\"%s\":{\"dtype\":\"%s\",\"shape\":[%zu", i ? "," : "", t->name,
+                   t->dtype, t->shape[0]);
         if (t->dims == 2)
             buf_format(out, ",%zu", t->shape[1]);
         buf_format(out, "],\"data_offsets\":[%zu,%zu]}", at, at + t->bytes);

@@ -2,9 +2,9 @@
  *
  * Tokens 0..255 are the bytes, TOK_END is the mark before and after a passage, and every further
  * token is the join of two earlier ones, in the order in which training found them (Sennrich,
- * Haddow, Birch: "Neural machine translation of rare words with subword units", 2016). Text is first
- * cut into words: an optional space and a run of letters, digits or other marks. Any bytes at all
- * encode, and decode to themselves. Immutable after making; any thread may encode. */
+ * Haddow, Birch: "Neural machine translation of rare words with subword units", 2016). Text is
+ * first cut into words: an optional space and a run of letters, digits or other marks. Any bytes at
+ * all encode, and decode to themselves. Immutable after making; any thread may encode. */
 #ifndef CLIENT_LM_TOK_H
 #define CLIENT_LM_TOK_H
 

@@ -2,7 +2,8 @@
  *
  * Works on the distinct words and how often each occurs. Each round takes the most frequent pair,
  * joins it in the words that hold it, and keeps the pair counts up to date by taking those words'
- * pairs out before and putting them in after. Single-threaded; about a second for 20,000 passages. */
+ * pairs out before and putting them in after. Single-threaded; about a second for 20,000
+ * passages. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* train.c - see train.h. The caller's thread plans each step (which passages); the crew computes the
- * slices' gradients, sums them and updates the parameters, each member its own ranges. */
+/* train.c - see train.h. The caller's thread plans each step (which passages); the crew computes
+ * the slices' gradients, sums them and updates the parameters, each member its own ranges. */
 #include "client/lm/train.h"
 
 #include <math.h>
@@ -252,8 +252,9 @@ static int step(struct trainer *t, double share, struct train_progress *p, struc
         norm += t->squares[r];
     norm = sqrt(norm);
     if (!isfinite(loss) || !isfinite(norm))
-        return err_set(e, ERR_NOT_FINITE, "step %llu: the loss is %g, the gradient's norm %g: a lower "
-                       "--rate may help", (unsigned long long)p->step, loss, norm);
+        return err_set(e, ERR_NOT_FINITE,
+                       "step %llu: the loss is %g, the gradient's norm %g: a lower --rate may help",
+                       (unsigned long long)p->step, loss, norm);
     t->adam.step = p->step;
     t->rate = (float)rate_at(t->options->rate, share);
     t->clip = (float)(norm > norm_limit ? norm_limit / norm : 1.0);

@@ -1,7 +1,7 @@
-/* train.h - trains a model on a corpus from nothing: tokenizer, start values, Adam with a warm-up and
- * a cosine. Deterministic for a seed, whatever the number of threads: each step's passages are dealt
- * to TRAIN_SLICES slices whose gradients are summed in their order. (A time limit makes the schedule
- * depend on the clock; only --steps alone gives the same model twice.) */
+/* train.h - trains a model on a corpus from nothing: tokenizer, start values, Adam with a warm-up
+ * and a cosine. Deterministic for a seed, whatever the number of threads: each step's passages are
+ * dealt to TRAIN_SLICES slices whose gradients are summed in their order. (A time limit makes the
+ * schedule depend on the clock; only --steps alone gives the same model twice.) */
 #ifndef CLIENT_LM_TRAIN_H
 #define CLIENT_LM_TRAIN_H
 
@@ -29,8 +29,8 @@ struct train_progress {
     uint64_t tokens; /* so far */
 };
 
-/* `tell` (may be NULL) hears of every step, on the caller's thread. INVALID on options out of range,
- * NOT_FINITE when the loss stops being a number, BUSY when there is no memory. */
+/* `tell` (may be NULL) hears of every step, on the caller's thread. INVALID on options out of
+ * range, NOT_FINITE when the loss stops being a number, BUSY when there is no memory. */
 int train_run(struct model *out, const struct passages *ps, const struct train_options *o,
               void (*tell)(void *ctx, const struct train_progress *p), void *ctx, struct err *e);
 

@@ -1,5 +1,5 @@
-/* verb_query.c - `ascribe-lm query`: prompts and their targets into query gradients. A target that is
- * not given is the model's own greedy continuation: "why did it say that?" */
+/* verb_query.c - `ascribe-lm query`: prompts and their targets into query gradients. A target that
+ * is not given is the model's own greedy continuation: "why did it say that?" */
 #include "client/lm/verb.h"
 
 #include <errno.h>
@@ -99,8 +99,8 @@ static int continue_prompt(const struct model *m, struct prompt *p, uint32_t tok
     int rc = generate_text(m, p->text, strlen(p->text), &o, &text, e);
 
     if (!rc && text.len == 0)
-        rc = err_set(e, ERR_ZERO_GRADIENT, "prompt \"%.80s\": the model has nothing to add; give a "
-                     "target", p->text);
+        rc = err_set(e, ERR_ZERO_GRADIENT,
+                     "prompt \"%.80s\": the model has nothing to add; give a target", p->text);
     if (!rc) {
         p->target = mem_copy(text.data, text.len);
         p->generated = true;
@@ -191,7 +191,7 @@ int verb_query(int argc, char *const argv[], struct err *e)
         {"model", OPTS_TEXT, &path, 0, 0, "checkpoint (required)"},
         {"prompt", OPTS_TEXT, &prompt, 0, 0, "what the model was given"},
         {"target", OPTS_TEXT, &target, 0, 0, "what it said, or should have; default: what it says"},
-        {"prompts", OPTS_TEXT, &file, 0, 0, "JSON Lines with prompt and target, instead of the two"},
+        {"prompts", OPTS_TEXT, &file, 0, 0, "JSON Lines with prompt and target instead"},
         {"out", OPTS_TEXT, &out, 0, 0, "safetensors file with `queries`, one row a prompt"},
         {"tokens", OPTS_COUNT, &tokens, 1, 1024, "of a continuation, at most"},
         {"dim", OPTS_COUNT, &dim, 1, ENCODER_DIM_MAX, "as in encode"},
