@@ -23,9 +23,20 @@ static double *zeros(size_t rows, size_t cols)
     return p;
 }
 
+static size_t padded(size_t dim)
+{
+    return (dim + GRAM_PAD - 1) / GRAM_PAD * GRAM_PAD;
+}
+
+size_t gram_bytes(size_t dim)
+{
+    require(dim <= LAPACK_DIM_MAX);
+    return (2 * padded(dim) + GRAM_TILE) * padded(dim) * sizeof(double) + dim * sizeof(float);
+}
+
 int gram_init(struct gram *g, size_t dim, struct err *e)
 {
-    size_t stride = (dim + GRAM_PAD - 1) / GRAM_PAD * GRAM_PAD;
+    size_t stride = padded(dim);
 
     *g = (struct gram){0};
     if (dim == 0 || dim > LAPACK_DIM_MAX) {
@@ -42,7 +53,7 @@ int gram_init(struct gram *g, size_t dim, struct err *e)
     if (!g->tile || !g->part || !g->sum || !g->wide) {
         gram_fini(g);
         return err_set(e, ERR_BUSY, "no memory for the Gram matrix of a block of %zu dimensions "
-                       "(%zu bytes)", dim, (2 * stride + GRAM_TILE) * stride * sizeof(double));
+                       "(%zu bytes)", dim, gram_bytes(dim));
     }
     return 0;
 }

@@ -37,6 +37,9 @@ struct gram {
     float *wide;        /* one row as float32, owned */
 };
 
+/* What a gram of this dim holds, in bytes: for a caller that plans how many blocks go at once. */
+size_t gram_bytes(size_t dim);
+
 /* An empty sum. INVALID: dim is 0 or past LAPACK_DIM_MAX; BUSY: no memory. */
 int gram_init(struct gram *g, size_t dim, struct err *e);
 void gram_fini(struct gram *g); /* safe twice, and after a failed init */

@@ -215,6 +215,7 @@ static void refuses_by_row(void **state)
     assert_int_equal(gram_init(&g, 0, &e), ERR_INVALID);
     assert_int_equal(gram_init(&g, LAPACK_DIM_MAX + 1, &e), ERR_INVALID);
     assert_int_equal(e.limit, LAPACK_DIM_MAX);
+    assert_int_equal(gram_bytes(2), (2 * 16 + GRAM_TILE) * 16 * 8 + 2 * 4);
     assert_int_equal(gram_init(&g, 2, &e), 0);
     gram_finish(&g);
     assert_true(gram_trace(&g) == 0.0);
