@@ -20,11 +20,12 @@ enum { TYPE_COUNT = sizeof types / sizeof types[0] };
 
 static size_t row_of(enum dtype t)
 {
-    for (size_t i = 0; i < TYPE_COUNT; i++)
-        if (types[i].type == t)
-            return i;
-    require(!"a dtype");
-    return 0;
+    size_t i = 0;
+
+    while (i < TYPE_COUNT && types[i].type != t)
+        i++;
+    require(i < TYPE_COUNT);
+    return i;
 }
 
 size_t dtype_size(enum dtype t)
