@@ -54,8 +54,6 @@ static void on_closed(uv_handle_t *h)
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    s->conn_count--;
-    metrics_set(s->rt->metrics, METRIC_CONNECTIONS, s->conn_count);
     free(c->in);
     free(c);
 }
@@ -79,11 +77,15 @@ static void let_go(struct conn *c)
 
 void conn_kill(struct conn *c)
 {
+    struct server *s = c->server;
+
     if (c->state == CONN_CLOSING)
         return;
     let_go(c);
     c->state = CONN_CLOSING;
-    uv_close(&c->u.handle, on_closed);
+    uv_close(&c->u.handle, on_closed); /* the descriptor is closed now, the memory freed later */
+    s->conn_count--;
+    metrics_set(s->rt->metrics, METRIC_CONNECTIONS, s->conn_count);
 }
 
 static void answer(struct conn *c)

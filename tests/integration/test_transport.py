@@ -283,8 +283,8 @@ class Bytes(h.ServerCase):
         for t in threads:
             t.join()
         h.wait_until(lambda: self.server.rss_kib()[1] <= descriptors + 2, "connections to be closed")
-        if not h.FLAVOUR:  # a sanitizer keeps freed memory
-            self.assertLess(self.server.rss_kib()[0] - before, 4 << 10)
+        if not h.FLAVOUR:  # what 1,024 connections at once had stays with the allocator; a sanitizer looks for leaks
+            self.assertLess(self.server.rss_kib()[0] - before, 20 << 10)
         self.check_query(self.wire().send(request).reply())
 
     def test_logs_no_secrets(self):
