@@ -169,7 +169,7 @@ def machine():
 
 
 class Book:
-    """Prints a line a figure and keeps it."""
+    """Prints a line a figure and keeps it, with what the machine and the data are."""
 
     def __init__(self, path, about):
         self.path, self.about = path, about
@@ -178,7 +178,7 @@ class Book:
     def add(self, what, line, **figures):
         print(f"  {what:34} {line}", flush=True)
         with open(self.path, "a", encoding="utf-8") as f:
-            f.write(json.dumps({"bench": "server", "what": what, **figures, **self.about}) + "\n")
+            f.write(json.dumps({**self.about, "bench": "server", "what": what, **figures}) + "\n")
 
 
 def bench_flat(build, book, paths, queries, k, where, server_p50):
@@ -197,15 +197,17 @@ def bench_flat(build, book, paths, queries, k, where, server_p50):
             f.write(x.tobytes())
     with open(asked, "wb") as f:
         f.write((queries / np.linalg.norm(queries, axis=1)[:, None]).astype(np.float32).tobytes())
-    done = subprocess.run([program, "--rows", base, "--queries", asked, "--dim", str(queries.shape[1]), "--k", str(k), "--json"],
-                          capture_output=True, text=True)
+    command = [program, "--rows", base, "--queries", asked, "--dim", str(queries.shape[1]), "--k", str(k),
+               "--batches", f"1,{len(queries)}", "--rounds", "7", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"  {'FAISS directly':34} bench_flat: exit {done.returncode}: {done.stderr.strip()[-200:]}")
-        return
-    figures = json.loads(done.stdout.splitlines()[-1])
-    direct = figures["faiss_ms_p50"]
-    book.add("FAISS IndexFlatIP directly, p50", f"{direct:9.1f} ms   engine flat over HTTP takes {server_p50 * 1e3 / direct:.2f} x that",
-             direct_ms=direct, http_ms=server_p50 * 1e3)
+    for text in done.stdout.splitlines():
+        f = json.loads(text)
+        over = f"; over HTTP {server_p50 * 1e3:.1f} ms, {server_p50 * 1e3 / f['faiss_ms_p50']:.2f} x FAISS" if f["batch"] == 1 else ""
+        book.add(f"{f['batch']} quer{'y' if f['batch'] == 1 else 'ies'} at a time, in process",
+                 f"FAISS {f['faiss_ms_p50']:9.1f} ms   flat {f['flat_ms_p50']:9.1f} ms, {f['flat_to_faiss']:.2f} x FAISS{over}",
+                 **{("engine" if n == "bench" else n): v for n, v in f.items()})
 
 
 def run(args, where):
@@ -252,7 +254,7 @@ def run(args, where):
         adds = statistics.median(w - o for w, o in zip(walls, own))
         book.add(f"{clients} client{'s' if clients > 1 else ''}",
                  f"p50 {quantile(walls, .5) * 1e3:9.1f} ms  p99 {quantile(walls, .99) * 1e3:9.1f} ms  {len(walls) / seconds:7.1f} queries/s   "
-                 f"took_ms p50 {quantile(own, .5) * 1e3:.1f}: HTTP and client add {adds * 1e3:.2f} ms",
+                 f"took_ms p50 {quantile(own, .5) * 1e3:.1f}: {'waiting, ' if clients > 1 else ''}HTTP and client add {adds * 1e3:.2f} ms",
                  clients=clients, p50_ms=quantile(walls, .5) * 1e3, p99_ms=quantile(walls, .99) * 1e3, qps=len(walls) / seconds,
                  took_p50_ms=quantile(own, .5) * 1e3, http_adds_ms=adds * 1e3)
     batch = h.queries(np.tile(queries, (4, 1)))
