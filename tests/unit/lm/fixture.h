@@ -1,5 +1,5 @@
-/* fixture.h - what the tests of the language model share: a small seeded corpus and a model trained on
- * it for a moment. */
+/* fixture.h - what the tests of the language model share: a small seeded corpus and a model trained
+ * on it for a moment. */
 #ifndef TESTS_UNIT_LM_FIXTURE_H
 #define TESTS_UNIT_LM_FIXTURE_H
 

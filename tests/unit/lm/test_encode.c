@@ -1,5 +1,5 @@
-/* test_encode.c - a corpus into batch files: the same bytes for any number of threads, resumed after a
- * break, refused in a folder of something else; and reading a corpus file. */
+/* test_encode.c - a corpus into batch files: the same bytes for any number of threads, resumed
+ * after a break, refused in a folder of something else; and reading a corpus file. */
 #include "tests/unit/lm/fixture.h"
 
 #include <cblas.h>
@@ -190,7 +190,8 @@ static void test_two_bytes_an_element(void **state)
         size_t len, header;
         struct err e = ERR_INIT;
         if (run(s, folder, 2, types[i], &last, &e)) {
-            /* this model's rare parameters have gradients that f16 cannot hold: named, not cut off */
+            /* this model's rare parameters have gradients that f16 cannot hold: named, not cut
+             * off */
             assert_int_equal(types[i], DTYPE_F16);
             assert_int_equal(e.code, ERR_NOT_FINITE);
             assert_non_null(strstr(e.text, "passage \"p000"));
@@ -201,7 +202,8 @@ static void test_two_bytes_an_element(void **state)
         path = fixture_path(folder, names[0]);
         bytes = fixture_read(path, &len);
         header = 8 + (size_t)bytes_get_le64(bytes);
-        snprintf(want, sizeof want, "\"dtype\":\"%s\",\"shape\":[8,128]", dtype_tensor_name(types[i]));
+        snprintf(want, sizeof want, "\"dtype\":\"%s\",\"shape\":[8,128]",
+                 dtype_tensor_name(types[i]));
         assert_non_null(memmem(bytes, header, want, strlen(want)));
         assert_int_equal(header % 8, 0);
         for (size_t n = 0; n < FILES; n++)

@@ -1,5 +1,5 @@
-/* test_encoder.c - encodings against a slow oracle: one example at a time, the whole gradient by the
- * network's own backward pass, divided, projected by project_apply_plain. */
+/* test_encoder.c - encodings against a slow oracle: one example at a time, the whole gradient by
+ * the network's own backward pass, divided, projected by project_apply_plain. */
 #include "tests/unit/lm/fixture.h"
 
 #include <cblas.h>
@@ -66,7 +66,8 @@ static void encode_all(const struct encoder_plan *plan, const struct shared *s, 
 }
 
 /* The row of one text by the plain way. Blocks: layer by layer qkv, out, mlp.in, mlp.out. */
-static double oracle(const struct shared *s, const char *text, enum encoder_second second, float *row)
+static double oracle(const struct shared *s, const char *text, enum encoder_second second,
+                     float *row)
 {
     static const enum shape_role order[] = {SHAPE_QKV, SHAPE_ATTN_OUT, SHAPE_MLP_IN, SHAPE_MLP_OUT};
     const struct shape *shape = &s->model.shape;
@@ -305,7 +306,8 @@ static void test_the_description(void **state)
     buf_add(&a, "", 1);
     assert_non_null(strstr((char *)a.data, "{\"dim\":288,\"dtype\":\"f32\",\"blocks\":[{\"name\":"
                                            "\"h0.attn.qkv\",\"dim\":36}"));
-    assert_non_null(strstr((char *)a.data, "\"model\":\"ascribe-lm/1:00112233445566778899aabbccddeeff\""));
+    assert_non_null(
+        strstr((char *)a.data, "\"model\":\"ascribe-lm/1:00112233445566778899aabbccddeeff\""));
     encoder_plan_describe(&none, "f32", &b);
     buf_add(&b, "", 1);
     assert_string_not_equal((char *)a.data, (char *)b.data);

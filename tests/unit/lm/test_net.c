@@ -1,5 +1,6 @@
-/* test_net.c - the network's mathematics: every tensor's analytic gradient against central differences
- * in float64, float32 on BLAS against that, and that a passage does not see what is packed beside it. */
+/* test_net.c - the network's mathematics: every tensor's analytic gradient against central
+ * differences in float64, float32 on BLAS against that, and that a passage does not see what is
+ * packed beside it. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,7 +17,8 @@
 #include "index/philox.h"
 #include "storage/base/mem.h"
 
-static const struct shape small = {.vocab = 272, .context = 7, .layers = 2, .width = 32, .heads = 2};
+static const struct shape small = {
+    .vocab = 272, .context = 7, .layers = 2, .width = 32, .heads = 2};
 
 /* Three passages; the second is longer than the context (two windows), the third is asked for its
  * last tokens only. */
@@ -99,7 +101,8 @@ static void test_shapes_out_of_range(void **state)
     }
 }
 
-static double loss64(struct net64_state *st, const double *params, const struct pack *p, double scale)
+static double loss64(struct net64_state *st, const double *params, const struct pack *p,
+                     double scale)
 {
     net64_forward(st, params, p);
     return net64_loss(st, params, p, scale);
@@ -136,7 +139,8 @@ static void test_gradients_against_central_differences(void **state)
             params[at] = kept;
             want = (up - down) / (2 * h);
             if (fabs(got - want) > 1e-7 * (1 + fabs(want)))
-                fail_msg("%s[%zu]: gradient %.12g, central difference %.12g", x->name, i, got, want);
+                fail_msg("%s[%zu]: gradient %.12g, central difference %.12g", x->name, i, got,
+                         want);
             checked++;
             nonzero += fabs(want) > 1e-6;
         }

@@ -1,5 +1,5 @@
-/* test_tok.c - the tokenizer: any bytes come back, training is deterministic and in order, stored merges
- * are checked. */
+/* test_tok.c - the tokenizer: any bytes come back, training is deterministic and in order, stored
+ * merges are checked. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -99,7 +99,7 @@ static void test_the_most_frequent_pair_is_first(void **state)
     assert_int_equal(t.merge[0].left, 'a');
     assert_int_equal(t.merge[0].right, 'b');
     assert_int_equal(t.merge[1].left, ' ');
-    assert_int_equal(t.merge[1].right, 'b'); /* after the first merge ' '+a is gone, ' '+257 has 2 too */
+    assert_int_equal(t.merge[1].right, 'b'); /* ' '+a went with the first merge */
     tok_free(&t);
 }
 

@@ -1,5 +1,5 @@
-/* test_train.c - training: the recorded loss curve, the same bits for any number of threads, that it
- * learns, and what it refuses. */
+/* test_train.c - training: the recorded loss curve, the same bits for any number of threads, that
+ * it learns, and what it refuses. */
 #include "tests/unit/lm/fixture.h"
 
 #include <math.h>
@@ -30,8 +30,8 @@ static struct model run(const struct train_options *o, struct curve *c)
     return m;
 }
 
-/* Recorded with OpenBLAS 0.3.21 on the day this was written. BLAS may sum in another order on another
- * processor: float32 rounding, grown by ten steps of training, stays far below 1e-3. */
+/* Recorded with OpenBLAS 0.3.21 on the day this was written. BLAS may sum in another order on
+ * another processor: float32 rounding, grown by ten steps of training, stays far below 1e-3. */
 static void test_the_first_ten_steps(void **state)
 {
     static const double recorded[10] = {
