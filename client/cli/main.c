@@ -57,7 +57,10 @@ static int run(struct cli *cli, int argc, char **argv)
         printf("ascribe %s\n", asc_version());
         return EXIT_OK;
     }
-    if (strcmp(argv[at], "help") == 0 && at + 1 < argc && (c = find(argv[at + 1]))) {
+    if (strcmp(argv[at], "help") == 0 && at + 1 < argc && argv[at + 1][0] != '-') {
+        c = find(argv[at + 1]);
+        if (!c)
+            return out_usage(NULL, "there is no verb \"%s\"", argv[at + 1]);
         help_argv[0] = argv[at + 1];
         help_argv[1] = help_word;
         help_argv[2] = NULL;

@@ -352,7 +352,7 @@ class TestErrors(CliCase):
         return self.path(name)
 
     def test_command_lines(self):
-        for args in ([], ["nothing"], ["corpus"], ["corpus", "show"], ["corpus", "fly", "x"],
+        for args in ([], ["nothing"], ["help", "nothing"], ["corpus"], ["corpus", "show"], ["corpus", "fly", "x"],
                      ["corpus", "create", "x"], ["ingest"], ["ingest", "c"], ["query", "c"],
                      ["ingest", "c", "f", "--gradients", "g", "--examples", "e"],
                      ["ingest", "c", "--gradients", "g"], ["query", "c", "f", "-k", "x"],

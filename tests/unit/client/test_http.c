@@ -23,6 +23,7 @@ enum act {
     ANSWER,    /* the text, after the whole request */
     RESET,     /* read the request, then reset the connection */
     SILENT,    /* read the request and say nothing until the test ends */
+    KEEP,      /* the text, keep the connection a moment, then close it without a word */
     EARLY,     /* the text as soon as the head is there, then close without reading the body */
 };
 
@@ -80,6 +81,8 @@ static void play(struct server *s, int fd, const struct play *p)
         poll(&wait, 1, 20000);
     else if (len)
         assert_int_equal(write(fd, p->text, len), len);
+    if (p->act == KEEP)
+        poll(NULL, 0, 20); /* until the client has put it by */
     if (p->act == EARLY)
         shutdown(fd, SHUT_WR);
     close(fd);
@@ -289,6 +292,33 @@ static void what_is_not_safe_is_sent_once(void **state)
     c = client(&s, NULL);
     assert_int_equal(asc_key_create(c, "read", "x", &key, &e), 0);
     assert_string_equal(key.secret, "asc_a_b");
+    asc_key_clear(&key);
+    asc_close(c);
+    assert_int_equal(end(&s), 2);
+    asc__buf_free(&s.seen);
+}
+
+/* A kept connection that the server has closed since is no broken request: even what is sent only
+ * once goes out again, on a new one. */
+static void a_stale_connection_is_replaced(void **state)
+{
+    static const struct play script[] = {
+        {KEEP, "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{\"name\":\"x\"}"},
+        {ANSWER, JSON("201 Created", "", "{\"key\":\"asc_a_b\",\"id\":\"a\",\"scope\":\"read\"}")},
+        {0}};
+    struct server s;
+    struct asc_client *c;
+    struct asc_corpus corpus;
+    struct asc_error e;
+    struct asc_key key;
+
+    (void)state;
+    start(&s, script, NULL);
+    c = client(&s, &(struct asc_options){.retries = -1});
+    assert_int_equal(asc_corpus_get(c, "x", &corpus, &e), 0);
+    asc_corpus_clear(&corpus);
+    poll(NULL, 0, 100);
+    assert_int_equal(asc_key_create(c, "read", "x", &key, &e), 0);
     asc_key_clear(&key);
     asc_close(c);
     assert_int_equal(end(&s), 2);
@@ -548,6 +578,7 @@ int main(void)
         cmocka_unit_test(refusals_are_final),
         cmocka_unit_test(an_early_refusal_is_heard),
         cmocka_unit_test(what_is_not_safe_is_sent_once),
+        cmocka_unit_test(a_stale_connection_is_replaced),
         cmocka_unit_test(a_delete_whose_answer_was_lost_succeeds),
         cmocka_unit_test(silence_is_a_timeout),
         cmocka_unit_test(nobody_there),
