@@ -214,6 +214,15 @@ static int admit_type(struct job *j)
     return err_at_field(&j->err, "Content-Type");
 }
 
+/* A compressed body would have to be unpacked under a bound of its own; nobody needs it here. */
+static int admit_coding(struct job *j, const char *coding)
+{
+    if (!coding || http_equal(coding, strlen(coding), "identity"))
+        return 0;
+    err_set(&j->err, ERR_MEDIA, "the body is coded as \"%.64s\"; only identity is taken", coding);
+    return err_at_field(&j->err, "Content-Encoding");
+}
+
 static int too_large(struct exchange *x)
 {
     err_set(&x->job.err, ERR_TOO_LARGE, "the body is larger than %llu bytes",
@@ -234,7 +243,7 @@ static int admit_body(struct exchange *x)
     }
     if (j->route->body == BODY_NONE)
         return err_set(&j->err, ERR_INVALID, "this route takes no body");
-    if (admit_type(j))
+    if (admit_type(j) || admit_coding(j, x->coding))
         return (int)j->err.code;
     x->body_limit = LIMIT_JSON_BODY;
     if (j->route->body == BODY_TENSOR && strcmp(j->content_type, "application/json") != 0)
@@ -268,6 +277,7 @@ static int admit_headers(struct exchange *x, const struct head *h, const char *b
     type = header(x, h, bytes, "Content-Type");
     j->content_type = type ? http_media_type(&j->arena, type, strlen(type)) : "";
     j->fingerprint = header(x, h, bytes, "X-Ascribe-Fingerprint");
+    x->coding = header(x, h, bytes, "Content-Encoding");
     return (int)j->err.code;
 }
 

@@ -30,6 +30,7 @@ struct exchange {
     bool parsed;       /* route->parse ran: route->finish is owed */
     bool in_pool;
 
+    const char *coding; /* Content-Encoding, or NULL */
     uint64_t body_limit;
     size_t body_room;      /* allocated */
     uint64_t body_charged; /* of the server's budget */

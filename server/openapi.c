@@ -63,11 +63,29 @@ static const char *scope_name(unsigned scope)
     return scope == SCOPE_READ ? "read" : scope == SCOPE_WRITE ? "write" : "admin";
 }
 
+/* PUT /v1/corpora/{c}/batches/{b} -> put_v1_corpora_c_batches_b: what generated clients call it. */
+static void operation_id(struct buf *out, const struct route *r)
+{
+    bool gap = true;
+
+    lower(out, r->method);
+    for (const char *p = r->path; *p; p++) {
+        bool word = (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9');
+        if (word && gap)
+            buf_add_text(out, "_");
+        if (word)
+            buf_add(out, p, 1);
+        gap = !word;
+    }
+}
+
 static void operation(struct buf *out, const struct route *r)
 {
     buf_add_text(out, "\"");
     lower(out, r->method);
-    buf_add_text(out, "\":{\"summary\":");
+    buf_add_text(out, "\":{\"operationId\":\"");
+    operation_id(out, r);
+    buf_add_text(out, "\",\"summary\":");
     http_json_string(out, r->summary ? r->summary : "");
     parameters(out, r);
     body(out, r);

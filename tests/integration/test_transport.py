@@ -513,6 +513,43 @@ class Process(h.Case):
         for name in stored[-10:]:
             self.assert_status(again.client().get(f"/v1/corpora/c/examples/{name}-19"), 200)
 
+    def test_failed_sync_ends_the_server(self):
+        """After a failed sync: no write is acknowledged any more, the exit code says so, and what was
+        acknowledged before is there."""
+        try:
+            traced = subprocess.run(["strace", "-e", "inject=fdatasync:error=EIO", "true"], capture_output=True)
+            usable = traced.returncode == 0
+        except OSError:
+            usable = False
+        if not usable or h.FLAVOUR:
+            self.skipTest("strace cannot inject here")
+        server = self.serve()
+        self.create(server.client(), "c", DIM)
+        server.stop()
+        trace = os.path.join(self.scratch(), "trace")
+        process = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", trace, "-e", "trace=fdatasync,fsync", "-e",
+             "inject=fdatasync,fsync:error=EIO:when=9+", h.program("ascribed"), "--store", server.store,
+             "--listen", "127.0.0.1:0"], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stderr.close)
+        port = next(int(line.rsplit(":", 1)[1]) for line in process.stderr if line.startswith("ready"))
+        client = h.Client(("127.0.0.1", port), server.key)
+        codes = []
+        for n in range(12):
+            try:
+                reply = client.put(f"/v1/corpora/c/batches/b{n}", h.batch(rows(3, n), [f"{n}-{i}" for i in range(3)]))
+                codes.append(reply.status if reply.status < 300 else reply.json()["code"])
+            except OSError:
+                break
+        self.assertEqual(process.wait(20), 5)
+        good = codes.count(201)
+        self.assertGreater(good, 0)
+        self.assertEqual(codes[:good], [201] * good)
+        self.assertLessEqual(set(codes[good:]), {"sync_failed", "draining"})
+        self.assertIn("sync_failed", codes)
+        again = self.serve(store=server.store)
+        self.assertGreaterEqual(again.client().get("/v1/corpora/c").json()["examples"], 3 * good)
+
     def test_second_signal(self):
         server = self.serve(["--drain-ms", "60000", "--idle-ms", "60000", "--head-ms", "60000"])
         self.create(server.client(), "c", DIM)

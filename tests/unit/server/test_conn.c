@@ -435,6 +435,10 @@ static void test_refusals(void **state)
                                     "Content-Length: 1\r\n\r\nx"),
                           "unsupported_media_type"),
                      415);
+    assert_int_equal(once(with_auth("PUT /echo/x HTTP/1.1\r\n", "Content-Encoding: gzip\r\n"
+                                    "Content-Length: 1\r\n\r\nx"),
+                          "unsupported_media_type"),
+                     415);
     assert_int_equal(once(with_auth("PUT /echo/x HTTP/1.1\r\n", "Content-Length: 8388609\r\n\r\nx"),
                           "too_large"),
                      413);

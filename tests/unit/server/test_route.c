@@ -101,6 +101,7 @@ static void test_openapi(void **state)
     assert_int_equal(json_object_size(json_object_get(paths, "/a/{x}")), 2);
     op = json_object_get(json_object_get(paths, "/a/{x}/q"), "post");
     assert_string_equal(json_string_value(json_object_get(op, "summary")), "say \"q\"");
+    assert_string_equal(json_string_value(json_object_get(op, "operationId")), "post_a_x_q");
     assert_string_equal(json_string_value(json_object_get(op, "x-scope")), "admin");
     assert_int_equal(json_array_size(json_object_get(op, "parameters")), 2);
     assert_int_equal(json_array_size(json_object_get(
