@@ -97,6 +97,8 @@ struct vectors {
 
 static int vectors_check(struct vectors *v, uint64_t rows_max, struct asc_error *e)
 {
+    enum asc_status blame = v->matrix ? ASC_INPUT : ASC_ARGUMENT; /* the file, or the caller */
+
     if (v->matrix) {
         v->dim = v->matrix->dim;
         v->dtype = v->matrix->dtype;
@@ -111,10 +113,11 @@ static int vectors_check(struct vectors *v, uint64_t rows_max, struct asc_error 
         return asc__fail(e, ASC_ARGUMENT, "bad_rows",
                          "%" PRIu64 " rows; 1 to %" PRIu64 " are taken", v->rows, rows_max);
     if (v->dim < 1 || v->dim > DIM_MAX)
-        return asc__fail(e, ASC_ARGUMENT, "wrong_dimension", "dim %" PRIu64 "; 1 to %d are taken",
+        return asc__fail(e, blame, "wrong_dimension", "dim %" PRIu64 "; 1 to %d are taken",
                          v->dim, DIM_MAX);
     if (v->dtype < ASC_F32 || v->dtype > ASC_BF16)
-        return asc__fail(e, ASC_ARGUMENT, "wrong_dtype", "F32, F16 and BF16 are taken");
+        return asc__fail(e, blame, "wrong_dtype", "%s; F32, F16 and BF16 are taken",
+                         asc_dtype_name(v->dtype));
     v->bytes = v->rows * v->dim * asc_dtype_size(v->dtype); /* at most 2^16 * 2^20 * 4 */
     return 0;
 }

@@ -39,6 +39,15 @@ static void start(struct asc_error *e, enum asc_status status, const char *code)
     snprintf(e->code, sizeof e->code, "%s", code);
 }
 
+/* Details quote file names, tensor names and servers, and go to terminals: nothing in them may move a
+ * cursor. */
+static void plain(char *text)
+{
+    for (char *p = text; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = ' ';
+}
+
 int asc__fail(struct asc_error *e, enum asc_status status, const char *code, const char *fmt, ...)
 {
     va_list args;
@@ -48,6 +57,7 @@ int asc__fail(struct asc_error *e, enum asc_status status, const char *code, con
         va_start(args, fmt);
         vsnprintf(e->detail, sizeof e->detail, fmt, args);
         va_end(args);
+        plain(e->detail);
     }
     return (int)status;
 }
@@ -77,9 +87,10 @@ void asc__wrap(struct asc_error *e, const char *fmt, ...)
     va_end(args);
     if (used >= 0 && (size_t)used < sizeof e->detail)
         snprintf(e->detail + used, sizeof e->detail - (size_t)used, "%s", inner);
+    plain(e->detail);
 }
 
-/* A string member of a problem document, control characters made spaces: it goes to terminals. */
+/* A string member of a problem document. */
 static void take(const json_t *o, const char *name, char *out, size_t cap)
 {
     const char *text = json_string_value(json_object_get(o, name));
@@ -87,9 +98,7 @@ static void take(const json_t *o, const char *name, char *out, size_t cap)
     if (!text)
         return;
     snprintf(out, cap, "%s", text);
-    for (char *p = out; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == 0x7f)
-            *p = ' ';
+    plain(out);
 }
 
 int asc__fail_answer(struct asc_error *e, int http_status, const char *body, size_t len)

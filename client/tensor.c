@@ -55,12 +55,20 @@ static size_t element_size(const char *dtype)
     return 0;
 }
 
+static bool is_printable(const char *name)
+{
+    for (const char *p = name; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    return true;
+}
+
 static int bad(struct asc_error *e, const char *name, const char *why)
 {
     int rc = asc__fail(e, ASC_INPUT, "bad_safetensors", "tensor %.64s: %s", name, why);
 
     if (e)
-        snprintf(e->field, sizeof e->field, "%.63s", name);
+        snprintf(e->field, sizeof e->field, "%.63s", is_printable(name) ? name : "");
     return rc;
 }
 

@@ -90,6 +90,9 @@ unsigned term_columns(int fd);
  * and line breaks become single spaces, bytes that are not UTF-8 become U+FFFD, a cut ends in U+2026.
  * Never cuts inside a character. Gives the columns used. `cap` bytes of out, always terminated. */
 unsigned term_line(const char *text, size_t len, unsigned columns, char *out, size_t cap);
+/* Writes a text whole to standard output. To a terminal, what is neither text, line break nor tab is
+ * left out. */
+void term_text(const char *text, size_t len);
 void term_init(void);
 
 #endif

@@ -33,7 +33,7 @@ static int get(struct cli *cli, struct asc_client *c, const char *corpus, const 
             printf("meta      %s\n", x.meta);
         if (x.text) {
             putchar('\n');
-            fwrite(x.text, 1, x.text_len, stdout);
+            term_text(x.text, x.text_len);
             putchar('\n');
         }
     }

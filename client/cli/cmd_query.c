@@ -49,7 +49,7 @@ static void print_hit(const struct asc_hit *h, const struct view *v)
         room = v->columns > left + 10 ? v->columns - left : 10;
     if (v->whole) {
         putchar('\n');
-        fwrite(h->text, 1, h->text_len, stdout);
+        term_text(h->text, h->text_len);
         puts("\n");
         return;
     }

@@ -72,7 +72,8 @@ static bool look_at_file(struct source *s, uint64_t i, char *why, size_t why_cap
     uint64_t dim, rows;
 
     if (asc_matrix_open(s->paths[i], "gradients", &m, &e) != 0) {
-        snprintf(why, why_cap, "%s", e.detail);
+        snprintf(why, why_cap, "%s%s", e.detail,
+                 e.status == ASC_ARGUMENT ? ": a matrix goes with --gradients and --examples" : "");
         return false;
     }
     dim = asc_matrix_dim(m);

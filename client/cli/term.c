@@ -138,3 +138,22 @@ unsigned term_line(const char *text, size_t len, unsigned columns, char *out, si
     out[to] = '\0';
     return used;
 }
+
+void term_text(const char *text, size_t len)
+{
+    const unsigned char *p = (const unsigned char *)text, *end = p + len;
+
+    if (!isatty(STDOUT_FILENO)) {
+        fwrite(text, 1, len, stdout);
+        return;
+    }
+    while (p < end) {
+        uint32_t c;
+        char bytes[4];
+        size_t n = decode(p, (size_t)(end - p), &c);
+
+        p += n;
+        if (c == '\n' || c == '\t' || width_of(c) >= 0)
+            fwrite(bytes, 1, encode(c, bytes), stdout);
+    }
+}

@@ -1,30 +1,22 @@
-/* encode.c - see encode.h. Threads take batches by number from one counter; each has an encoder of
- * its own, and lets the disk write one batch while it computes the next. The first error stops all
- * of them after the file they are at. */
+/* encode.c - see encode.h. Threads take batches by number from one counter; each has an encoder and
+ * a lane of its own. */
 #include "client/lm/encode.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "client/lm/crew.h"
-#include "client/lm/tensorfile.h"
 #include "index/vec.h"
 #include "storage/base/mem.h"
-
-static const char extension[] = ".safetensors";
 
 struct job {
     const struct encoder_plan *plan;
     const struct passages *ps;
     const struct encode_options *options;
+    const struct encode_sink *sink;
     size_t batches;
     char (*name)[ENCODE_NAME_MAX]; /* of each batch; owned */
     void (*tell)(void *ctx, const struct encode_progress *p);
@@ -38,23 +30,12 @@ struct job {
 struct worker {
     struct job *job;
     struct encoder encoder;
+    void *lane;
     float *rows;                /* (batch_rows, dim), owned */
     uint16_t *narrow;           /* the same in two bytes, or NULL; owned */
     struct encoder_text *texts; /* (batch_rows), owned */
     struct buf lines;
-    struct tensorfile_half half; /* the batch that the disk is still at, */
-    size_t half_count;           /* and its passages */
 };
-
-void encode_name(char out[ENCODE_NAME_MAX], const struct passages *ps, size_t number, size_t first,
-                 size_t count, const char *description, size_t description_len)
-{
-    uint64_t hash = XXH3_64bits(description, description_len);
-
-    for (size_t i = first; i < first + count; i++)
-        hash = XXH3_64bits_withSeed(ps->list[i].line, ps->list[i].line_len, hash);
-    snprintf(out, ENCODE_NAME_MAX, "b%06zu-%016llx", number, (unsigned long long)hash);
-}
 
 static size_t batch_first(const struct job *j, size_t number)
 {
@@ -68,38 +49,19 @@ static size_t batch_count(const struct job *j, size_t number)
     return left < j->options->batch_rows ? left : j->options->batch_rows;
 }
 
-static int path_of(const struct job *j, const char *name, const char *tail, char out[PATH_MAX],
-                   struct err *e)
+static void name_batch(const struct job *j, size_t number, const struct buf *corpus)
 {
-    int len = snprintf(out, PATH_MAX, "%s/%s%s", j->options->folder, name, tail);
+    uint64_t hash = XXH3_64bits(corpus->data, corpus->len);
 
-    if (len < 0 || len >= PATH_MAX)
-        return err_set(e, ERR_INVALID, "path of %d bytes is too long", len);
-    return 0;
+    for (size_t i = 0; i < batch_count(j, number); i++) {
+        const struct passage *p = &j->ps->list[batch_first(j, number) + i];
+        hash = XXH3_64bits_withSeed(p->line, p->line_len, hash);
+    }
+    snprintf(j->name[number], ENCODE_NAME_MAX, "b%06zu-%016llx", number, (unsigned long long)hash);
 }
 
-/* The two tensors of a batch file; data may be NULL when only sizes matter. */
-static void lay_out(const struct worker *w, size_t count, const void *gradients,
-                    struct tensorfile_tensor out[2])
-{
-    const struct job *j = w->job;
-    const enum dtype t = j->options->dtype;
-
-    out[0] = (struct tensorfile_tensor){.name = "gradients",
-                                        .dtype = dtype_tensor_name(t),
-                                        .shape = {count, j->plan->dim},
-                                        .dims = 2,
-                                        .bytes = count * j->plan->dim * dtype_size(t),
-                                        .data = gradients};
-    out[1] = (struct tensorfile_tensor){.name = "examples",
-                                        .dtype = "U8",
-                                        .shape = {w->lines.len},
-                                        .dims = 1,
-                                        .bytes = w->lines.len,
-                                        .data = w->lines.data};
-}
-
-static int collect(struct worker *w, size_t number, struct err *e)
+/* The batch without its gradients: the texts to encode, and the lines. */
+static int collect(struct worker *w, size_t number, struct encode_batch *out, struct err *e)
 {
     const struct job *j = w->job;
     const size_t first = batch_first(j, number), count = batch_count(j, number);
@@ -111,7 +73,15 @@ static int collect(struct worker *w, size_t number, struct err *e)
         buf_add(&w->lines, p->line, p->line_len);
         buf_add_text(&w->lines, "\n");
     }
-    return w->lines.failed ? err_set(e, ERR_BUSY, "no memory for the examples of a batch") : 0;
+    if (w->lines.failed)
+        return err_set(e, ERR_BUSY, "no memory for the examples of a batch");
+    *out = (struct encode_batch){.name = j->name[number],
+                                 .rows = count,
+                                 .dim = j->plan->dim,
+                                 .dtype = j->options->dtype,
+                                 .lines = (const char *)w->lines.data,
+                                 .lines_len = w->lines.len};
+    return 0;
 }
 
 static int narrow_rows(struct worker *w, size_t count, struct err *e)
@@ -128,84 +98,44 @@ static int narrow_rows(struct worker *w, size_t count, struct err *e)
     return 0;
 }
 
-static int make_batch(struct worker *w, size_t number, const char *path,
-                      struct tensorfile_half *half, struct err *e)
+static int compute(struct worker *w, size_t number, struct encode_batch *b, struct err *e)
 {
-    const struct job *j = w->job;
-    const size_t count = batch_count(j, number);
-    struct tensorfile_tensor tensors[2];
-    int rc = encoder_run(&w->encoder, w->texts, count, w->rows, NULL, e);
+    const struct passage *first = &w->job->ps->list[batch_first(w->job, number)];
+    int rc = encoder_run(&w->encoder, w->texts, b->rows, w->rows, NULL, e);
 
     if (!rc && w->narrow)
-        rc = narrow_rows(w, count, e);
-    if (rc) {
-        if (e->index >= 0)
-            err_wrap(e, "passage \"%.80s\": ",
-                     j->ps->list[batch_first(j, number) + (size_t)e->index].id);
-        return rc;
-    }
-    lay_out(w, count, w->narrow ? (const void *)w->narrow : w->rows, tensors);
-    return tensorfile_begin(half, path, NULL, 0, tensors, 2, e);
+        rc = narrow_rows(w, b->rows, e);
+    if (rc && e->index >= 0)
+        err_wrap(e, "passage \"%.80s\": ", first[e->index].id);
+    b->gradients = w->narrow ? (const void *)w->narrow : w->rows;
+    return rc;
 }
 
-/* A file under its final name was renamed there whole; the size check is against foreign hands. */
-static bool is_there(const struct worker *w, size_t number, const char *path)
-{
-    struct tensorfile_tensor tensors[2];
-    struct stat st;
-
-    lay_out(w, batch_count(w->job, number), NULL, tensors);
-    return stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
-           (size_t)st.st_size == tensorfile_size(NULL, 0, tensors, 2);
-}
-
-static void report(struct job *j, size_t count, bool kept, int rc, const struct err *e)
+static void report(struct job *j, size_t count, bool kept)
 {
     pthread_mutex_lock(&j->lock);
-    if (rc && j->error.code == ERR_OK)
-        j->error = *e;
-    if (!rc) {
-        j->progress.done += count;
-        j->progress.kept += kept ? count : 0;
-        if (j->tell && count)
-            j->tell(j->ctx, &j->progress);
-    }
+    j->progress.done += count;
+    j->progress.kept += kept ? count : 0;
+    if (j->tell)
+        j->tell(j->ctx, &j->progress);
     pthread_mutex_unlock(&j->lock);
-}
-
-/* Waits for the batch that the disk is at, if there is one. */
-static int finish_half(struct worker *w, struct err *e)
-{
-    int rc;
-
-    if (w->half.fd < 0)
-        return 0;
-    rc = tensorfile_finish(&w->half, e);
-    if (!rc)
-        report(w->job, w->half_count, false, 0, e);
-    return rc;
 }
 
 static int do_batch(struct worker *w, size_t number, struct err *e)
 {
-    struct tensorfile_half half;
-    char path[PATH_MAX];
-    int rc = path_of(w->job, w->job->name[number], extension, path, e);
+    const struct encode_sink *sink = w->job->sink;
+    struct encode_batch b;
+    bool kept = false;
+    int rc = collect(w, number, &b, e);
 
     if (!rc)
-        rc = collect(w, number, e);
-    if (rc)
-        return rc;
-    if (is_there(w, number, path)) {
-        report(w->job, batch_count(w->job, number), true, 0, e);
-        return 0;
-    }
-    rc = make_batch(w, number, path, &half, e);
-    if (rc)
-        return rc;
-    rc = finish_half(w, e);
-    w->half = half;
-    w->half_count = batch_count(w->job, number);
+        kept = sink->has(w->lane, &b);
+    if (!rc && !kept)
+        rc = compute(w, number, &b, e);
+    if (!rc && !kept)
+        rc = sink->put(w->lane, &b, e);
+    if (!rc)
+        report(w->job, b.rows, kept);
     return rc;
 }
 
@@ -214,7 +144,7 @@ static int worker_init(struct worker *w, struct job *j, struct err *e)
     const size_t rows = j->options->batch_rows, dim = j->plan->dim;
     int rc;
 
-    *w = (struct worker){.job = j, .half.fd = -1};
+    *w = (struct worker){.job = j};
     rc = encoder_init(&w->encoder, j->plan, e);
     if (rc)
         return rc;
@@ -224,12 +154,12 @@ static int worker_init(struct worker *w, struct job *j, struct err *e)
         w->narrow = mem_big(rows * dim, sizeof *w->narrow);
     if (!w->rows || !w->texts || (j->options->dtype != DTYPE_F32 && !w->narrow))
         return err_set(e, ERR_BUSY, "no memory for a batch of %zu rows of %zu", rows, dim);
-    return 0;
+    return j->sink->open(j->sink->ctx, &w->lane, e);
 }
 
 static void worker_fini(struct worker *w)
 {
-    tensorfile_drop(&w->half);
+    w->job->sink->close(w->lane);
     encoder_fini(&w->encoder);
     free(w->rows);
     free(w->narrow);
@@ -262,109 +192,41 @@ static void work(void *ctx, unsigned member, unsigned members)
     while (!rc && take_batch(j, &number))
         rc = do_batch(&w, number, &e);
     if (!rc)
-        rc = finish_half(&w, &e);
-    if (rc)
-        report(j, 0, false, rc, &e);
-    worker_fini(&w);
-}
-
-/* corpus.json: written when absent; another one there means that the folder is in use. */
-static int claim_folder(const struct job *j, const struct buf *description, struct err *e)
-{
-    char path[PATH_MAX], *old = NULL;
-    size_t room = 0;
-    ssize_t len;
-    FILE *file;
-    int rc = path_of(j, "corpus", ".json", path, e);
-
-    if (rc)
-        return rc;
-    if (mkdir(j->options->folder, 0755) && errno != EEXIST)
-        return err_errno(e, errno, j->options->folder);
-    file = fopen(path, "re");
-    if (!file && errno != ENOENT)
-        return err_errno(e, errno, path);
-    if (!file)
-        return tensorfile_write_bytes(path, description->data, description->len, e);
-    len = getdelim(&old, &room, '\0', file);
-    if (len != (ssize_t)description->len || memcmp(old, description->data, description->len) != 0)
-        rc = err_set(e, ERR_CONFLICT, "%s is of another model or other options: use another folder",
-                     path);
-    free(old);
-    fclose(file);
-    return rc;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-/* Batch files that are none of ours would be ingested with ours; halves of a killed run go. */
-static int sweep_entry(const struct job *j, const char *entry, struct err *e)
-{
-    char key[ENCODE_NAME_MAX] = "", path[PATH_MAX];
-    const char *dot = strchr(entry, '.');
-    int rc;
-
-    if (entry[0] != 'b' || !dot || strncmp(dot, extension, sizeof extension - 1) != 0 ||
-        (size_t)(dot - entry) >= sizeof key)
-        return 0;
-    memcpy(key, entry, (size_t)(dot - entry));
-    if (dot[sizeof extension - 1] == '.') {
-        rc = path_of(j, entry, "", path, e);
-        if (!rc)
-            unlink(path);
-        return rc;
+        rc = j->sink->settle(w.lane, &e);
+    if (rc) {
+        pthread_mutex_lock(&j->lock);
+        if (j->error.code == ERR_OK)
+            j->error = e;
+        pthread_mutex_unlock(&j->lock);
     }
-    /* names begin with their number, so they are in order */
-    if (bsearch(key, j->name, j->batches, sizeof j->name[0], by_name))
-        return 0;
-    return err_set(e, ERR_CONFLICT, "%s holds %.80s, which is of other data: use another folder",
-                   j->options->folder, entry);
-}
-
-static int sweep(const struct job *j, struct err *e)
-{
-    DIR *dir = opendir(j->options->folder);
-    const struct dirent *entry;
-    int rc = 0;
-
-    if (!dir)
-        return err_errno(e, errno, j->options->folder);
-    while (!rc && (entry = readdir(dir)))
-        rc = sweep_entry(j, entry->d_name, e);
-    closedir(dir);
-    return rc;
+    worker_fini(&w);
 }
 
 static int prepare(struct job *j, struct err *e)
 {
-    struct buf description = {0};
+    struct buf corpus = {0};
     int rc;
 
     j->batches = (j->ps->count + j->options->batch_rows - 1) / j->options->batch_rows;
     j->name = mem_big(j->batches, sizeof *j->name);
-    encoder_plan_describe(j->plan, dtype_name(j->options->dtype), &description);
-    if (!j->name || description.failed) {
-        buf_free(&description);
-        return err_set(e, ERR_BUSY, "no memory for %zu batch names", j->batches);
+    encoder_plan_describe(j->plan, dtype_name(j->options->dtype), &corpus);
+    if (!j->name || corpus.failed) {
+        rc = err_set(e, ERR_BUSY, "no memory for %zu batch names", j->batches);
+    } else {
+        for (size_t n = 0; n < j->batches; n++)
+            name_batch(j, n, &corpus);
+        rc = j->sink->prepare(j->sink->ctx, &corpus, j->name, j->batches, e);
     }
-    for (size_t n = 0; n < j->batches; n++)
-        encode_name(j->name[n], j->ps, n, batch_first(j, n), batch_count(j, n),
-                    (const char *)description.data, description.len);
-    rc = claim_folder(j, &description, e);
-    if (!rc)
-        rc = sweep(j, e);
-    buf_free(&description);
+    buf_free(&corpus);
     return rc;
 }
 
 int encode_run(const struct encoder_plan *plan, const struct passages *ps,
-               const struct encode_options *o,
+               const struct encode_options *o, const struct encode_sink *sink,
                void (*tell)(void *ctx, const struct encode_progress *p), void *ctx, struct err *e)
 {
-    struct job j = {.plan = plan, .ps = ps, .options = o, .tell = tell, .ctx = ctx};
+    struct job j = {
+        .plan = plan, .ps = ps, .options = o, .sink = sink, .tell = tell, .ctx = ctx};
     struct crew *crew = NULL;
     int rc;
 

@@ -464,7 +464,9 @@ class TestErrors(CliCase):
         self.assertIn("dim 6; corpus local has 4", err)
         self.cli("query", "local", self.path("f.npy"), code=5)
         self.cli("query", "local", good[0], "--row", 30, code=5)
-        self.cli("ingest", "local", good[0], code=5)  # no batch file
+        self.assertIn("--examples", self.cli("ingest", "local", good[0], code=5)[1])  # no batch file
+        self.cli("query", "local", self.write("f8.safetensors", harness.tensors(
+            [("queries", "F64", [1, 4], bytes(32))])), code=5)
         self.cli("corpus", "create", "x", self.path("absent.json"), code=5)
         self.cli("info", "--key-file", self.path("absent"), code=5)
         self.cli("scores", "local", good[0], "--out", self.path("no/such/folder.npy"), code=5)

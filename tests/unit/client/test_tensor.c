@@ -91,6 +91,44 @@ static void refuses_bad_headers(void **state)
     }
 }
 
+/* Every byte of a good header changed to every value: never a crash, and what is taken covers the
+ * data exactly. */
+static void survives_every_changed_byte(void **state)
+{
+    static const char good[] =
+        "{" T("g", "F16", "[2,3]", 0, 12) "," T("x", "U8", "[7]", 12, 19) "} ";
+    size_t len = sizeof good - 1;
+    unsigned taken = 0;
+
+    (void)state;
+    for (size_t at = 0; at < len; at++)
+        for (unsigned v = 0; v < 256; v++) {
+            char *copy = malloc(len);
+            struct asc__tensors t;
+            struct asc_error e;
+
+            assert_non_null(copy);
+            memcpy(copy, good, len);
+            copy[at] = (char)v;
+            if (asc__tensors_parse(copy, len, 19, &t, &e) == 0) {
+                uint64_t end = 8 + len;
+
+                for (size_t i = 0; i < t.count; i++) {
+                    assert_int_equal(t.list[i].begin, end);
+                    end = t.list[i].end;
+                }
+                assert_int_equal(end, 8 + len + 19);
+                asc__tensors_free(&t);
+                taken++;
+            } else {
+                for (const char *p = e.detail; *p; p++)
+                    assert_true((unsigned char)*p >= 0x20);
+            }
+            free(copy);
+        }
+    assert_true(taken >= len);
+}
+
 /* --- Files ----------------------------------------------------------------------------------------- */
 
 static char path[64];
@@ -213,6 +251,36 @@ static void what_is_no_matrix_is_refused(void **state)
     assert_null(m);
 }
 
+/* 5 GiB, sparse: rows beyond 4 GiB are where they should be, and nothing is held whole. */
+static void a_large_file_is_read_in_pieces(void **state)
+{
+    static const char head[] = "\x93NUMPY\x01\0\x76\0{'descr': '<f4', 'fortran_order': False, "
+                               "'shape': (20480, 65536), }";
+    enum { DIM = 65536, ROWS = 20480, DATA = 128 };
+    float mark = 42, *row = calloc(DIM, sizeof *row);
+    off_t last = DATA + (off_t)(ROWS - 1) * DIM * 4;
+    char first[DATA];
+    struct asc_matrix *m;
+    struct asc_error e;
+    int fd = open(path, O_RDWR);
+
+    (void)state;
+    memset(first, ' ', sizeof first);
+    memcpy(first, head, sizeof head - 1);
+    first[DATA - 1] = '\n';
+    assert_int_equal(pwrite(fd, first, DATA, 0), DATA);
+    if (ftruncate(fd, last + DIM * 4) != 0)
+        skip();
+    assert_int_equal(pwrite(fd, &mark, 4, last + 12), 4);
+    close(fd);
+    assert_int_equal(asc_matrix_open(path, NULL, &m, &e), 0);
+    assert_int_equal(asc_matrix_rows(m), ROWS);
+    assert_int_equal(asc_matrix_read(m, ROWS - 1, 1, row, &e), 0);
+    assert_true(row[3] == 42 && row[2] == 0);
+    asc_matrix_close(m);
+    free(row);
+}
+
 static void a_failed_save_leaves_nothing(void **state)
 {
     float row[2] = {1, 2};
@@ -231,10 +299,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_good_headers),
         cmocka_unit_test(refuses_bad_headers),
+        cmocka_unit_test(survives_every_changed_byte),
         cmocka_unit_test_setup_teardown(a_batch_saved_is_read_back, make_path, drop_path),
         cmocka_unit_test_setup_teardown(a_tensor_is_streamed, make_path, drop_path),
         cmocka_unit_test_setup_teardown(a_shrinking_file_is_an_error, make_path, drop_path),
         cmocka_unit_test_setup_teardown(what_is_no_matrix_is_refused, make_path, drop_path),
+        cmocka_unit_test_setup_teardown(a_large_file_is_read_in_pieces, make_path, drop_path),
         cmocka_unit_test_setup_teardown(a_failed_save_leaves_nothing, make_path, drop_path),
     };
 
