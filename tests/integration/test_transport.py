@@ -334,7 +334,9 @@ class Limits(h.Case):
             self.assertLess(time.monotonic() - begun, 15)
 
     def test_deadline(self):
-        server, client = self.start("--deadline-ms", "1")
+        server, client = self.start()
+        server.stop()
+        client = self.serve(["--deadline-ms", "1"], store=server.store).client()
         rng = np.random.default_rng(3)
         reply = client.put("/v1/corpora/c/batches/b",
                            h.batch(rng.standard_normal((65536, DIM)).astype("f4"), [f"i{i}" for i in range(65536)]))
