@@ -353,9 +353,40 @@ class LmFiles(unittest.TestCase):
         said = b"".join(pieces[t] for t in tokens[start:]).decode("utf-8", "ignore")
         self.assertEqual(out, text + said + "\n")
 
+    def send(self, server, corpus, *more, code=0):
+        with open(self.path("key"), "w", encoding="utf-8") as f:
+            f.write(server.key + "\n")
+        return self.run_lm("encode", "--model", self.model, "--data", self.corpus, "--dim", DIM,
+                           "--seed", SEED, "--batch-rows", 16, "--server", server.url, "--corpus",
+                           corpus, "--key-file", self.path("key"), *more, code=code)
+
+    def test_straight_to_a_server(self):
+        harness.program("ascribed")
+        server = harness.Server(self.path("store")).start()
+        self.addCleanup(server.stop)
+        for _ in range(2):  # the second time every batch is there already
+            said = json.loads(self.send(server, "towns", "--threads", 3))
+            self.assertEqual(said["passages"], 60)
+            corpus = server.client().get("/v1/corpora/towns").json()
+            self.assertEqual((corpus["examples"], corpus["batches"]), (60, 4))
+        # what arrived is what the files hold: each row finds itself with a cosine of one
+        batches, names = self.encode("adam")
+        with open(os.path.join(self.path("adam"), names[1]), "rb") as f:
+            answer = server.client().put(f"/v1/corpora/towns/batches/{names[1][:-12]}", f.read())
+        self.assertEqual(answer.status, 200, "the same bytes under the same name")
+        query = {"queries": batches[1]["gradients"][:2].tolist(), "k": 1}
+        found = server.client().post("/v1/corpora/towns/query", query).json()["results"]
+        self.assertEqual([r["proponents"][0]["id"] for r in found], ["t16", "t17"])
+        for r in found:
+            self.assertAlmostEqual(r["proponents"][0]["score"], 1, places=6)
+        self.assertIn("corpus_conflict", self.send(server, "towns", "--dtype", "bf16", code=1))
+
     def test_wrong_use(self):
         for args, code, word in [
             (["encode", "--model", self.model], 2, "--data must be given"),
+            (["encode", "--model", self.model, "--data", self.corpus], 2, "give either --out"),
+            (["encode", "--model", self.model, "--data", self.corpus, "--server", "unix:/none"], 2,
+             "--server and --corpus"),
             (["encode", "--model", self.model, "--data", self.corpus, "--out", self.path("x"), "--dim",
               "1000"], 2, "does not fit"),
             (["encode", "--model", self.corpus, "--data", self.corpus, "--out", self.path("x")], 1,

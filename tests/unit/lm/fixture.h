@@ -31,9 +31,12 @@ static inline char *fixture_text(uint32_t number)
     int len = 0;
 
     rng_init(&r, 99, RNG_SAMPLE, number);
-    for (uint32_t s = 0, some = 1 + rng_below(&r, 3); s < some; s++)
-        len += snprintf(text + len, sizeof text - (size_t)len, "%s%s: %s %s.", s ? " " : "",
-                        city[rng_below(&r, 6)], kind[rng_below(&r, 4)], land[rng_below(&r, 5)]);
+    for (uint32_t s = 0, some = 1 + rng_below(&r, 3); s < some; s++) {
+        const char *c = city[rng_below(&r, 6)];
+        const char *k = kind[rng_below(&r, 4)];
+        const char *l = land[rng_below(&r, 5)];
+        len += snprintf(text + len, sizeof text - (size_t)len, "%s%s: %s %s.", s ? " " : "", c, k, l);
+    }
     return mem_copy(text, (size_t)len);
 }
 

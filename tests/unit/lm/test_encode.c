@@ -6,7 +6,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
-#include "client/lm/encode.h"
+#include "client/lm/encode_folder.h"
 #include "storage/base/bytes.h"
 
 enum { DIM = 8 * 4 * 4, PASSAGES = 50, ROWS = 8, FILES = 7 };
@@ -56,11 +56,15 @@ static void count_progress(void *ctx, const struct encode_progress *p)
 static int run(const struct shared *s, const char *folder, unsigned threads, enum dtype dtype,
                struct encode_progress *last, struct err *e)
 {
-    const struct encode_options o = {
-        .folder = folder, .batch_rows = ROWS, .threads = threads, .dtype = dtype};
+    const struct encode_options o = {.batch_rows = ROWS, .threads = threads, .dtype = dtype};
+    char *copy = mem_copy(folder, strlen(folder));
+    const struct encode_sink sink = encode_folder(copy);
+    int rc;
 
     *last = (struct encode_progress){0};
-    return encode_run(&s->plan, &s->ps, &o, count_progress, last, e);
+    rc = encode_run(&s->plan, &s->ps, &o, &sink, count_progress, last, e);
+    free(copy);
+    return rc;
 }
 
 static int by_name(const void *a, const void *b)
