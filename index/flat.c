@@ -1,10 +1,8 @@
-/* flat.c - engine `flat`: FAISS proposes, the exact kernel decides. See flat.h for the promise and
- * docs/exactness.md for the proof. The only file that names faiss_.
+/* flat.c - engine `flat`: one FAISS index a chunk, in a cache; FAISS proposes, certify.c makes the
+ * answer exact. The only file that names faiss_.
  *
- * A share is one thread's part of one search. First pass: for every block it takes, FAISS proposes
- * the best k + MARGIN a query, and those that can still enter the list are scored exactly. What FAISS
- * left out but might enter is noted. Second pass, with the bar as high as it got: the few blocks that
- * still might hold something are searched deeper. No lock is held while anything is computed.
+ * Indexes are immutable once built and searched without a lock by any number of threads. FAISS runs on
+ * the calling thread alone; parallelism is the caller's, over chunks.
  */
 #include "index/flat.h"
 
@@ -12,23 +10,14 @@
 #include <faiss/c_api/IndexFlat_c.h>
 #include <faiss/c_api/Index_c.h>
 #include <faiss/c_api/error_c.h>
-#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "index/cache.h"
+#include "index/certify.h"
 #include "index/exact.h"
 #include "index/kern.h"
-#include "storage/base/check.h"
 #include "storage/base/mem.h"
-
-enum {
-    MARGIN = 32,  /* proposals beyond k: enough for near ties, few enough to stay cheap */
-    DEEPER = 4,   /* how much deeper the second pass goes each time */
-    THROUGH_BLAS = 20 /* queries from which on FAISS multiplies matrices (its own default) and beats
-                         the exact kernel; below, scanning a block costs less than proposing again */
-};
 
 /* libgomp's; <omp.h> belongs to the compiler, and not every one brings it. */
 void omp_set_num_threads(int count);
@@ -148,401 +137,72 @@ static struct proposer *proposer_new(const struct engine_source *src, const stru
     return NULL;
 }
 
-/* A proposer in use: from the cache, or passing (owned) when the cache has no room. */
-struct held {
-    struct proposer *p; /* NULL: none was worth having */
-    struct cache_item *item;
+/* What a search's proposer needs to know. */
+struct asking {
+    struct flat *f;
+    uint64_t round;
 };
 
-/* `build` says whether a passing one is worth building; without it, no room gives held->p = NULL. */
-static int hold(struct flat *f, uint64_t round, const struct engine_source *src,
-                const struct engine_block *b, bool build, struct held *held, struct err *e)
+static int hold(void *arg, const struct engine_source *src, const struct engine_block *b, bool build,
+                struct certify_held *held, struct err *e)
 {
-    const uint64_t bytes = (uint64_t)b->rows * src->dim * sizeof(float) + sizeof *held->p;
+    const struct asking *a = arg;
+    const uint64_t bytes = (uint64_t)b->rows * src->dim * sizeof(float) + sizeof(struct proposer);
+    struct cache_item *item;
+    struct proposer *p = NULL;
 
-    *held = (struct held){0};
-    switch (cache_take(f->cache, round, b->key, bytes, &held->item)) {
+    *held = (struct certify_held){0};
+    switch (cache_take(a->f->cache, a->round, b->key, bytes, &item)) {
     case CACHE_READY:
-        held->p = cache_thing(held->item);
-        return 0;
+        p = cache_thing(item);
+        break;
     case CACHE_BUILD:
-        held->p = proposer_new(src, b, e);
-        cache_built(f->cache, held->item, held->p);
-        if (!held->p)
-            held->item = NULL; /* the cache has dropped it */
+        p = proposer_new(src, b, e);
+        cache_built(a->f->cache, item, p);
+        if (!p)
+            return (int)e->code; /* and the cache has dropped the item */
         break;
     case CACHE_NO_ROOM:
         if (!build)
             return 0;
-        held->p = proposer_new(src, b, e);
+        p = proposer_new(src, b, e);
+        if (!p)
+            return (int)e->code;
         break;
     }
-    return held->p ? 0 : (int)e->code;
+    *held = (struct certify_held){.index = p, .item = item, .longest = p->longest};
+    return 0;
 }
 
-static void let_go(struct flat *f, struct held *held)
+static void release(void *arg, struct certify_held *held)
 {
+    const struct asking *a = arg;
+
     if (held->item)
-        cache_release(f->cache, held->item);
+        cache_release(a->f->cache, held->item);
     else
-        proposer_free(held->p);
+        proposer_free(held->index);
 }
 
-/* --- a share -------------------------------------------------------------------------------------- */
-
-/* One end of the question: the k best, or the k most negative as the best of the negated query. */
-struct side {
-    unsigned char bit;    /* EXACT_PRO or EXACT_OPP */
-    size_t k;             /* 0: not asked */
-    const float *vectors; /* count x dim, negated for opponents */
-    struct topk *lists;   /* count */
-};
-
-/* Block `block` may hold rows for this query that FAISS left out: none above `upper`. */
-struct pending {
-    size_t block, query;
-    double upper;
-    unsigned char bit;
-};
-
-struct share {
-    struct flat *f;
-    const struct engine_source *src;
-    const struct engine_query *q;
-    struct topk *pro, *opp;
-    struct engine_work *work;
-    struct side side[2];
-    uint64_t round;
-    float *negated;        /* count x dim, NULL unless opponents are asked */
-    double *length;        /* upper bounds on |q|, count */
-    unsigned char *wanted; /* count; all zero between uses */
-    float *scores;         /* room for `slots` proposals */
-    int64_t *rows;
-    size_t slots;
-    struct pending *pending;
-    size_t pending_count, pending_room;
-};
-
-/* Could a row of the list's end whose score, seen from that end, is at most `upper` enter? Equal
- * scores may: the sequence decides. */
-static bool can_enter(const struct topk *t, double upper)
+static int ask(const struct certify_held *held, const struct engine_block *b, const float *vectors,
+               size_t count, size_t depth, float *scores, int64_t *rows, struct err *e)
 {
-    double bar;
+    const struct proposer *p = held->index;
+    int failed = faiss_Index_search(p->faiss, (idx_t)count, vectors, (idx_t)depth, scores, rows);
 
-    if (!topk_bar(t, &bar))
-        return t->k > 0;
-    return upper >= (t->end == TOPK_HIGHEST ? bar : -bar);
-}
-
-static int share_room(struct share *s, size_t queries, size_t depth, struct err *e)
-{
-    size_t need;
-
-    if (!mem_mul(queries, depth, &need))
-        return err_set(e, ERR_BUSY, "no memory for %zu x %zu proposals", queries, depth);
-    if (need <= s->slots)
-        return 0;
-    free(s->scores);
-    free(s->rows);
-    s->slots = 0;
-    s->scores = mem_big(need, sizeof *s->scores);
-    s->rows = mem_big(need, sizeof *s->rows);
-    if (!s->scores || !s->rows)
-        return err_set(e, ERR_BUSY, "no memory for %zu x %zu proposals", queries, depth);
-    s->slots = need;
-    return 0;
-}
-
-static int note(struct share *s, struct pending p, struct err *e)
-{
-    if (s->pending_count == s->pending_room) {
-        size_t room = s->pending_room ? 2 * s->pending_room : 64;
-        struct pending *grown = reallocarray(s->pending, room, sizeof *grown);
-
-        if (!grown)
-            return err_set(e, ERR_BUSY, "no memory for %zu unfinished chunks", room);
-        s->pending = grown;
-        s->pending_room = room;
-    }
-    s->pending[s->pending_count++] = p;
-    return 0;
-}
-
-/* One query's proposals, best first: scores exactly what can still enter, and stops at what cannot.
- * Returns an upper bound on the scores of all rows it did not see, or -infinity when nothing that was
- * left out can enter. */
-static double walk(struct share *s, const struct engine_block *b, size_t block,
-                   const struct side *side, size_t query, double error, size_t depth,
-                   const float *scores, const int64_t *rows)
-{
-    struct topk *list = &side->lists[query];
-
-    for (size_t i = 0; i < depth; i++) {
-        uint32_t row = (uint32_t)rows[i];
-
-        if (rows[i] < 0 || !can_enter(list, (double)scores[i] + error))
-            return -INFINITY;
-        if (exact_dead(b, row))
-            continue;
-        exact_offer(s->src, b, block, row,
-                    exact_score(s->src, b, row, s->q->vectors + query * s->src->dim), list);
-        s->work->rows_exact++;
-    }
-    if (depth >= b->rows || !can_enter(list, (double)scores[depth - 1] + error))
-        return -INFINITY;
-    return (double)scores[depth - 1] + error;
-}
-
-static int ask_faiss(struct share *s, const struct held *held, const struct engine_block *b,
-                     const float *vectors, size_t count, size_t depth, struct err *e)
-{
-    int failed = share_room(s, count, depth, e);
-
-    if (failed)
-        return failed;
-    s->work->rows_proposed += (uint64_t)count * b->rows;
-    failed = faiss_Index_search(held->p->faiss, (idx_t)count, vectors, (idx_t)depth, s->scores,
-                                s->rows);
     return failed ? faiss_failed(failed, "search", b, e) : 0;
 }
 
-/* First pass over one block and one end. */
-static int propose(struct share *s, const struct held *held, const struct engine_block *b,
-                   size_t block, const struct side *side, struct err *e)
-{
-    const size_t depth = side->k + MARGIN < b->rows ? side->k + MARGIN : b->rows;
-    int failed = ask_faiss(s, held, b, side->vectors, s->q->count, depth, e);
-
-    for (size_t n = 0; n < s->q->count && !failed; n++) {
-        double error = exact_float32_error(s->src->dim, s->length[n], held->p->longest);
-        struct pending p = {.block = block, .query = n, .bit = side->bit};
-
-        p.upper = walk(s, b, block, side, n, error, depth, s->scores + n * depth,
-                       s->rows + n * depth);
-        if (p.upper > -INFINITY)
-            failed = note(s, p, e);
-    }
-    return failed;
-}
-
-/* Proposing nearly everything, or copying a chunk for a few queries only, costs more than it saves:
- * then the exact kernel reads the block itself. */
-static int first_pass(struct share *s, const struct engine_block *b, size_t block, struct err *e)
-{
-    const bool many = s->q->count >= THROUGH_BLAS;
-    const size_t most = s->side[0].k > s->side[1].k ? s->side[0].k : s->side[1].k;
-    struct held held = {0};
-    int failed = 0;
-
-    if (!b->rows)
-        return 0;
-    if (many || most + MARGIN < b->rows)
-        failed = hold(s->f, s->round, s->src, b, many, &held, e);
-    if (failed)
-        return failed;
-    if (!held.p) {
-        s->work->rows_exact += exact_block(s->src, b, block, s->q, NULL, s->pro, s->opp);
-        return 0;
-    }
-    for (int i = 0; i < 2 && !failed; i++)
-        if (s->side[i].k)
-            failed = propose(s, &held, b, block, &s->side[i], e);
-    let_go(s->f, &held);
-    return failed;
-}
-
-/* --- the second pass ------------------------------------------------------------------------------ */
-
-/* Takes this block's rows out of a list: they will all be offered again. */
-static void take_back(struct topk *t, size_t block)
-{
-    const size_t count = t->count;
-
-    t->count = 0;
-    for (size_t i = 0; i < count; i++) {
-        struct topk_hit hit = t->hits[i]; /* slots up to i are free to be written */
-
-        if (hit.chunk != (uint32_t)block)
-            topk_offer(t, &hit);
-    }
-}
-
-static struct side *side_of(struct share *s, unsigned char bit)
-{
-    return &s->side[bit == EXACT_OPP];
-}
-
-/* Drops what can no longer enter; returns how many are left, in front. */
-static size_t still_open(struct share *s, struct pending *p, size_t count)
-{
-    size_t left = 0;
-
-    for (size_t i = 0; i < count; i++)
-        if (can_enter(&side_of(s, p[i].bit)->lists[p[i].query], p[i].upper))
-            p[left++] = p[i];
-    return left;
-}
-
-/* Few queries, or nearly all rows: the exact kernel over the whole block. */
-static void scan_all(struct share *s, const struct engine_block *b, const struct pending *p,
-                     size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        take_back(&side_of(s, p[i].bit)->lists[p[i].query], p[i].block);
-        s->wanted[p[i].query] |= p[i].bit;
-    }
-    s->work->rows_exact +=
-        exact_block(s->src, b, p[0].block, s->q, s->wanted, s->pro, s->opp);
-    memset(s->wanted, 0, s->q->count);
-}
-
-/* One deeper proposal for `count` unfinished queries; leaves in front of p those that still are. */
-static int deeper(struct share *s, const struct held *held, const struct engine_block *b,
-                  struct pending *p, size_t *count, size_t depth, struct err *e)
-{
-    const size_t dim = s->src->dim;
-    float *vectors = mem_big(*count * dim, sizeof *vectors);
-    size_t left = 0;
-    int failed;
-
-    if (!vectors)
-        return err_set(e, ERR_BUSY, "no memory for %zu queries of %zu", *count, dim);
-    for (size_t i = 0; i < *count; i++)
-        memcpy(vectors + i * dim, side_of(s, p[i].bit)->vectors + p[i].query * dim,
-               dim * sizeof *vectors);
-    failed = ask_faiss(s, held, b, vectors, *count, depth, e);
-    free(vectors);
-    for (size_t i = 0; i < *count && !failed; i++) {
-        struct side *side = side_of(s, p[i].bit);
-        double error = exact_float32_error(dim, s->length[p[i].query], held->p->longest);
-
-        take_back(&side->lists[p[i].query], p[i].block);
-        p[i].upper = walk(s, b, p[i].block, side, p[i].query, error, depth, s->scores + i * depth,
-                          s->rows + i * depth);
-        if (p[i].upper > -INFINITY)
-            p[left++] = p[i];
-    }
-    *count = left;
-    return failed;
-}
-
-/* All that is pending for one block. */
-static int widen_block(struct share *s, const struct engine_block *b, struct pending *p,
-                       size_t count, struct err *e)
-{
-    size_t depth = DEEPER * ((s->side[0].k > s->side[1].k ? s->side[0].k : s->side[1].k) + MARGIN);
-    struct held held = {0};
-    int failed = 0;
-
-    s->work->blocks_widened++;
-    if (count >= THROUGH_BLAS && depth < b->rows / 2)
-        failed = hold(s->f, s->round, s->src, b, true, &held, e);
-    while (!failed && held.p && count >= THROUGH_BLAS && depth < b->rows / 2) {
-        failed = deeper(s, &held, b, p, &count, depth, e);
-        depth *= DEEPER;
-    }
-    if (!failed && count)
-        scan_all(s, b, p, count);
-    let_go(s->f, &held);
-    return failed;
-}
-
-static int second_pass(struct share *s, struct err *e)
-{
-    int failed = 0;
-
-    for (size_t from = 0, to; from < s->pending_count && !failed; from = to) {
-        struct pending *p = s->pending + from;
-        struct engine_block b;
-        size_t count;
-
-        for (to = from; to < s->pending_count && s->pending[to].block == p->block; to++)
-            ;
-        count = still_open(s, p, to - from);
-        if (!count)
-            continue;
-        if (s->src->cancelled && s->src->cancelled(s->src->arg))
-            return err_set(e, ERR_CANCELLED, "search cancelled while widening chunk %zu of %zu",
-                           p->block, s->src->count);
-        if (s->src->open(s->src->arg, p->block, &b, e))
-            return (int)e->code;
-        failed = widen_block(s, &b, p, count, e);
-        s->src->close(s->src->arg, &b);
-    }
-    return failed;
-}
-
-/* --- the search ----------------------------------------------------------------------------------- */
-
-static int share_init(struct share *s, struct err *e)
-{
-    const struct engine_query *q = s->q;
-    const size_t dim = s->src->dim;
-
-    s->length = mem_big(q->count, sizeof *s->length);
-    s->wanted = mem_big(q->count, sizeof *s->wanted);
-    if (q->opponents)
-        s->negated = mem_big(q->count * dim, sizeof *s->negated);
-    if (!s->length || !s->wanted || (q->opponents && !s->negated))
-        return err_set(e, ERR_BUSY, "no memory for %zu queries of %zu", q->count, dim);
-    memset(s->wanted, 0, q->count);
-    for (size_t n = 0; n < q->count; n++)
-        s->length[n] = exact_longest(DTYPE_F32, q->vectors + n * dim, 1, dim);
-    for (size_t i = 0; s->negated && i < q->count * dim; i++)
-        s->negated[i] = -q->vectors[i];
-    s->side[0] = (struct side){EXACT_PRO, q->k, q->vectors, s->pro};
-    s->side[1] = (struct side){EXACT_OPP, q->opponents, s->negated, s->opp};
-    s->round = cache_round(s->f->cache);
-    return 0;
-}
-
-static void share_fini(struct share *s)
-{
-    free(s->length);
-    free(s->wanted);
-    free(s->negated);
-    free(s->scores);
-    free(s->rows);
-    free(s->pending);
-}
-
-static int take_blocks(struct share *s, _Atomic size_t *next, struct err *e)
-{
-    const struct engine_source *src = s->src;
-    int failed = 0;
-    size_t i;
-
-    while (!failed && (i = (*next)++) < src->count) {
-        struct engine_block b;
-
-        if (src->cancelled && src->cancelled(src->arg))
-            return err_set(e, ERR_CANCELLED, "search cancelled after %zu of %zu chunks", i,
-                           src->count);
-        if (src->open(src->arg, i, &b, e))
-            return (int)e->code;
-        failed = first_pass(s, &b, i, e);
-        s->work->blocks++;
-        src->close(src->arg, &b);
-    }
-    return failed;
-}
+/* --- searching ------------------------------------------------------------------------------------- */
 
 int flat_search(struct flat *f, const struct engine_source *src, const struct engine_query *q,
                 _Atomic size_t *next, struct topk *pro, struct topk *opp, struct engine_work *work,
                 struct err *e)
 {
-    struct share s = {.f = f, .src = src, .q = q, .pro = pro, .opp = opp, .work = work};
-    int failed;
+    struct asking a = {.f = f, .round = cache_round(f->cache)};
+    const struct certify_proposer by = {.arg = &a, .hold = hold, .release = release, .ask = ask};
 
-    if (!q->count || (!q->k && !q->opponents))
-        return 0;
-    failed = share_init(&s, e);
-    if (!failed)
-        failed = take_blocks(&s, next, e);
-    if (!failed)
-        failed = second_pass(&s, e);
-    share_fini(&s);
-    return failed;
+    return certify_search(&by, src, q, next, pro, opp, work, e);
 }
 
 int flat_search_plain(const struct engine_source *src, const struct engine_query *q,
