@@ -12,7 +12,7 @@
 #include "server/stop.h"
 #include "storage/corpus.h"
 
-/* ---- parse --------------------------------------------------------------------------------------- */
+/* ---- parse ----------------------------------------------------------------------------------- */
 
 int api_parse_plain(struct job *j);  /* no query parameter is taken */
 int api_parse_corpus(struct job *j); /* and path[0] is a corpus name */
@@ -21,7 +21,7 @@ int api_check_name(struct job *j, const char *what, const char *text);
 /* A switch: 1, 0, true or false. */
 int api_query_bool(struct job *j, const char *name, bool fallback, bool *out);
 
-/* ---- work ---------------------------------------------------------------------------------------- */
+/* ---- work ------------------------------------------------------------------------------------ */
 
 /* A reference to corpus path[0]; UNKNOWN_CORPUS. Give back with corpus_release. */
 int api_corpus(struct job *j, struct corpus **out);
@@ -40,12 +40,12 @@ int api_seen(struct job *j, int code);
 /* A line in the log for what an administrator did: what, on what, with which key. */
 void api_audit(const struct job *j, const char *what, const char *on);
 
-/* ---- reply --------------------------------------------------------------------------------------- */
+/* ---- reply ----------------------------------------------------------------------------------- */
 
 int api_ok(struct job *j);         /* 200 */
 int api_no_content(struct job *j); /* 204 */
 
-/* ---- endpoints ------------------------------------------------------------------------------------ */
+/* ---- endpoints ------------------------------------------------------------------------------- */
 
 int corpora_put_parse(struct job *j);
 int corpora_put_work(struct job *j);

@@ -86,8 +86,9 @@ void batches_put_commit(struct job *const *jobs, size_t count)
                 batches[i]->err = e;
     for (size_t i = 0; i < n; i++)
         settle(live[i], batches[i]);
+    /* Here rather than on the loop: giving back the last reference may do I/O. */
     for (size_t i = 0; i < count; i++)
-        batches_put_finish(jobs[i]); /* here rather than on the loop: the last reference may do I/O */
+        batches_put_finish(jobs[i]);
     free(batches);
     free(live);
 }

@@ -34,7 +34,7 @@ static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
     buf_add(b, "}", 1);
 }
 
-/* ---- PUT /v1/corpora/{c} ------------------------------------------------------------------------ */
+/* ---- PUT /v1/corpora/{c} --------------------------------------------------------------------- */
 
 struct corpus_put {
     struct corpus_def def; /* the manifest's text is in the arena */
@@ -94,7 +94,7 @@ int corpora_put_reply(struct job *j)
     return 0;
 }
 
-/* ---- GET /v1/corpora, GET /v1/corpora/{c} -------------------------------------------------------- */
+/* ---- GET /v1/corpora, GET /v1/corpora/{c} ---------------------------------------------------- */
 
 int corpora_list_work(struct job *j)
 {
@@ -125,7 +125,7 @@ int corpora_get_work(struct job *j)
     return api_body_done(j);
 }
 
-/* ---- DELETE /v1/corpora/{c} ---------------------------------------------------------------------- */
+/* ---- DELETE /v1/corpora/{c} ------------------------------------------------------------------ */
 
 int corpora_delete_work(struct job *j)
 {

@@ -38,7 +38,7 @@ static void put_example(struct buf *b, const struct example *x)
     buf_add(b, "}", 1);
 }
 
-/* ---- GET .../examples ---------------------------------------------------------------------------- */
+/* ---- GET .../examples ------------------------------------------------------------------------ */
 
 struct page {
     uint64_t after, limit;
@@ -154,7 +154,7 @@ int examples_list_work(struct job *j)
     return code ? code : api_body_done(j);
 }
 
-/* ---- GET .../examples/{id}, .../encoding ---------------------------------------------------------- */
+/* ---- GET .../examples/{id}, .../encoding ----------------------------------------------------- */
 
 int examples_parse(struct job *j)
 {
@@ -274,7 +274,7 @@ int examples_encoding_reply(struct job *j)
     return 0;
 }
 
-/* ---- DELETE .../examples/{id} ---------------------------------------------------------------------- */
+/* ---- DELETE .../examples/{id} ---------------------------------------------------------------- */
 
 int examples_delete_work(struct job *j)
 {

@@ -119,7 +119,7 @@ static int search(struct job *j, struct query *q)
     return 0;
 }
 
-/* ---- the answer ---------------------------------------------------------------------------------- */
+/* ---- the answer ------------------------------------------------------------------------------ */
 
 static void put_score(struct buf *b, const struct topk_hit *hit, size_t rank)
 {

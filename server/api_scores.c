@@ -1,8 +1,10 @@
-/* api_scores.c - POST /v1/corpora/{c}/scores: every live example's score, as a streamed safetensors file.
+/* api_scores.c - POST /v1/corpora/{c}/scores: every live example's score, as a streamed safetensors
+ * file.
  *
- * The view is fixed at the start, so lengths are known: one cheap pass over the ids, then scores by
- * tiles of bounded memory. The first tile is computed before the first byte leaves: with few enough
- * scores that is all of them, and damage is still a proper error; later, it cuts the stream. */
+ * The view is fixed at the start, so lengths are known: one cheap pass over the ids, then scores
+ * by tiles of bounded memory. The first tile is computed before the first byte leaves: with few
+ * enough scores that is all of them, and damage is still a proper error; later, it cuts the
+ * stream. */
 #include "server/api.h"
 
 #include <inttypes.h>
@@ -57,7 +59,7 @@ int scores_parse(struct job *j)
     return code;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------- */
+/* ---- sending --------------------------------------------------------------------------------- */
 
 static int flush(struct job *j, struct scores *s)
 {
@@ -76,7 +78,7 @@ static int put(struct job *j, struct scores *s, const void *bytes, size_t len)
     return s->out.len >= SEND_BYTES || s->out.failed ? flush(j, s) : 0;
 }
 
-/* ---- ids and sequences ---------------------------------------------------------------------------- */
+/* ---- ids and sequences ----------------------------------------------------------------------- */
 
 /* Calls `take` for every live row, in ingest order. What it left in s->out is sent after the block
  * is closed: a slow client must not hold a read transaction. */
@@ -128,7 +130,7 @@ static void put_id(struct scores *s, const struct block *rows, uint32_t row)
     buf_add(&s->out, "\n", 1);
 }
 
-/* ---- the file ------------------------------------------------------------------------------------- */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 /* In descending alignment, so that every tensor lies on its own. */
 static int begin(struct job *j, struct scores *s)
@@ -187,7 +189,8 @@ static int tile(struct job *j, struct scores *s, struct scan_scores *want, size_
 
     want->vectors = s->queries.vectors + q * corpus_def(s->corpus)->dim;
     want->stride = rows;
-    want->out = arena_big(&own, want->count * rows, sizeof *want->out); /* <= TILE_BYTES, or one chunk */
+    /* At most TILE_BYTES, or one chunk. */
+    want->out = arena_big(&own, want->count * rows, sizeof *want->out);
     if (want->out)
         code = api_stopped(j, scan_score(&scan, want, &own, &j->err));
     else
@@ -214,8 +217,8 @@ static size_t segment(const struct view *v, size_t first, size_t budget, size_t 
     return end;
 }
 
-/* Several queries at a time over the whole view; or, where one row of scores is already too much, one
- * query at a time over a part of it: both leave in the order of [q, n]. */
+/* Several queries at a time over the whole view; or, where one row of scores is already too
+ * much, one query at a time over a part of it: both leave in the order of [q, n]. */
 static int send_scores(struct job *j, struct scores *s)
 {
     size_t budget = TILE_BYTES / sizeof(double), n = s->view->live;

@@ -220,8 +220,8 @@ static int wrong_count(struct err *e, size_t lines, bool more, size_t rows)
     return err_at_index(e, (int64_t)lines);
 }
 
-int examples_read(const void *lines, size_t len, size_t rows, const struct stop *stop, struct arena *a,
-                  struct commit_example **out, struct err *e)
+int examples_read(const void *lines, size_t len, size_t rows, const struct stop *stop,
+                  struct arena *a, struct commit_example **out, struct err *e)
 {
     const char *at = lines, *end = at + len;
     struct reader r = {0};

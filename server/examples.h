@@ -1,6 +1,6 @@
-/* examples.h - the JSON Lines of a batch: {"id":"...","text":"...","meta":{...}}, one object a row.
- * Texts come out unescaped, metas as they were written without the spaces between tokens (so numbers
- * keep every digit). Pure; any thread. */
+/* examples.h - the JSON Lines of a batch: {"id":"...","text":"...","meta":{...}}, one object a
+ * row. Texts come out unescaped, metas as they were written without the spaces between tokens
+ * (so numbers keep every digit). Pure; any thread. */
 #ifndef SERVER_EXAMPLES_H
 #define SERVER_EXAMPLES_H
 
@@ -16,8 +16,8 @@
  * unknown member, a wrong type), DUPLICATE_ID (both lines named); BUSY when there is no memory;
  * CANCELLED when asked to stop.
  * *out has `rows` entries; all memory in `a`. */
-int examples_read(const void *lines, size_t len, size_t rows, const struct stop *stop, struct arena *a,
-                   struct commit_example **out, struct err *e);
+int examples_read(const void *lines, size_t len, size_t rows, const struct stop *stop,
+                  struct arena *a, struct commit_example **out, struct err *e);
 
 /* 0, or BAD_ID: 1 to 256 bytes of UTF-8 without control characters. */
 int examples_check_id(const char *id, size_t len, struct err *e);

@@ -29,7 +29,7 @@ int ingest_check_fingerprint(const struct corpus *c, const char *stated, struct 
     return err_at_field(e, "fingerprint");
 }
 
-/* ---- normalising, by several threads ----------------------------------------------------------- */
+/* ---- normalising, by several threads --------------------------------------------------------- */
 
 struct spread {
     const struct safetensor *in;
@@ -117,7 +117,7 @@ static int normalise(struct spread *s, struct pool *pool, struct arena *a, struc
     return 0;
 }
 
-/* ---- the batch --------------------------------------------------------------------------------- */
+/* ---- the batch ------------------------------------------------------------------------------- */
 
 static int read_gradients(const struct safetensor *t, struct corpus *c, struct pool *pool,
                           const struct stop *stop, struct arena *a, struct commit_batch *out,

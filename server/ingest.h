@@ -1,5 +1,6 @@
-/* ingest.h - one batch as it travels: a safetensors file with `gradients` and `examples` -> checked,
- * normalised, in the form that storage commits. The HTTP route and the offline verb both use it. */
+/* ingest.h - one batch as it travels: a safetensors file with `gradients` and `examples` ->
+ * checked, normalised, in the form that storage commits. The HTTP route and the offline verb
+ * both use it. */
 #ifndef SERVER_INGEST_H
 #define SERVER_INGEST_H
 

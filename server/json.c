@@ -30,7 +30,8 @@ static bool walk_inside(struct walk *w, char c)
     return true;
 }
 
-/* Depth and number of values, before anything is allocated. Commas and openings bound the values. */
+/* Depth and number of values, before anything is allocated. Commas and openings bound the
+ * values. */
 static int check_shape(const char *text, size_t len, struct err *e)
 {
     struct walk w = {0};

@@ -1,6 +1,6 @@
-/* json.h - JSON in and out, over jansson. Reading is bounded before jansson sees a byte: length, depth
- * and number of values, so that no document costs more memory than its place in limits.h allows.
- * Writing goes straight into a struct buf, without building a tree. Pure; any thread. */
+/* json.h - JSON in and out, over jansson. Reading is bounded before jansson sees a byte: length,
+ * depth and number of values, so that no document costs more memory than its place in limits.h
+ * allows. Writing goes straight into a struct buf, without building a tree. Pure; any thread. */
 #ifndef SERVER_JSON_H
 #define SERVER_JSON_H
 
@@ -12,8 +12,8 @@
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
 
-/* Values in one document: jansson takes up to 48 bytes for each, so 48 MiB at most. One query row of
- * 131,072 numbers eight times over fits. */
+/* Values in one document: jansson takes up to 48 bytes for each, so 48 MiB at most. One query
+ * row of 131,072 numbers eight times over fits. */
 #define JSON_VALUES_MAX (1u << 20)
 
 enum json_mode {
@@ -50,8 +50,9 @@ void json_put_short(struct buf *b, double v);
 /* Canonical form: members sorted by their bytes, no spaces, reals by the fewest digits. */
 void json_put_canonical(struct buf *b, const json_t *value);
 
-/* Copies JSON text that is known to be well-formed without the spaces between its tokens; numbers and
- * escapes stay as they were written. `out` has room for len bytes. Returns the bytes written. */
+/* Copies JSON text that is known to be well-formed without the spaces between its tokens;
+ * numbers and escapes stay as they were written. `out` has room for len bytes. Returns the bytes
+ * written. */
 size_t json_squeeze(const char *text, size_t len, char *out);
 
 #endif

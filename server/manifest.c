@@ -127,8 +127,8 @@ static int read_recorded(const json_t *doc, struct err *e)
 
 static int check(const json_t *doc, struct corpus_def *out, struct err *e)
 {
-    static const char *const members[] = {"dim",           "dtype",  "blocks", "encoded", "projection",
-                                          "second_moment", "sample", "loss",   "model",   NULL};
+    static const char *const members[] = {"dim",    "dtype", "blocks", "encoded", "projection",
+                                          "sample", "loss",  "model",  "second_moment", NULL};
     enum dtype dtype = DTYPE_F32;
     const json_t *blocks;
     uint64_t dim = 0;

@@ -1,8 +1,9 @@
-/* manifest.h - the definition of a corpus: JSON as sent -> checked -> canonical text -> fingerprint.
+/* manifest.h - the definition of a corpus: JSON as sent -> checked -> canonical text ->
+ * fingerprint.
  *
- * Canonical: every default filled in, members sorted by their bytes, no spaces, numbers by the fewest
- * digits that read back. So the same definition, however it was spelled, has the same fingerprint
- * (SHA-256 of that text). Pure; any thread. */
+ * Canonical: every default filled in, members sorted by their bytes, no spaces, numbers by the
+ * fewest digits that read back. So the same definition, however it was spelled, has the same
+ * fingerprint (SHA-256 of that text). Pure; any thread. */
 #ifndef SERVER_MANIFEST_H
 #define SERVER_MANIFEST_H
 

@@ -37,7 +37,7 @@ struct verb {
     const char *use, *help;
 };
 
-/* ---- progress, for people ------------------------------------------------------------------------ */
+/* ---- progress, for people -------------------------------------------------------------------- */
 
 static bool show_progress(void *arg, uint64_t done, uint64_t total)
 {
@@ -81,7 +81,7 @@ static int open_store(const struct offline *o, bool write, struct store **out, s
     return store_open(o->store, &options, out, e);
 }
 
-/* ---- verify, backup, restore ---------------------------------------------------------------------- */
+/* ---- verify, backup, restore ----------------------------------------------------------------- */
 
 struct told {
     struct findings findings;
@@ -154,7 +154,7 @@ static int run_restore(struct offline *o, struct err *e)
     return print_path("store", o->store, e);
 }
 
-/* ---- ingest --------------------------------------------------------------------------------------- */
+/* ---- ingest ---------------------------------------------------------------------------------- */
 
 /* The whole file, with a NUL after it, in `a`. */
 static int read_file(const char *path, struct arena *a, unsigned char **out, size_t *out_len,
@@ -270,7 +270,7 @@ static int run_ingest(struct offline *o, struct err *e)
     return code ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* ---- export --------------------------------------------------------------------------------------- */
+/* ---- export ---------------------------------------------------------------------------------- */
 
 static int export_step(const struct view *v, uint64_t *after, bool *first, size_t *out_count,
                        struct err *e)
@@ -329,7 +329,7 @@ static int run_export(struct offline *o, struct err *e)
     return code ? EXIT_FAILED : EXIT_DONE;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const struct verb verbs[] = {
     {"verify", run_verify, "--store DIR",
@@ -380,8 +380,8 @@ static const char **value_of(struct offline *o, size_t flag)
     return (const char **)(void *)((char *)o + flags[flag].at);
 }
 
-/* The line that tells people how a verb is used is also what is checked: --flag when it is taken, and
- * required unless it stands in brackets. */
+/* The line that tells people how a verb is used is also what is checked: --flag when it is
+ * taken, and required unless it stands in brackets. */
 static bool flag_taken(const struct verb *v, const char *dashed)
 {
     return strstr(v->use, dashed) != NULL;

@@ -1,5 +1,5 @@
-/* routes.c - the table of routes: what the server answers, and nothing else. One row is a route, its
- * scope, its line in /openapi.json, and the functions that stand together in one api_*.c. */
+/* routes.c - the table of routes: what the server answers, and nothing else. One row is a route,
+ * its scope, its line in /openapi.json, and the functions that stand together in one api_*.c. */
 #include "server/api.h"
 #include "server/api_meta.h"
 #include "server/route.h"
@@ -17,8 +17,9 @@ const struct route route_table[] = {
      api_parse_corpus, corpora_delete_work, corpora_delete_commit, api_no_content, NULL},
 
     {"PUT", "/v1/corpora/{c}/batches/{b}", SCOPE_WRITE, BODY_TENSOR, false,
-     "Ingest a batch: all or nothing, durable when answered, safe to resend", NULL, batches_put_parse,
-     batches_put_work, batches_put_commit, batches_put_reply, batches_put_finish},
+     "Ingest a batch: all or nothing, durable when answered, safe to resend", NULL,
+     batches_put_parse, batches_put_work, batches_put_commit, batches_put_reply,
+     batches_put_finish},
 
     {"GET", "/v1/corpora/{c}/examples", SCOPE_READ, BODY_NONE, false,
      "Examples in ingest order, by pages", "after limit", examples_list_parse, examples_list_work,

@@ -1,11 +1,10 @@
 /* safetensors.h - reads one safetensors file that lies whole in memory; writes headers.
  *
  * The file: 8 bytes little-endian header length, that many bytes of JSON ({"name":{"dtype","shape",
- * "data_offsets":[begin,end]},...,"__metadata__":{...}}), then the data. Nothing is trusted: lengths,
- * depth, duplicate names, types, shapes (products without overflow), offsets without gap or overlap,
- * ending where the body ends. The tensors may stand in the header in any order; nothing about their
- * alignment is assumed. Pure; any thread.
- */
+ * "data_offsets":[begin,end]},...,"__metadata__":{...}}), then the data. Nothing is trusted:
+ * lengths, depth, duplicate names, types, shapes (products without overflow), offsets without gap
+ * or overlap, ending where the body ends. The tensors may stand in the header in any order; nothing
+ * about their alignment is assumed. Pure; any thread. */
 #ifndef SERVER_SAFETENSORS_H
 #define SERVER_SAFETENSORS_H
 

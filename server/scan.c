@@ -23,7 +23,7 @@ uint32_t scan_live(const struct view_chunk *c)
     return c->rows - c->dead_count;
 }
 
-/* ---- a view as an engine's source --------------------------------------------------------------- */
+/* ---- a view as an engine's source ------------------------------------------------------------ */
 
 /* One search, shared by its threads. `halt` is raised by the first that fails. */
 struct search {
@@ -104,7 +104,7 @@ static uint64_t source_key(void *arg, size_t i)
 
 #define LISTS_MAX (256u << 20) /* bytes of hits that all threads of one search keep */
 
-/* ---- search ------------------------------------------------------------------------------------ */
+/* ---- search ---------------------------------------------------------------------------------- */
 
 static void search_share(void *arg, unsigned slot)
 {
@@ -254,7 +254,7 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
     return code;
 }
 
-/* ---- scores ------------------------------------------------------------------------------------ */
+/* ---- scores ---------------------------------------------------------------------------------- */
 
 enum { SCORE_ROWS = 4 };
 
@@ -267,8 +267,8 @@ struct scoring {
     _Atomic bool halt;
 };
 
-/* Rows `row` .. `row`+count-1, all live, whose scores begin at out[0]. Four at a time: each query is
- * fetched once for them, with the same bits as one by one (index/kern.h). */
+/* Rows `row` .. `row`+count-1, all live, whose scores begin at out[0]. Four at a time: each
+ * query is fetched once for them, with the same bits as one by one (index/kern.h). */
 static void score_rows(const struct scoring *s, const unsigned char *rows, uint32_t count,
                        double *out)
 {

@@ -1,6 +1,6 @@
-/* scan.h - the bridge from storage to the engines: a view's chunks become an engine's blocks, a search
- * is spread over the idle readers, lists are merged. Damage is an error that names the chunk, never
- * a shorter answer. Reader threads. */
+/* scan.h - the bridge from storage to the engines: a view's chunks become an engine's blocks, a
+ * search is spread over the idle readers, lists are merged. Damage is an error that names the
+ * chunk, never a shorter answer. Reader threads. */
 #ifndef SERVER_SCAN_H
 #define SERVER_SCAN_H
 

@@ -1,5 +1,6 @@
-/* stop.h - how long work learns that nobody waits for it any more, without knowing what a job is.
- * Asked between blocks, from any thread; once true it stays true. Whoever stops answers CANCELLED. */
+/* stop.h - how long work learns that nobody waits for it any more, without knowing what a job
+ * is. Asked between blocks, from any thread; once true it stays true. Whoever stops answers
+ * CANCELLED. */
 #ifndef SERVER_STOP_H
 #define SERVER_STOP_H
 

@@ -30,7 +30,8 @@ typedef int task_run(struct task *t, void *arg, struct buf *result, struct err *
 typedef void task_drop(void *arg);
 
 struct tasks *tasks_new(struct pool *pool);
-/* Asks every task to stop and refuses new ones (DRAINING). At the start of the drain, before pool_free. */
+/* Asks every task to stop and refuses new ones (DRAINING). At the start of the drain, before
+ * pool_free. */
 void tasks_stop(struct tasks *ts);
 /* After pool_free: no task runs any more. */
 void tasks_free(struct tasks *ts);
@@ -45,8 +46,8 @@ int tasks_start(struct tasks *ts, const char *kind, task_run *run, task_drop *dr
  * maintain_progress wants, `task` being the struct task. */
 bool tasks_report(void *task, uint64_t done, uint64_t total);
 
-/* UNKNOWN_JOB when there is none. A task that waits is cancelled at once; one that runs is asked to;
- * one that ended stays as it is. */
+/* UNKNOWN_JOB when there is none. A task that waits is cancelled at once; one that runs is asked
+ * to; one that ended stays as it is. */
 int tasks_cancel(struct tasks *ts, const char *id, struct err *e);
 
 /* Appends the task as the object of docs/protocol.md; UNKNOWN_JOB. */

@@ -17,7 +17,7 @@
 #include "storage/fs.h"
 #include "storage/maintain.h"
 
-/* ---- verify --------------------------------------------------------------------------------------- */
+/* ---- verify ---------------------------------------------------------------------------------- */
 
 void upkeep_finding(void *findings, const char *line)
 {
@@ -63,7 +63,7 @@ int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, str
     return tasks_start(rt->tasks, "verify", run_verify, NULL, rt, id, out, e);
 }
 
-/* ---- backup --------------------------------------------------------------------------------------- */
+/* ---- backup ---------------------------------------------------------------------------------- */
 
 enum { STORE_DEPTH = 3 }; /* directories below a backup: shards/NNNNNN, and one to spare */
 
@@ -95,7 +95,8 @@ static bool remove_unfinished(void *arg, const char *name)
 
     if (dot && strcmp(dot, ".part") == 0) {
         path = fs_join(arg, name);
-        fs_remove_tree(path, STORE_DEPTH, &ignored); /* it only takes room: the next backup tries again */
+        /* It only takes room: when it cannot go now, the next backup tries again. */
+        fs_remove_tree(path, STORE_DEPTH, &ignored);
         free(path);
     }
     return true;
@@ -135,7 +136,7 @@ int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, str
     return code;
 }
 
-/* ---- compact -------------------------------------------------------------------------------------- */
+/* ---- compact --------------------------------------------------------------------------------- */
 
 struct compact {
     struct runtime *rt;
@@ -179,8 +180,8 @@ static bool view_has(const struct view *v, uint64_t key)
     return false;
 }
 
-/* Engine copies of chunks that are no more. Queries still on the old view may bring one back; it then
- * goes as the oldest does, and is never mistaken: keys do not come again. */
+/* Engine copies of chunks that are no more. Queries still on the old view may bring one back; it
+ * then goes as the oldest does, and is never mistaken: keys do not come again. */
 static void forget_gone(struct flat *flat, const struct view *old, const struct view *now)
 {
     for (size_t i = 0; i < old->chunk_count; i++)

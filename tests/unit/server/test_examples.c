@@ -1,4 +1,5 @@
-/* test_examples.c - JSON Lines of a batch: what is refused and where, and what comes out as it went in. */
+/* test_examples.c - JSON Lines of a batch: what is refused and where, and what comes out as it
+ * went in. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -80,7 +81,8 @@ static void test_refused_lines(void **state)
 
 static void test_both_lines_of_a_duplicate_are_named(void **state)
 {
-    static const char text[] = "{\"id\":\"x\"}\n{\"id\":\"twice\"}\n{\"id\":\"y\"}\n{\"id\":\"twice\"}\n";
+    static const char text[] =
+        "{\"id\":\"x\"}\n{\"id\":\"twice\"}\n{\"id\":\"y\"}\n{\"id\":\"twice\"}\n";
     struct commit_example *out = NULL;
     struct arena a = {0};
     struct err e;
@@ -148,7 +150,8 @@ static int read_sized(const char *before, char fill, size_t len, const char *aft
 
 static void test_limits_are_inclusive(void **state)
 {
-    static const char *const text = "{\"id\":\"a\",\"text\":\"", *const meta = "{\"id\":\"a\",\"meta\":{\"m\":\"";
+    static const char *const text = "{\"id\":\"a\",\"text\":\"";
+    static const char *const meta = "{\"id\":\"a\",\"meta\":{\"m\":\"";
     struct err e;
 
     (void)state;

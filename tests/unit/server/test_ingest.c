@@ -1,5 +1,5 @@
-/* test_ingest.c - a batch body becomes rows to commit: the right ones, the first fault, and never a crash
- * whatever the bytes. */
+/* test_ingest.c - a batch body becomes rows to commit: the right ones, the first fault, and
+ * never a crash whatever the bytes. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -86,16 +86,19 @@ static int teardown(void **state)
     return system(command);
 }
 
-/* A body of `n` rows, `fill(row, element)` of type t. `shift` spaces move the data off any alignment. */
+/* A body of `n` rows, `fill(row, element)` of type t. `shift` spaces move the data off any
+ * alignment. */
 static void make_body(struct buf *b, size_t n, enum dtype t, float (*fill)(size_t, size_t),
                       const char *fingerprint, size_t shift)
 {
     struct buf lines = {0};
-    struct safetensors_note note = {"fingerprint", fingerprint, fingerprint ? strlen(fingerprint) : 0};
+    size_t fingerprint_len = fingerprint ? strlen(fingerprint) : 0;
+    struct safetensors_note note = {"fingerprint", fingerprint, fingerprint_len};
     size_t start = b->len, header;
 
     for (size_t i = 0; i < n; i++)
-        buf_format(&lines, "{\"id\":\"row-%zu\",\"text\":\"text %zu\",\"meta\":{\"n\":%zu}}\n", i, i, i);
+        buf_format(&lines, "{\"id\":\"row-%zu\",\"text\":\"text %zu\",\"meta\":{\"n\":%zu}}\n",
+                   i, i, i);
     safetensors_header(b,
                        (struct safetensors_spec[]){{"gradients", dtype_tensor_name(t), 2, {n, DIM},
                                                     n * DIM * dtype_size(t)},
@@ -117,8 +120,8 @@ static void make_body(struct buf *b, size_t n, enum dtype t, float (*fill)(size_
     buf_free(&lines);
 }
 
-static int decode(const struct buf *b, enum dtype t, const char *stated, bool alone, struct arena *a,
-                  struct commit_batch *out, struct err *e)
+static int decode(const struct buf *b, enum dtype t, const char *stated, bool alone,
+                  struct arena *a, struct commit_batch *out, struct err *e)
 {
     *e = ERR_INIT;
     return ingest_decode(b->data, b->len, fixture.corpora[t], stated, alone ? NULL : fixture.pool,
@@ -263,14 +266,15 @@ static void test_it_stops_when_asked(void **state)
     buf_free(&b);
 }
 
-/* ---- bytes of any kind ------------------------------------------------------------------------------ */
+/* ---- bytes of any kind ----------------------------------------------------------------------- */
 
 /* What a client may be told about a batch that is not well-formed. */
 static bool is_refusal(int code)
 {
     static const enum err_code codes[] = {
-        ERR_INVALID,   ERR_BAD_JSON,   ERR_BAD_TENSOR,    ERR_BAD_UTF8, ERR_TOO_LARGE,   ERR_WRONG_DIM,
-        ERR_WRONG_DTYPE, ERR_NOT_FINITE, ERR_ZERO_GRADIENT, ERR_BAD_ID,   ERR_DUPLICATE_ID, ERR_FINGERPRINT};
+        ERR_INVALID,   ERR_BAD_JSON,    ERR_BAD_TENSOR, ERR_BAD_UTF8,
+        ERR_TOO_LARGE, ERR_WRONG_DIM,   ERR_WRONG_DTYPE, ERR_NOT_FINITE,
+        ERR_BAD_ID,    ERR_DUPLICATE_ID, ERR_FINGERPRINT, ERR_ZERO_GRADIENT};
 
     for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++)
         if ((int)codes[i] == code)
@@ -279,9 +283,11 @@ static bool is_refusal(int code)
 }
 
 /* Parts that parsers trip over, put in anywhere. */
-static const char *const pieces[] = {"{", "}", "[", "]", "\"", ",", ":", "-1", "0", "9223372036854775807",
-                                     "18446744073709551616", "1e999", "\\u0000", "\\ud800", "\n", "\xff",
-                                     "null", "true", "\"id\":", "data_offsets", "__metadata__", "F16"};
+static const char *const pieces[] = {
+    "{",    "}",    "[",         "]",            "\"",           ",",  ":",       "-1",
+    "0",    "\n",   "\xff",      "1e999",        "\\u0000",      "\\ud800", "null", "true",
+    "F16",  "\"id\":", "data_offsets", "__metadata__", "9223372036854775807",
+    "18446744073709551616"};
 
 static void mutate(struct buf *b)
 {
@@ -341,7 +347,8 @@ static void test_mutated_bodies_are_refused_or_read(void **state)
         exact = malloc(b.len + 1); /* the sanitizer sees a read past the one NUL the server puts */
         memcpy(exact, b.data ? b.data : exact, b.len);
         exact[b.len] = '\0';
-        code = ingest_decode(exact, b.len, fixture.corpora[DTYPE_F32], NULL, NULL, NULL, &a, &batch, &e);
+        code = ingest_decode(exact, b.len, fixture.corpora[DTYPE_F32], NULL, NULL, NULL, &a,
+                             &batch, &e);
         if (code && !is_refusal(code))
             fail_msg("round %d: %s: %s", i, err_word(e.code), e.text);
         refused += code != 0;

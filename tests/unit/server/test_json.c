@@ -144,8 +144,9 @@ static void check_reads_back(double v, void (*put)(struct buf *b, double v))
 
 static void test_reals_read_back_bit_for_bit(void **state)
 {
-    static const double fixed[] = {0.0, -0.0, 1.0, -1.0, 0.1, 1.0 / 3, 5e-324, 1.7976931348623157e308,
-                                   1e22, 123456789.0, -2.2250738585072014e-308};
+    static const double fixed[] = {0.0,     -0.0, 1.0, -1.0, 0.1,
+                                   1.0 / 3, 5e-324, 1.7976931348623157e308, 1e22,
+                                   123456789.0, -2.2250738585072014e-308};
     uint64_t x = 88172645463325252u;
 
     (void)state;
@@ -184,7 +185,8 @@ static void check_canonical(const char *text, const char *want)
 static void test_canonical_form(void **state)
 {
     (void)state;
-    check_canonical(" { \"b\" : [ 1 , 2.5, true,null ] , \"a\":{} } ", "{\"a\":{},\"b\":[1,2.5,true,null]}");
+    check_canonical(" { \"b\" : [ 1 , 2.5, true,null ] , \"a\":{} } ",
+                    "{\"a\":{},\"b\":[1,2.5,true,null]}");
     check_canonical("{\"é\":1,\"z\":2,\"Z\":3,\"\":4}", "{\"\":4,\"Z\":3,\"z\":2,\"é\":1}");
     check_canonical("[1e-8,0.1,1E2,-0.0,1.0]", "[1e-08,0.1,100.0,-0.0,1.0]");
     check_canonical("[\"\\u00e9\\n\\u0001\\/\\\"\\\\\"]", "[\"é\\n\\u0001/\\\"\\\\\"]");

@@ -44,7 +44,8 @@ static int read_header(const char *header, size_t data, struct err *e)
     return code;
 }
 
-#define T(shape, offsets) "{\"t\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
+#define T(shape, offsets)                                                                          \
+    "{\"t\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 #define TWO(a, b)                                                                                  \
     "{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" a                                   \
     "},\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":" b "}}"
@@ -261,7 +262,9 @@ static void test_rows_of_vectors(void **state)
 static void test_written_files_read_back(void **state)
 {
     static const struct safetensors_spec specs[] = {
-        {"sequences", "I64", 1, {3}, 24}, {"scores", "F32", 2, {2, 3}, 24}, {"ids", "U8", 1, {5}, 5}};
+        {"sequences", "I64", 1, {3}, 24},
+        {"scores", "F32", 2, {2, 3}, 24},
+        {"ids", "U8", 1, {5}, 5}};
     static const struct safetensors_note notes[] = {{"fingerprint", "ab\"\\\n", 5}, {"x", "", 0}};
     struct arena a = {0};
     struct safetensors st;

@@ -157,7 +157,7 @@ static float *make_queries(struct fixture *f)
     return q;
 }
 
-/* ---- the oracle: every live row by the generic kernel, sorted whole -------------------------------- */
+/* ---- the oracle: every live row by the generic kernel, sorted whole -------------------------- */
 
 static double plain_dot(enum dtype t, const float *q, const void *row, size_t d)
 {
@@ -276,7 +276,8 @@ static void check_scores(struct fixture *f, const float *queries, bool alone)
 
 static void check_everything(struct fixture *f, const float *queries)
 {
-    static const size_t sizes[][2] = {{0, 0}, {1, 0}, {0, 1}, {1, 1}, {10, 3}, {100, 100}, {9999, 9999}};
+    static const size_t sizes[][2] = {{0, 0},  {1, 0},     {0, 1},      {1, 1},
+                                      {10, 3}, {100, 100}, {9999, 9999}};
 
     look(f);
     for (int alone = 0; alone < 2; alone++) {
@@ -292,7 +293,10 @@ static void test_a_search_equals_a_full_sort(void **state)
         enum dtype t;
         size_t dim;
         uint64_t chunk_bytes;
-    } cases[] = {{DTYPE_F32, 1, 64}, {DTYPE_F32, 33, 4096}, {DTYPE_F16, 40, 2048}, {DTYPE_BF16, 7, 512}};
+    } cases[] = {{DTYPE_F32, 1, 64},
+                 {DTYPE_F32, 33, 4096},
+                 {DTYPE_F16, 40, 2048},
+                 {DTYPE_BF16, 7, 512}};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -1,4 +1,5 @@
-/* test_tasks.c - the registry behind /v1/jobs: states, progress, cancelling, bounds, shutting down. */
+/* test_tasks.c - the registry behind /v1/jobs: states, progress, cancelling, bounds, shutting
+ * down. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,7 +54,7 @@ static void drop(void *arg)
     atomic_fetch_add(&f->dropped, 1);
 }
 
-/* ---- tasks ---------------------------------------------------------------------------------------- */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static int run_quick(struct task *t, void *arg, struct buf *result, struct err *e)
 {
@@ -127,7 +128,7 @@ static void begin(struct fixture *f, task_run *run, char id[TASK_ID_MAX])
     assert_int_equal(tasks_start(f->tasks, "kind", run, drop, f, id, NULL, &e), 0);
 }
 
-/* ---- tests ---------------------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_a_task_that_succeeds(void **state)
 {
