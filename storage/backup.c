@@ -203,12 +203,29 @@ static void give_up(const char *part)
     (void)fs_remove_tree(part, 3, &ignored);
 }
 
+/* STORE/backups is made when the first backup is. */
+static int make_parent(const char *dest, struct err *e)
+{
+    char *parent = fs_parent(dest);
+    int rc = 0;
+
+    if (!fs_exists(parent))
+        rc = fs_make_dir(parent, true, e);
+    if (rc == 0)
+        rc = fs_sync_parent(parent, e);
+    free(parent);
+    return rc;
+}
+
 int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
                  struct err *e)
 {
     char *part = part_of(dest);
     struct copy c = {.s = s, .part = part, .progress = p, .e = e};
     int rc = check_free(dest, part, e);
+
+    if (rc == 0)
+        rc = make_parent(dest, e);
 
     if (rc == 0) {
         rc = copy_store(&c, 1);

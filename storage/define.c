@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex_record.h"
 #include "storage/base/dtype.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
@@ -87,27 +88,7 @@ int store_corpus_create(struct store *s, const struct corpus_def *def, bool *out
 
 struct corpus *store_corpus_find(struct store *s, const char *name)
 {
-    struct corpus *found = NULL;
-    size_t low = 0, high;
-
-    pthread_mutex_lock(&s->lock);
-    high = s->corpus_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(s->corpora[middle]->def.name, name);
-
-        if (order == 0) {
-            found = s->corpora[middle];
-            corpus_retain(found);
-            break;
-        }
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    pthread_mutex_unlock(&s->lock);
-    return found;
+    return catalog_find(s, name);
 }
 
 size_t store_corpus_list(struct store *s, struct corpus ***out_list)
@@ -154,6 +135,14 @@ static void doom_shard(struct txn *t, struct shard *s)
     atomic_store(&s->doomed, true);
 }
 
+static void doom_annexes(struct corpus *c)
+{
+    if (c->state)
+        annex_doom(c->state);
+    for (size_t i = 0; i < c->annex_count; i++)
+        annex_doom(c->annexes[i]);
+}
+
 void define_purge_step(struct store *s)
 {
     struct err ignored = ERR_INIT; /* what is left is garbage under an id never used again */
@@ -186,6 +175,7 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e)
     txn_begin_write(&t, &s->ledger);
     (void)ledger_delete(&t, LEDGER_CORPORA, &k);
     each_shard(c, forget_shard, &t);
+    annex_record_delete_all(&t, c->id);
     ledger_put(&t, LEDGER_DROPPED, &k, NULL, 0);
     if (txn_commit(&t, e)) {
         free(purge);
@@ -194,6 +184,7 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e)
     }
     atomic_store(&c->dropped, true);
     each_shard(c, doom_shard, NULL);
+    doom_annexes(c);
     if (s->purge_count)
         memcpy(purge, s->purge, s->purge_count * sizeof *purge);
     purge[s->purge_count++] = c->id;

@@ -25,6 +25,21 @@ char *fs_join(const char *dir, const char *name)
     return path;
 }
 
+char *fs_parent(const char *path)
+{
+    size_t len = strlen(path);
+
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    while (len > 0 && path[len - 1] != '/')
+        len--;
+    if (len == 0)
+        return mem_copy(".", 1);
+    while (len > 1 && path[len - 1] == '/')
+        len--;
+    return mem_copy(path, len);
+}
+
 bool fs_exists(const char *path)
 {
     struct stat st;
@@ -98,19 +113,9 @@ int fs_sync_file(const char *path, struct err *e)
 
 int fs_sync_parent(const char *path, struct err *e)
 {
-    size_t len = strlen(path);
-    char *dir = mem_copy(path, len);
-    char *slash;
-    int rc;
+    char *dir = fs_parent(path);
+    int rc = fs_sync_dir(dir, e);
 
-    while (len > 1 && dir[len - 1] == '/')
-        dir[--len] = '\0';
-    slash = strrchr(dir, '/');
-    if (slash == dir)
-        slash[1] = '\0';
-    else if (slash)
-        *slash = '\0';
-    rc = fs_sync_dir(slash ? dir : ".", e);
     free(dir);
     return rc;
 }

@@ -16,6 +16,9 @@
 /* "a/b" in fresh memory (free). */
 char *fs_join(const char *dir, const char *name);
 
+/* The directory that holds `path` ("." for a bare name), in fresh memory (free). */
+char *fs_parent(const char *path);
+
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 uint64_t fs_size(const char *path); /* 0 when it cannot be read */

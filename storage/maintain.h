@@ -38,7 +38,8 @@ struct verify_report {
 int verify_store(struct store *s, void (*finding)(void *arg, const char *line), void *arg,
                  const struct maintain_progress *p, struct verify_report *out, struct err *e);
 
-/* A restorable copy under `dest` (which must not exist): written beside, synced, renamed. Taken at
+/* A restorable copy under `dest` (which must not exist; the directory that holds it is made when it is
+ * missing): written beside, synced, renamed. Taken at
  * any moment beside full ingest; restores to what was committed when it began, or later. */
 int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
                  struct err *e);

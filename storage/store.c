@@ -54,8 +54,11 @@ static int read_format(const char *dir, struct err *e)
     unsigned long version = 0;
     int rc = fs_read_file(path, text, sizeof text, &len, e);
 
-    if (rc == 0 && strncmp(text, FORMAT_TEXT, head) == 0)
+    if (rc == 0 && strncmp(text, FORMAT_TEXT, head) == 0) {
         version = strtoul(text + head, &end, 10);
+        if (*end != '\n')
+            version = 0;
+    }
     if (rc == 0 && version == 0)
         rc = err_set(e, ERR_INVALID, "%s does not say the format of a store", path);
     else if (rc == 0 && version != FORMAT_VERSION)
@@ -235,12 +238,15 @@ static int drop_orphans(struct store *s, struct err *e)
     for (size_t i = 0; rc == 0 && i < s->corpus_count; i++) {
         struct shard *active = s->corpora[i]->active;
 
-        if (active && shard_has_orphans(active)) {
+        if (!active)
+            continue;
+        if (shard_has_orphans(active)) {
             struct txn t;
 
             shard_begin_write(active, &t);
             rc = txn_commit(&t, e);
         }
+        shard_close(active); /* opened again at its first use: descriptors are few */
     }
     return rc;
 }

@@ -16,6 +16,20 @@
 #include "storage/base/err.h"
 #include "storage/base/mem.h"
 
+/* Sanitizers abort on sizes past any memory; here NULL is what is asked for. */
+const char *__asan_default_options(void);
+const char *__tsan_default_options(void);
+
+const char *__asan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
+const char *__tsan_default_options(void)
+{
+    return "allocator_may_return_null=1";
+}
+
 /* Unicode 15, table 3-7, and what lies just outside of it. */
 static void test_utf8_table(void **state)
 {

@@ -118,7 +118,7 @@ static int try_op(struct store *s, struct corpus *c, enum op op, struct err *e)
 
     switch (op) {
     case OP_COMMIT: /* rolls over into two new shards */
-        make_batch(&m, c, "second", 100, 900);
+        make_batch(&m, c, "second", 100, 500);
         rc = commit_one(s, &m, e);
         assert_int_equal(m.batch.err.code, rc);
         arena_free(&m.arena);
@@ -149,15 +149,15 @@ static int try_op(struct store *s, struct corpus *c, enum op op, struct err *e)
 /* The corpus is as before the operation, or as after it, and nothing in between. */
 static void check_either(struct corpus *c, enum op op, bool *out_after)
 {
-    unsigned char dead[1000] = {0};
+    unsigned char dead[600] = {0};
     struct corpus_stats st;
 
     corpus_stats(c, &st);
-    *out_after = op == OP_COMMIT ? st.next_sequence == 1000 : op == OP_DELETE && st.examples == 98;
+    *out_after = op == OP_COMMIT ? st.next_sequence == 600 : op == OP_DELETE && st.examples == 98;
     dead[7] = 1;
     if (op == OP_DELETE && *out_after)
         dead[50] = 1;
-    check_corpus(c, op == OP_COMMIT && *out_after ? 1000 : 100, dead);
+    check_corpus(c, op == OP_COMMIT && *out_after ? 600 : 100, dead);
 }
 
 static struct store *prepared(const char *dir, struct corpus **out)

@@ -356,7 +356,7 @@ static void test_backup_and_restore(void **state)
 {
     struct scratch *x = *state;
     struct maintain_progress cancel = {.report = cancel_at_once};
-    char *backup = fs_join(x->root, "backup"), *part = fs_join(x->root, "backup.part"),
+    char *backup = fs_join(x->root, "backups/one"), *part = fs_join(x->root, "backups/one.part"),
          *again = fs_join(x->root, "again"), *again_part = fs_join(x->root, "again.part"),
          *shard = fs_join(backup, "shards/000002/data.mdb");
     struct store *s = open_store_with(
@@ -619,34 +619,72 @@ static void *busy_main(void *arg)
     return NULL;
 }
 
-static void test_compact_beside_ingest(void **state)
+static void *compact_main(void *arg)
 {
-    struct scratch *x = *state;
-    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10};
-    struct store *s = open_store_with(x->store, o);
-    struct lane lane = {.lock = PTHREAD_MUTEX_INITIALIZER};
-    struct maintain_lane ml = {.run = lane_run, .arg = &lane};
-    struct ingest g = {.s = s, .c = make_corpus(s, "c", 512, DTYPE_F32), .lane = &lane};
-    unsigned char *dead;
+    struct ingest *g = arg;
+    struct maintain_lane ml = {.run = lane_run, .arg = g->lane};
     struct err e = ERR_INIT;
-    pthread_t thread;
-    unsigned total;
 
-    assert_int_equal(pthread_create(&thread, NULL, busy_main, &g), 0);
-    for (int i = 0; i < 12; i++) {
-        usleep(40000);
-        assert_ok(compact_corpus(g.c, &ml, NULL, &e), &e);
+    while (!atomic_load(&g->stop)) {
+        if (compact_corpus(g->c, &ml, NULL, &e))
+            return g; /* not NULL: it failed */
+        usleep(20000);
     }
-    atomic_store(&g.stop, true);
-    pthread_join(thread, NULL);
-    total = atomic_load(&g.committed);
-    assert_true(total > 10);
-    dead = mem_new((size_t)total * PER_BATCH, 1);
+    return NULL;
+}
+
+/* Which examples busy_main has taken down again, after `total` rounds. */
+static unsigned char *dead_after(unsigned total)
+{
+    unsigned char *dead = mem_new((size_t)total * PER_BATCH, 1);
+
     for (unsigned i = 0; i < total; i++) {
         dead[i * PER_BATCH + 3] = 1;
         if (i > 10)
             dead[(i - 10) * PER_BATCH + 4 + i % 3] = 1;
     }
+    return dead;
+}
+
+/* Ingest, takedowns, compactions and backups at once; every backup restores to a sound store. */
+static void test_everything_at_once(void **state)
+{
+    struct scratch *x = *state;
+    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10};
+    struct store *s = open_store_with(x->store, o);
+    struct lane lane = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct ingest g = {.s = s, .c = make_corpus(s, "c", 512, DTYPE_F32), .lane = &lane};
+    struct verify_report r;
+    unsigned char *dead;
+    struct err e = ERR_INIT;
+    pthread_t busy, compactor;
+    void *failed;
+    unsigned total;
+
+    assert_int_equal(pthread_create(&busy, NULL, busy_main, &g), 0);
+    assert_int_equal(pthread_create(&compactor, NULL, compact_main, &g), 0);
+    for (int i = 0; i < 5; i++) {
+        char name[32], *backup, *restored;
+
+        snprintf(name, sizeof name, "backup%d", i);
+        backup = fs_join(x->root, name);
+        snprintf(name, sizeof name, "restored%d", i);
+        restored = fs_join(x->root, name);
+        usleep(60000);
+        assert_ok(backup_store(s, backup, NULL, &e), &e);
+        assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+        assert_int_equal(r.damaged_blocks + r.damaged_ids + r.ledger_faults, 0);
+        assert_ok(restore_store(backup, restored, NULL, &e), &e);
+        free(backup);
+        free(restored);
+    }
+    atomic_store(&g.stop, true);
+    pthread_join(busy, NULL);
+    pthread_join(compactor, &failed);
+    assert_null(failed);
+    total = atomic_load(&g.committed);
+    assert_true(total > 10);
+    dead = dead_after(total);
     check_corpus(g.c, (uint64_t)total * PER_BATCH, dead);
     assert_sound(s);
     corpus_release(g.c);
@@ -678,7 +716,7 @@ int main(void)
         scratch_test(test_backup_beside_ingest),
         scratch_test(test_compact),
         scratch_test(test_compact_to_nothing),
-        scratch_test(test_compact_beside_ingest),
+        scratch_test(test_everything_at_once),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
