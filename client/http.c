@@ -10,6 +10,7 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -295,6 +296,29 @@ static CURLcode drive(struct attempt *a)
     return rc;
 }
 
+/* Under TLS curl writes without MSG_NOSIGNAL: a server that hangs up would send SIGPIPE, and a library
+ * has no business with the program's handlers. So this thread holds the signal back, and swallows one
+ * that came meanwhile. */
+static CURLcode drive_quietly(struct attempt *a)
+{
+    const struct timespec now = {0};
+    sigset_t pipe_only, before, pending;
+    bool was_pending;
+    CURLcode rc;
+
+    sigemptyset(&pipe_only);
+    sigaddset(&pipe_only, SIGPIPE);
+    sigpending(&pending);
+    was_pending = sigismember(&pending, SIGPIPE) == 1;
+    pthread_sigmask(SIG_BLOCK, &pipe_only, &before);
+    rc = drive(a);
+    if (!was_pending)
+        while (sigtimedwait(&pipe_only, NULL, &now) < 0 && errno == EINTR)
+            ;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return rc;
+}
+
 static CURLcode attempt_run(struct attempt *a, struct asc_error *e)
 {
     struct asc__buf url = {0};
@@ -308,7 +332,7 @@ static CURLcode attempt_run(struct attempt *a, struct asc_error *e)
     asc__buf_text(&url, a->r->path);
     if (ok && !url.failed) {
         set_options(a, url.data, list);
-        rc = drive(a);
+        rc = drive_quietly(a);
         curl_easy_getinfo(a->c->wire->easy, CURLINFO_RESPONSE_CODE, &status);
         a->status = (int)status;
     } else {

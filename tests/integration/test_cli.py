@@ -6,6 +6,8 @@ import pty
 import re
 import select
 import signal
+import socket
+import struct
 import subprocess
 import threading
 import time
@@ -15,6 +17,50 @@ import numpy as np
 
 import harness
 from harness import SLOW
+
+
+class BreakingProxy:
+    """Passes bytes to a server and back; resets each connection after 2 to 60 KB."""
+
+    def __init__(self, target, rng):
+        self.target, self.rng, self.broken = target, rng, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.accept, daemon=True)
+        self.thread.start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+            left = int(self.rng.integers(2000, 60000))
+            threading.Thread(target=self.carry, args=(client, left), daemon=True).start()
+
+    def carry(self, client, left):
+        try:
+            self.pass_on(client, left)
+        except OSError:
+            pass  # either side went away: that is what this is for
+
+    def pass_on(self, client, left):
+        with client, socket.create_connection(self.target) as server:
+            other = {client: server, server: client}
+            while True:
+                for side in select.select(list(other), [], [])[0]:
+                    data = side.recv(min(4096, left))
+                    if not data:
+                        return
+                    other[side].sendall(data)
+                    left -= len(data)
+                    if left <= 0:
+                        self.broken += 1
+                        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                        return
+
+    def close(self):
+        self.listener.close()
 
 
 class CliCase(harness.ServerCase):
@@ -217,9 +263,9 @@ class TestResume(CliCase):
         self.assertRegex(err, r"interrupted: [\d,]+ of 600 batches are stored; run the same command again")
 
     def test_the_server_dies_and_comes_back(self):
-        socket = self.path("s")  # the same address before and after
-        server = self.serve(listen=f"unix:{socket}")
-        env = {"ASCRIBE_SERVER": f"unix:{socket}", "ASCRIBE_STORE": server.store}
+        where = self.path("s")  # the same address before and after
+        server = self.serve(listen=f"unix:{where}")
+        env = {"ASCRIBE_SERVER": f"unix:{where}", "ASCRIBE_STORE": server.store}
         n = 4000
         self.pair(n, 128)
         self.json("corpus", "create", "away", "--dim", 128, env=env)
@@ -231,12 +277,26 @@ class TestResume(CliCase):
         server.kill()
         self.assertIsNone(process.poll())
         time.sleep(0.5)  # some attempts meet nobody
-        if os.path.exists(socket):
-            os.unlink(socket)
+        if os.path.exists(where):
+            os.unlink(where)
         server.start(create=False)
         got = json.loads(self.finish(process, 0)[0])
         self.assertEqual((got["batches"], got["examples"], got["duplicates"]), (n // 5, n, 0))
         self.assertEqual(server.client().get("/v1/corpora/away").json()["examples"], n)
+
+    def test_a_network_that_breaks(self):
+        """Every connection is reset after a random number of bytes, in either direction."""
+        n = 1500
+        self.pair(n, 64)
+        self.corpus("breaks", 64)
+        proxy = BreakingProxy(self.server.address, self.rng)
+        self.addCleanup(proxy.close)
+        got = self.json("ingest", "breaks", "--gradients", self.path("x.npy"), "--examples",
+                        self.path("x.jsonl"), "--rows-per-batch", 25, "--retries", 30,
+                        env={"ASCRIBE_SERVER": proxy.url})
+        self.assertGreater(proxy.broken, 3)
+        self.assertEqual((got["batches"], got["examples"], got["duplicates"]), (n // 25, n, 0))
+        self.assertEqual(self.stored("breaks")["examples"], n)
 
     def test_another_cut_makes_no_duplicates(self):
         self.pair(100, 6)
@@ -337,10 +397,10 @@ class TestRest(CliCase):
         self.cli("corpus", "list", code=2, env={**bare, "ASCRIBE_KEY": key})
 
     def test_unix_socket(self):
-        socket = self.path("s")
-        server = self.serve(listen=f"unix:{socket}")
-        for args in (["--server", f"unix:{socket}", "--store", server.store, "info"],
-                     ["info", "--store", server.store, "-s", f"unix://{socket}"]):
+        where = self.path("s")
+        server = self.serve(listen=f"unix:{where}")
+        for args in (["--server", f"unix:{where}", "--store", server.store, "info"],
+                     ["info", "--store", server.store, "-s", f"unix://{where}"]):
             self.assertEqual(json.loads(self.cli("--json", *args, env={
                 "ASCRIBE_SERVER": None, "ASCRIBE_STORE": None})[0])["version"], "0.1.0")
 

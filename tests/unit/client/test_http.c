@@ -22,6 +22,7 @@
 enum act {
     ANSWER,    /* the text, after the whole request */
     RESET,     /* read the request, then reset the connection */
+    DRIP,      /* the text, ten bytes at a time, with pauses */
     SILENT,    /* read the request and say nothing until the test ends */
     KEEP,      /* the text, keep the connection a moment, then close it without a word */
     EARLY,     /* the text as soon as the head is there, then close without reading the body */
@@ -79,6 +80,13 @@ static void play(struct server *s, int fd, const struct play *p)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
     else if (p->act == SILENT)
         poll(&wait, 1, 20000);
+    else if (p->act == DRIP)
+        for (size_t at = 0; at < len; at += 10) {
+            size_t n = len - at < 10 ? len - at : 10;
+
+            assert_int_equal(write(fd, p->text + at, n), n);
+            poll(NULL, 0, 30);
+        }
     else if (len)
         assert_int_equal(write(fd, p->text, len), len);
     if (p->act == KEEP)
@@ -373,6 +381,24 @@ static void silence_is_a_timeout(void **state)
     asc__buf_free(&s.seen);
 }
 
+/* Slow is not silent: 16 pauses of 30 ms pass under a bound of 250 ms. */
+static void a_slow_answer_is_waited_for(void **state)
+{
+    static const struct play script[] = {{DRIP, STORED}, {0}};
+    struct server s;
+    struct asc_client *c;
+    uint64_t begin = asc__now_ms();
+
+    (void)state;
+    start(&s, script, NULL);
+    c = client(&s, &(struct asc_options){.idle_timeout_ms = 250, .retries = -1});
+    assert_int_equal(asc_ingest(c, "corpus", &batch, NULL, NULL), 0);
+    assert_true(asc__now_ms() - begin > 250);
+    asc_close(c);
+    end(&s);
+    asc__buf_free(&s.seen);
+}
+
 static void nobody_there(void **state)
 {
     struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
@@ -581,6 +607,7 @@ int main(void)
         cmocka_unit_test(a_stale_connection_is_replaced),
         cmocka_unit_test(a_delete_whose_answer_was_lost_succeeds),
         cmocka_unit_test(silence_is_a_timeout),
+        cmocka_unit_test(a_slow_answer_is_waited_for),
         cmocka_unit_test(nobody_there),
         cmocka_unit_test(a_unix_socket_works),
         cmocka_unit_test(answers_that_are_not_ours),
