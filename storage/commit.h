@@ -37,8 +37,9 @@ struct commit_batch {
     const void *encodings; /* count x corpus_row_bytes, unit rows in the corpus's dtype */
     const double *norms;   /* count, |x| before normalising */
     const struct commit_example *examples;
+    uint64_t epoch; /* of the view whose state the rows were encoded by (storage/annex.h) */
     /* out; valid when err.code is ERR_OK */
-    struct err err;        /* this batch's own failure: BATCH_CONFLICT, ... */
+    struct err err;        /* this batch's own failure: BATCH_CONFLICT; STALE: encode it again */
     bool already;          /* was committed before with the same content: nothing written now */
     uint64_t examples_new; /* stored by this batch (then or now) */
     uint64_t duplicates;   /* ids that were already in the corpus: skipped, the first stays */

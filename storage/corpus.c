@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "storage/annex.h"
 #include "storage/base/check.h"
 #include "storage/catalog.h"
 #include "storage/snapshot.h"
@@ -18,6 +19,10 @@ void corpus_release(struct corpus *c)
         return;
     shard_release(c->active);
     snapshot_release(c->view);
+    annex_release(c->state);
+    for (size_t i = 0; i < c->annex_count; i++)
+        annex_release(c->annexes[i]);
+    free(c->annexes);
     pthread_mutex_destroy(&c->lock);
     free((void *)(uintptr_t)c->def.manifest);
     free(c);

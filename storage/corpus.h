@@ -50,8 +50,11 @@ struct view_chunk {
     const uint64_t *dead;    /* bitmap of rows, (rows+63)/64 words; NULL when none is dead */
 };
 
+struct annex; /* storage/annex.h */
+
 struct view {
     const struct corpus *corpus;
+    struct annex *state; /* how these rows are encoded; NULL: as ingested */
     uint64_t generation;
     uint64_t rows; /* dead ones included */
     uint64_t live;

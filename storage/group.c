@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex.h"
 #include "storage/base/mem.h"
 #include "storage/hash.h"
 #include "storage/text.h"
@@ -177,6 +178,19 @@ static void plan_examples(struct group *g, struct group_batch *gb, struct txn *t
     gb->is_new = true;
 }
 
+/* Encoded for a state that is no longer the corpus's: its rows must not stand beside the others. */
+static bool is_stale(struct commit_batch *b)
+{
+    uint64_t now = view_epoch(b->corpus->view);
+
+    if (b->epoch == now)
+        return false;
+    (void)err_set(&b->err, ERR_STALE, "batch %s was encoded for epoch %llu of corpus %s, now %llu",
+                  b->name, (unsigned long long)b->epoch, b->corpus->def.name,
+                  (unsigned long long)now);
+    return true;
+}
+
 static int plan_batch(struct group *g, struct commit_batch *b, struct txn *t, struct err *e)
 {
     struct group_batch *gb = &g->batches[g->batch_count];
@@ -187,7 +201,7 @@ static int plan_batch(struct group *g, struct commit_batch *b, struct txn *t, st
         (void)err_set(&b->err, ERR_UNKNOWN_CORPUS, "corpus %s was dropped", b->corpus->def.name);
     } else if (!store_name_valid(b->name, strlen(b->name))) {
         (void)err_set(&b->err, ERR_INVALID, "a batch name is [a-z0-9][a-z0-9_-]{0,62}");
-    } else if (check_examples(b, &b->err) == 0 && !is_known(g, gb, t)) {
+    } else if (check_examples(b, &b->err) == 0 && !is_known(g, gb, t) && !is_stale(b)) {
         gb->corpus = corpus_index(g, b->corpus);
         if (!reserve_rows(&g->corpora[gb->corpus], b->count))
             return err_set(e, ERR_BUSY, "no memory for a commit of %u examples",

@@ -32,7 +32,9 @@ enum ledger_table { /* order is this program's, names are the format's */
 
 extern const char *const ledger_names[LEDGER_TABLES];
 
-enum { LEDGER_FORMAT = 1 };
+/* A store is of the first format until it holds an annex (storage/annex.h): a program that does not know
+ * them would take rows in as if nothing had been fitted, and so must not open it. */
+enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2 };
 
 /* Opens (or creates) the ledger's environment in `dir`. */
 int ledger_open(struct db *db, const char *dir, bool read_only, struct db_latch *latch,

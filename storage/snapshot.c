@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
@@ -55,12 +56,21 @@ static bool starts_run(const struct box *b, size_t i)
 
 struct view *snapshot_new(struct corpus *c, const struct view_chunk *chunks, size_t count)
 {
+    return snapshot_of_state(c, c->state, chunks, count);
+}
+
+struct view *snapshot_of_state(struct corpus *c, struct annex *state,
+                               const struct view_chunk *chunks, size_t count)
+{
     struct box *b = mem_new(1, sizeof *b + count * sizeof *chunks);
 
     atomic_init(&b->refs, 1);
     if (count)
         memcpy(b->chunks, chunks, count * sizeof *chunks);
-    b->view = (struct view){.corpus = c, .chunk_count = count, .chunks = b->chunks};
+    if (state)
+        annex_retain(state);
+    b->view = (struct view){
+        .corpus = c, .state = state, .chunk_count = count, .chunks = b->chunks};
     for (size_t i = 0; i < count; i++) {
         if (b->chunks[i].dead)
             atomic_fetch_add(&dead_of(b->chunks[i].dead)->refs, 1);
@@ -88,6 +98,7 @@ void snapshot_release(struct view *v)
         if (starts_run(b, i))
             shard_release(b->chunks[i].shard);
     }
+    annex_release(b->view.state);
     free(b);
 }
 

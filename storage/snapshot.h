@@ -13,8 +13,11 @@
 #include "storage/corpus.h"
 
 /* A view of `count` chunks, ascending by sequence; copies the array, retains shards and bitmaps.
- * One reference. Generation is set when it is published. */
+ * One reference. Generation is set when it is published. Its rows are encoded as the corpus's state
+ * says, or as `state` does. */
 struct view *snapshot_new(struct corpus *c, const struct view_chunk *chunks, size_t count);
+struct view *snapshot_of_state(struct corpus *c, struct annex *state,
+                               const struct view_chunk *chunks, size_t count);
 void snapshot_retain(struct view *v);
 void snapshot_release(struct view *v);
 struct corpus *snapshot_corpus(const struct view *v);

@@ -79,7 +79,8 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e);
 
 /* ---- Small records beside the data (API keys, later tasks and saved queries) ----------------- */
 
-enum store_table { STORE_KEYS = 1, STORE_TASKS = 2, STORE_QUERIES = 3 }; /* part of the format */
+/* Part of the format. Annexes are storage's own (storage/annex.h). */
+enum store_table { STORE_KEYS = 1, STORE_TASKS = 2, STORE_QUERIES = 3, STORE_ANNEXES = 4 };
 
 /* Keys up to 320 bytes, values up to 1 MiB, opaque. put and delete are [W] and durable on return;
  * get and each are [R]. get fills *out (buf_free); UNKNOWN_KEY when there is none.

@@ -25,12 +25,17 @@
     X(UNKNOWN_CORPUS, "unknown_corpus", 404, false, "no such corpus")                              \
     X(UNKNOWN_EXAMPLE, "unknown_example", 404, false, "no such example in the corpus")             \
     X(UNKNOWN_JOB, "unknown_job", 404, false, "no such job")                                       \
+    X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                        \
     X(UNKNOWN_KEY, "unknown_key", 404, false, "no such key")                                       \
     X(METHOD, "method_not_allowed", 405, false, "the path exists, the method does not")            \
     X(SLOW_CLIENT, "request_timeout", 408, true, "the request did not arrive in time")             \
     X(CONFLICT, "conflict", 409, false, "something else stands under this name")                   \
     X(CORPUS_CONFLICT, "corpus_conflict", 409, false, "the corpus exists with another definition") \
     X(BATCH_CONFLICT, "batch_conflict", 409, false, "the batch exists with other content")         \
+    X(ENCODED, "corpus_encoded", 409, false, "the corpus takes finished encodings, not gradients")  \
+    X(EMPTY, "corpus_empty", 409, true, "the corpus has no examples yet")                            \
+    X(NOT_FITTED, "not_fitted", 409, true, "the corpus must be fitted first")                        \
+    X(TASK_STALE, "task_stale", 409, false, "the corpus was fitted again after the task was made")   \
     X(FINGERPRINT, "fingerprint_mismatch", 409, false, "made for another corpus manifest")         \
     X(LENGTH, "length_required", 411, false, "the route needs a body")                             \
     X(TOO_LARGE, "too_large", 413, false, "larger than a documented limit")                        \
@@ -49,6 +54,7 @@
     X(IO, "io_error", 500, false, "the operating system failed a read or write")                   \
     X(SYNC_FAILED, "sync_failed", 500, false, "a sync failed; the store takes no more writes")     \
     X(BUSY, "busy", 503, true, "a bounded queue or budget is full")                                \
+    X(STALE, "stale_encoding", 503, true, "the corpus was fitted while this was being encoded")      \
     X(DRAINING, "draining", 503, true, "the server is shutting down")                              \
     X(DEADLINE, "deadline", 504, true, "the work did not finish within its deadline")              \
     X(FULL, "storage_full", 507, true, "no room on the disk")
