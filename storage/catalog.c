@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex_record.h"
 #include "storage/base/check.h"
 #include "storage/base/dtype.h"
 #include "storage/base/mem.h"
@@ -394,6 +395,37 @@ static int load_corpus(struct load *l, struct corpus *c)
     return rc;
 }
 
+/* Records and files of annexes; the files themselves are looked at when they are first used. */
+static int take_annex(struct load *l, struct span key, struct span value)
+{
+    uint32_t id;
+    struct annex *a = annex_record_read(l->s, key, value, &id);
+    struct corpus *c = a ? corpus_by_id(l, id) : NULL;
+    const struct annex_def *def;
+
+    if (!c) {
+        annex_release(a);
+        return contradiction(l, "a record of a state or task has the wrong shape or corpus", key.len);
+    }
+    def = annex_def(a);
+    for (size_t i = 0; i < def->artifact_count; i++)
+        if (artifact_id(def->artifacts[i]) >= atomic_load(&l->s->next_artifact))
+            atomic_store(&l->s->next_artifact, artifact_id(def->artifacts[i]) + 1);
+    if (*def->name)
+        annex_enlist(c, a);
+    else
+        c->state = a;
+    return 0;
+}
+
+static int load_annexes(struct load *l)
+{
+    struct key prefix = annex_record_prefix();
+
+    atomic_store(&l->s->next_artifact, 1);
+    return walk(l, LEDGER_RECORDS, &prefix, take_annex);
+}
+
 static int load_all(struct load *l)
 {
     int rc;
@@ -404,14 +436,17 @@ static int load_all(struct load *l)
         *l->e = l->txn.err;
         return (int)l->e->code;
     }
-    if (l->s->meta.format != LEDGER_FORMAT)
+    if (l->s->meta.format != LEDGER_FORMAT && l->s->meta.format != LEDGER_FORMAT_ANNEXES)
         return err_set(l->e, ERR_CONFLICT, "%s/ledger has format %u, this program knows %u",
-                       l->s->dir, (unsigned)l->s->meta.format, (unsigned)LEDGER_FORMAT);
+                       l->s->dir, (unsigned)l->s->meta.format,
+                       (unsigned)LEDGER_FORMAT_ANNEXES);
     rc = walk(l, LEDGER_CORPORA, NULL, take_corpus);
     if (rc == 0)
         rc = walk(l, LEDGER_SHARDS, NULL, take_shard);
     if (rc == 0)
         rc = walk(l, LEDGER_DROPPED, NULL, take_dropped);
+    if (rc == 0)
+        rc = load_annexes(l);
     for (size_t i = 0; rc == 0 && i < l->corpus_count; i++)
         rc = load_corpus(l, l->by_id[i]);
     return rc;

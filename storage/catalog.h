@@ -19,6 +19,8 @@
 #include "storage/shard.h"
 #include "storage/store.h"
 
+struct annex;
+
 struct store {
     char *dir;
     int lock_fd;
@@ -28,6 +30,7 @@ struct store {
     struct db_latch latch;
     struct shard_home home;
     struct ledger_meta meta; /* writer lane */
+    _Atomic uint64_t next_artifact; /* above all that the ledger names */
     uint32_t *purge;         /* writer lane: dropped corpora whose records are still in the ledger */
     size_t purge_count;
     pthread_mutex_t lock;    /* guards corpora */
@@ -44,11 +47,14 @@ struct corpus {
     atomic_bool dropped;
     atomic_bool compacting;
     struct shard *active; /* writer lane; one reference, or NULL */
+    struct annex *state;  /* writer lane; one reference, or NULL: as ingested */
     pthread_mutex_t lock; /* guards the rest */
     struct view *view;    /* the latest; storage/snapshot.h */
     struct ledger_counts counts;
     uint64_t bytes;  /* of all chunks */
     uint64_t shards; /* with chunks */
+    struct annex **annexes; /* named ones, by name; one reference each; only the lane changes them */
+    size_t annex_count;
 };
 
 /* Reads the ledger into memory: corpora, chunks, tombstones. CORRUPT when it contradicts itself. */

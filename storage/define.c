@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex_record.h"
 #include "storage/base/dtype.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
@@ -134,6 +135,14 @@ static void doom_shard(struct txn *t, struct shard *s)
     atomic_store(&s->doomed, true);
 }
 
+static void doom_annexes(struct corpus *c)
+{
+    if (c->state)
+        annex_doom(c->state);
+    for (size_t i = 0; i < c->annex_count; i++)
+        annex_doom(c->annexes[i]);
+}
+
 void define_purge_step(struct store *s)
 {
     struct err ignored = ERR_INIT; /* what is left is garbage under an id never used again */
@@ -166,6 +175,7 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e)
     txn_begin_write(&t, &s->ledger);
     (void)ledger_delete(&t, LEDGER_CORPORA, &k);
     each_shard(c, forget_shard, &t);
+    annex_record_delete_all(&t, c->id);
     ledger_put(&t, LEDGER_DROPPED, &k, NULL, 0);
     if (txn_commit(&t, e)) {
         free(purge);
@@ -174,6 +184,7 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e)
     }
     atomic_store(&c->dropped, true);
     each_shard(c, doom_shard, NULL);
+    doom_annexes(c);
     if (s->purge_count)
         memcpy(purge, s->purge, s->purge_count * sizeof *purge);
     purge[s->purge_count++] = c->id;
