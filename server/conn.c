@@ -32,7 +32,7 @@
 #include "storage/base/check.h"
 
 /* One read of a body. */
-enum { READ_MAX = 256 * 1024 };
+enum { READ_MAX = 64 * 1024 };
 
 static void enter(struct conn *c, enum conn_state state)
 {
@@ -393,7 +393,7 @@ static void on_room(uv_handle_t *h, size_t suggested, uv_buf_t *out)
         *out = conn_span(c->server->scratch, sizeof c->server->scratch);
     } else if (c->state == CONN_BODY && !c->x->framing.chunked) {
         unsigned char *tail = exchange_body_tail(c->x, &left);
-        /* libuv reads up to 32 times before it looks at the next connection: 8 MiB in all */
+        /* libuv reads up to 32 times before it looks at the next connection: 2 MiB in all */
         *out = conn_span(tail, left < READ_MAX ? left : READ_MAX);
     } else {
         if (!c->in)

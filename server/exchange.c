@@ -354,6 +354,8 @@ static int grow(struct exchange *x, size_t need)
 
     while (room < need)
         room *= 2;
+    if (room > x->body_limit + 1)
+        room = (size_t)x->body_limit + 1; /* no body is longer, and its NUL */
     if (room <= x->body_room)
         return 0;
     if (charge(x, room - x->body_room))

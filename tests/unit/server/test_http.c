@@ -209,6 +209,60 @@ static void test_head_moves(void **state)
     free(bytes);
 }
 
+/* Damaged heads, cut at random, in buffers of exactly their size: taken or refused, and when taken, what
+ * was found lies inside and the framing is one or the other. */
+static void test_head_noise(void **state)
+{
+    static const char good[] = "POST /v1/corpora/c/query?k=3 HTTP/1.1\r\nHost: h\r\n"
+                               "Content-Length: 17\r\nTransfer-Encoding: chunked\r\n"
+                               "Connection: keep-alive, x\r\nExpect: 100-continue\r\n\r\nrest";
+    static const char alphabet[] = "\r\n :;,/0aZ\t\x80\x01";
+    unsigned taken = 0;
+
+    (void)state;
+    srand(11);
+    for (int i = 0; i < 30000; i++) {
+        size_t len = sizeof good - 1, n = 0;
+        char text[sizeof good];
+        struct head h;
+        int rc = 0;
+        memcpy(text, good, len);
+        if (i % 2) { /* without the one line the head is a good one */
+            char *line = strstr(text, i % 4 == 1 ? "Content" : "Transfer"), *next = strchr(line, '\n') + 1;
+            size_t gone = (size_t)(next - line);
+            memmove(line, next, len - (size_t)(next - text));
+            len -= gone;
+        }
+        for (int k = rand() % 4; k > 0; k--)
+            text[(size_t)rand() % len] = alphabet[(size_t)rand() % (sizeof alphabet - 1)];
+        head_start(&h);
+        while (n < len && !rc && !h.complete) {
+            size_t more = n + 1 + (size_t)rand() % 40;
+            char *bytes;
+            n = more < len ? more : len;
+            bytes = malloc(n);
+            memcpy(bytes, text, n);
+            rc = head_feed(&h, bytes, n);
+            if (!rc && h.complete) {
+                struct head_framing f;
+                struct err e = ERR_INIT;
+                assert_true(h.size <= n);
+                assert_memory_equal(bytes + h.size - 4, "\r\n\r\n", 4);
+                for (uint32_t k = 0; k < h.field_count; k++)
+                    assert_true(h.field[k].value.at + h.field[k].value.len <= h.size);
+                if (head_framing(&h, bytes, &f, &e) == 0) {
+                    assert_false(f.chunked && f.has_length);
+                    taken++;
+                }
+            }
+            free(bytes);
+        }
+        if (rc)
+            assert_int_equal(rc, h.err.code);
+    }
+    assert_true(taken > 3000); /* the noise did not drown everything */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -217,7 +271,7 @@ int main(void)
         cmocka_unit_test(test_phrases),       cmocka_unit_test(test_date),
         cmocka_unit_test(test_reply_head),    cmocka_unit_test(test_chunked),
         cmocka_unit_test(test_chunked_noise), cmocka_unit_test(test_trailers_bounded),
-        cmocka_unit_test(test_head_moves),
+        cmocka_unit_test(test_head_moves),    cmocka_unit_test(test_head_noise),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
