@@ -147,9 +147,11 @@ static void drop(struct job *j)
     if (api_corpus(j, &c))
         return;
     v = corpus_view(c);
-    if (!store_corpus_drop(j->rt->store, j->path[0], &j->err))
+    if (!store_corpus_drop(j->rt->store, j->path[0], &j->err)) {
+        api_audit(j, "corpus dropped", j->path[0]);
         for (size_t i = 0; i < v->chunk_count; i++)
             flat_forget(j->rt->flat, v->chunks[i].id);
+    }
     view_release(v);
     corpus_release(c);
 }

@@ -15,8 +15,6 @@
 #include "server/safetensors.h"
 #include "storage/commit.h"
 
-/* A page ends early when its texts are long: 1,000 of the longest would be a gigabyte. */
-#define PAGE_BYTES (32u << 20)
 enum { PAGE_STEP = 32, PAGE_DEFAULT = 100 };
 
 static void put_example(struct buf *b, const struct example *x)
@@ -119,7 +117,7 @@ static int put_page(struct job *j, const struct view *v, struct page *p)
     int code = 0;
 
     buf_add_text(&j->reply_body, "{\"examples\":[");
-    while (left && more && j->reply_body.len < PAGE_BYTES) {
+    while (left && more && j->reply_body.len < LIMIT_PAGE_BYTES) {
         size_t want = left < PAGE_STEP ? left : PAGE_STEP, got = 0;
 
         if (job_stopped(j))

@@ -26,6 +26,7 @@ int jobs_delete_reply(struct job *j)
 
     if (code)
         return code;
+    api_audit(j, "job cancelled", j->path[0]);
     buf_add_text(&j->reply_body, "{\"job\":");
     code = tasks_describe(j->rt->tasks, j->path[0], &j->reply_body, &j->err);
     buf_add(&j->reply_body, "}", 1);

@@ -15,10 +15,6 @@
 #include "server/runtime.h"
 #include "server/scan.h"
 
-/* Hits of one answer, both ends: 24 MiB of lists a thread. */
-#define HITS_MAX (1u << 20)
-/* Bytes of one answer: as much as a body may have. */
-#define ANSWER_MAX LIMIT_BODY_DEFAULT
 enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 
 struct query {
@@ -90,13 +86,13 @@ static int check_hits(const struct query *q, struct err *e)
 {
     uint64_t each = lower(q->k, q->view->live) + lower(q->opponents, q->view->live);
 
-    if (each * q->queries.count <= HITS_MAX)
+    if (each * q->queries.count <= LIMIT_HITS)
         return 0;
     err_set(e, ERR_TOO_LARGE,
             "%zu queries x %" PRIu64 " examples; at most %u in one answer", q->queries.count,
-            each, HITS_MAX);
+            each, LIMIT_HITS);
     err_at_field(e, "k");
-    return err_at_limit(e, HITS_MAX);
+    return err_at_limit(e, LIMIT_HITS);
 }
 
 static int search(struct job *j, struct query *q)
@@ -179,12 +175,12 @@ static int put_hits(struct job *j, const struct query *q, const struct topk *lis
     for (size_t i = 0; !code && i < list->count; i++) {
         if (i % ASK_EVERY == 0 && job_stopped(j))
             return (int)j->err.code;
-        if (j->reply_body.len > ANSWER_MAX) {
+        if (j->reply_body.len > LIMIT_ANSWER_BYTES) {
             err_set(&j->err, ERR_TOO_LARGE,
                     "the answer has more than %" PRIu64 " bytes; ask for less, or with text=0",
-                    ANSWER_MAX);
+                    LIMIT_ANSWER_BYTES);
             err_at_field(&j->err, "k");
-            return err_at_limit(&j->err, (int64_t)ANSWER_MAX);
+            return err_at_limit(&j->err, (int64_t)LIMIT_ANSWER_BYTES);
         }
         if (i)
             buf_add(&j->reply_body, ",", 1);

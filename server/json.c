@@ -56,10 +56,10 @@ static int check_shape(const char *text, size_t len, struct err *e)
             values++;
         }
     }
-    if (values > JSON_VALUES_MAX) {
+    if (values > LIMIT_JSON_VALUES) {
         err_set(e, ERR_TOO_LARGE, "about %zu values in one JSON document; at most %u are taken",
-                values, JSON_VALUES_MAX);
-        return err_at_limit(e, JSON_VALUES_MAX);
+                values, LIMIT_JSON_VALUES);
+        return err_at_limit(e, LIMIT_JSON_VALUES);
     }
     return 0;
 }

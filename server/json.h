@@ -12,10 +12,6 @@
 #include "storage/base/bytes.h"
 #include "storage/base/err.h"
 
-/* Values in one document: jansson takes up to 48 bytes for each, so 48 MiB at most. One query
- * row of 131,072 numbers eight times over fits. */
-#define JSON_VALUES_MAX (1u << 20)
-
 enum json_mode {
     JSON_CONTROL, /* our own documents: whole numbers stay whole, no NUL in a string */
     JSON_DATA,    /* what people keep: NUL in strings allowed, whole numbers of any size */

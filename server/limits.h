@@ -10,6 +10,7 @@
 #define LIMIT_JSON_BODY (8u << 20)          /* control documents; one JSON query row of 131,072 is 3 MiB */
 #define LIMIT_JSON_DEPTH 32u                /* our own documents nest 6 deep */
 #define LIMIT_BODY_DEFAULT (UINT64_C(256) << 20) /* one batch: 1,000 rows of 65,536 floats */
+#define LIMIT_JSON_VALUES (1u << 20)        /* in one document: 48 MiB of jansson's; 8 rows of 131,072 */
 #define LIMIT_TENSOR_HEADER (1u << 20)      /* safetensors JSON header; ours has two tensors */
 #define LIMIT_CONNECTIONS 1024u             /* each idle one costs a few KiB */
 #define LIMIT_PIPELINE 1u                   /* one request in flight per connection; the rest waits in the socket */
@@ -30,9 +31,13 @@
 #define LIMIT_TEXT_BYTES (1u << 20)
 #define LIMIT_META_BYTES (64u << 10)
 #define LIMIT_BLOCKS 1024u        /* blocks named in a manifest */
+#define LIMIT_MANIFEST (256u << 10) /* read at every look at a corpus; 1,024 blocks take 60 KiB */
 #define LIMIT_K 10000u            /* proponents or opponents of one query */
 #define LIMIT_QUERIES 1024u       /* rows of one query request */
+#define LIMIT_HITS 1048576u       /* of one answer, both ends: 24 MiB of lists a thread */
+#define LIMIT_ANSWER_BYTES LIMIT_BODY_DEFAULT /* of one answer: as much as a body */
 #define LIMIT_PAGE 1000u          /* examples in one page */
+#define LIMIT_PAGE_BYTES (32u << 20) /* a page of long texts ends early; the cursor goes on */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

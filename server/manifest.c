@@ -184,10 +184,10 @@ int manifest_read(const char *name, const void *json, size_t len, struct arena *
         code = err_set(e, ERR_BUSY, "no memory for the manifest");
         goto end;
     }
-    if (text.len > MANIFEST_MAX) {
+    if (text.len > LIMIT_MANIFEST) {
         err_set(e, ERR_TOO_LARGE, "the manifest has %zu bytes; at most %u are taken", text.len,
-                MANIFEST_MAX);
-        code = err_at_limit(e, MANIFEST_MAX);
+                LIMIT_MANIFEST);
+        code = err_at_limit(e, LIMIT_MANIFEST);
         goto end;
     }
     snprintf(def.name, sizeof def.name, "%s", name);

@@ -13,8 +13,6 @@
 #include "storage/base/mem.h"
 #include "storage/store.h"
 
-/* A manifest is read at every look at its corpus: bounded. 1,024 blocks take about 60 KiB. */
-#define MANIFEST_MAX (256u << 10)
 enum { MANIFEST_TEXT_MAX = 1024 }; /* loss and model */
 
 /* Fills *out; the manifest's text is in `a`. `name` was checked by the caller. BAD_JSON, or INVALID

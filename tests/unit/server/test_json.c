@@ -118,12 +118,12 @@ static void test_values_and_bytes_are_bounded(void **state)
     assert_int_equal(e.limit, LIMIT_JSON_BODY);
     text[len - 2] = ']';
     assert_int_equal(read_code(text, len - 1, JSON_CONTROL, &e), 0);
-    for (size_t i = 1; i + 1 < 2 * (size_t)JSON_VALUES_MAX + 3; i += 2) {
+    for (size_t i = 1; i + 1 < 2 * (size_t)LIMIT_JSON_VALUES + 3; i += 2) {
         text[i] = '1';
         text[i + 1] = ',';
     }
     assert_int_equal(read_code(text, len - 1, JSON_CONTROL, &e), ERR_TOO_LARGE);
-    assert_int_equal(e.limit, JSON_VALUES_MAX);
+    assert_int_equal(e.limit, LIMIT_JSON_VALUES);
     test_free(text);
 }
 

@@ -145,11 +145,11 @@ static void test_a_manifest_is_bounded(void **state)
 
     (void)state;
     buf_add_text(&b, "{\"dim\":4,\"sample\":{\"x\":\"");
-    while (b.len < MANIFEST_MAX)
+    while (b.len < LIMIT_MANIFEST)
         buf_add_text(&b, "xxxxxxxxxxxxxxxx");
     buf_add(&b, "\"}}", 4);
     assert_int_equal(read_text((const char *)b.data, &a, &def, &e), ERR_TOO_LARGE);
-    assert_int_equal(e.limit, MANIFEST_MAX);
+    assert_int_equal(e.limit, LIMIT_MANIFEST);
     buf_free(&b);
     arena_free(&a);
 }
