@@ -35,7 +35,7 @@
 #define LIMIT_K 10000u            /* proponents or opponents of one query */
 #define LIMIT_QUERIES 1024u       /* rows of one query request */
 #define LIMIT_HITS 1048576u       /* of one answer, both ends: 24 MiB of lists a thread */
-#define LIMIT_ANSWER_BYTES LIMIT_BODY_DEFAULT /* of one answer: as much as a body */
+#define LIMIT_ANSWER_BYTES (UINT64_C(256) << 20) /* of one answer: as much as a body */
 #define LIMIT_PAGE 1000u          /* examples in one page */
 #define LIMIT_PAGE_BYTES (32u << 20) /* a page of long texts ends early; the cursor goes on */
 #define LIMIT_CORPORA 10000u
