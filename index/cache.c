@@ -237,7 +237,7 @@ void cache_forget(struct cache *c, uint64_t key)
         take_out(c, i);
         i->forgotten = true;
         now = i->pins == 0;
-        pthread_cond_broadcast(&c->changed); /* who waited for it finds nothing and builds its own */
+        pthread_cond_broadcast(&c->changed); /* who waited finds nothing and builds its own */
     }
     pthread_mutex_unlock(&c->lock);
     if (now)

@@ -1,9 +1,9 @@
 /* certify.c - see certify.h for the promise and docs/exactness.md for the proof.
  *
- * A share is one thread's part of one search. First pass: for every block it takes, the best k + MARGIN a
- * query are proposed, and those that can still enter the list are scored exactly. What was left out but
- * might enter is noted. Second pass, with the bar as high as it got: the few blocks that still might
- * hold something are searched deeper. No lock is held here.
+ * A share is one thread's part of one search. First pass: for every block it takes, the best k +
+ * MARGIN a query are proposed, and those that can still enter the list are scored exactly. What was
+ * left out but might enter is noted. Second pass, with the bar as high as it got: the few blocks
+ * that still might hold something are searched deeper. No lock is held here.
  */
 #include "index/certify.h"
 
@@ -15,10 +15,10 @@
 #include "storage/base/mem.h"
 
 enum {
-    MARGIN = 32,  /* proposals beyond k: enough for near ties, few enough to stay cheap */
-    DEEPER = 4,   /* how much deeper the second pass goes each time */
-    MANY = 20     /* queries from which on proposing goes through BLAS (FAISS's own default) and beats the
-                     exact kernel; below, scanning a block costs less than proposing again */
+    MARGIN = 32, /* proposals beyond k: enough for near ties, few enough to stay cheap */
+    DEEPER = 4,  /* how much deeper the second pass goes each time */
+    MANY = 20    /* queries from which on FAISS proposes through BLAS (its own default) and beats
+                    the exact kernel; below, scanning a block costs less than proposing again */
 };
 
 /* One end of the question: the k best, or the k most negative as the best of the negated query. */
@@ -99,8 +99,8 @@ static int note(struct share *s, struct pending p, struct err *e)
 }
 
 /* One query's proposals, best first: scores exactly what can still enter, and stops at what cannot.
- * Returns an upper bound on the scores of all rows it did not see, or -infinity when nothing that was
- * left out can enter. */
+ * Returns an upper bound on the scores of all rows it did not see, or -infinity when nothing that
+ * was left out can enter. */
 static double walk(struct share *s, const struct engine_block *b, size_t block,
                    const struct side *side, size_t query, double error, size_t depth,
                    const float *scores, const int64_t *rows)
@@ -179,7 +179,7 @@ static int first_pass(struct share *s, const struct engine_block *b, size_t bloc
     return failed;
 }
 
-/* --- the second pass ------------------------------------------------------------------------------ */
+/* --- the second pass ------------------------------------------------------------------------- */
 
 /* Takes this block's rows out of a list: they will all be offered again. */
 static void take_back(struct topk *t, size_t block)
@@ -300,7 +300,7 @@ static int second_pass(struct share *s, struct err *e)
     return failed;
 }
 
-/* --- the search ----------------------------------------------------------------------------------- */
+/* --- the search ------------------------------------------------------------------------------ */
 
 static int share_init(struct share *s, struct err *e)
 {

@@ -7,7 +7,8 @@
 
 enum { TOGETHER = 4 }; /* rows a dot4 takes */
 
-static const void *row_at(const struct engine_source *src, const struct engine_block *b, uint32_t row)
+static const void *row_at(const struct engine_source *src, const struct engine_block *b,
+                          uint32_t row)
 {
     return (const char *)b->encodings + (size_t)row * src->dim * dtype_size(src->dtype);
 }

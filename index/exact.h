@@ -1,7 +1,7 @@
-/* exact.h - the exact kernel over one block, and the rounding bound that lets another engine propose.
+/* exact.h - the exact kernel over one block, and the bound that lets a float32 engine propose.
  *
- * What every engine ends in, and what the plain search is made of. Calls nothing that allocates; any
- * thread.
+ * What every engine ends in, and what the plain search is made of. Calls nothing that allocates;
+ * any thread.
  */
 #ifndef INDEX_EXACT_H
 #define INDEX_EXACT_H
@@ -25,8 +25,8 @@ void exact_offer(const struct engine_source *src, const struct engine_block *b, 
 double exact_score(const struct engine_source *src, const struct engine_block *b, uint32_t row,
                    const float *query);
 
-/* Scores all live rows for the queries whose wanted[q] is not 0 and offers them to pro[q], opp[q], or
- * both. wanted = NULL: all queries, all ends that `q` asks. Returns the scores computed. */
+/* Scores all live rows for the queries whose wanted[q] is not 0 and offers them to pro[q], opp[q],
+ * or both. wanted = NULL: all queries, all ends that `q` asks. Returns the scores computed. */
 uint64_t exact_block(const struct engine_source *src, const struct engine_block *b, size_t block,
                      const struct engine_query *q, const unsigned char *wanted, struct topk *pro,
                      struct topk *opp);

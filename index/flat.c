@@ -1,8 +1,8 @@
 /* flat.c - engine `flat`: one FAISS index a chunk, in a cache; FAISS proposes, certify.c makes the
  * answer exact. The only file that names faiss_.
  *
- * Indexes are immutable once built and searched without a lock by any number of threads. FAISS runs on
- * the calling thread alone; parallelism is the caller's, over chunks.
+ * Indexes are immutable once built and searched without a lock by any number of threads. FAISS runs
+ * on the calling thread alone; parallelism is the caller's, over chunks.
  */
 #include "index/flat.h"
 
@@ -81,7 +81,7 @@ void flat_thread_init(void)
     omp_set_num_threads(1); /* for this thread */
 }
 
-/* --- proposers ------------------------------------------------------------------------------------ */
+/* --- proposers ------------------------------------------------------------------------------- */
 
 /* A standard exception is std::bad_alloc, whose name the C API may lose (1.7.3 slices it). */
 static int faiss_failed(int code, const char *what, const struct engine_block *b, struct err *e)
@@ -143,8 +143,8 @@ struct asking {
     uint64_t round;
 };
 
-static int hold(void *arg, const struct engine_source *src, const struct engine_block *b, bool build,
-                struct certify_held *held, struct err *e)
+static int hold(void *arg, const struct engine_source *src, const struct engine_block *b,
+                bool build, struct certify_held *held, struct err *e)
 {
     const struct asking *a = arg;
     const uint64_t bytes = (uint64_t)b->rows * src->dim * sizeof(float) + sizeof(struct proposer);
@@ -193,7 +193,7 @@ static int ask(const struct certify_held *held, const struct engine_block *b, co
     return failed ? faiss_failed(failed, "search", b, e) : 0;
 }
 
-/* --- searching ------------------------------------------------------------------------------------- */
+/* --- searching ------------------------------------------------------------------------------- */
 
 int flat_search(struct flat *f, const struct engine_source *src, const struct engine_query *q,
                 _Atomic size_t *next, struct topk *pro, struct topk *opp, struct engine_work *work,

@@ -2,10 +2,10 @@
  *
  * The generic table (kern_generic.c) is the specification. Every other table gives the same bits.
  * "Exact" (docs/exactness.md): products of float32 values are exact in float64; they are summed in
- * KERN_LANES lanes, element i into lane i mod KERN_LANES in ascending i, starting from +0; then lane
- * j and lane j + w are added for w = KERN_LANES/2, ..., 1. f16 and bf16 widen to float32 exactly.
- * Since each product is exact, fused multiply-add changes nothing. No call allocates or fails;
- * pointers need no alignment; d is any size.
+ * KERN_LANES lanes, element i into lane i mod KERN_LANES in ascending i, starting from +0; then
+ * lane j and lane j + w are added for w = KERN_LANES/2, ..., 1. f16 and bf16 widen to float32
+ * exactly. Since each product is exact, fused multiply-add changes nothing. No call allocates or
+ * fails; pointers need no alignment; d is any size.
  */
 #ifndef INDEX_KERN_H
 #define INDEX_KERN_H
@@ -40,8 +40,8 @@ extern const struct kern kern_generic, kern_avx2, kern_avx512;
 extern const struct kern *kern;
 
 /* Picks the best table this processor can run; `force` ("generic", "avx2", "avx512", or NULL, or
- * the environment's ASCRIBE_SIMD when force is NULL) lowers it. An unknown or unsupported name falls
- * back to the best one. Call once, before threads start. Returns kern->name. */
+ * the environment's ASCRIBE_SIMD when force is NULL) lowers it. An unknown or unsupported name
+ * falls back to the best one. Call once, before threads start. Returns kern->name. */
 const char *kern_init(const char *force);
 
 /* True when this processor (and kernel) can run the table. */

@@ -1,8 +1,8 @@
 /* kern_avx2.c - the kernels for AVX2, FMA and F16C: the same bits as kern_generic.c.
  *
- * Eight registers of four float64 lanes hold the 32 lanes; register r has lanes 4r .. 4r+3. The last
- * elements of a vector are padded with zeros: a lane is never -0 (it starts at +0), so adding a zero
- * product leaves its bits alone. Nothing is read past the end. Pure functions; any thread.
+ * Eight registers of four float64 lanes hold the 32 lanes; register r has lanes 4r .. 4r+3. The
+ * last elements of a vector are padded with zeros: a lane is never -0 (it starts at +0), so adding
+ * a zero product leaves its bits alone. Nothing is read past the end. Pure functions; any thread.
  */
 #include <string.h>
 

@@ -1,8 +1,8 @@
 /* kern_avx512.c - the kernels for AVX-512F: the same bits as kern_generic.c.
  *
- * Four registers of eight float64 lanes hold the 32 lanes; register r has lanes 8r .. 8r+7. The last
- * elements of a vector are padded with zeros: a lane is never -0 (it starts at +0), so adding a zero
- * product leaves its bits alone. Nothing is read past the end. Pure functions; any thread.
+ * Four registers of eight float64 lanes hold the 32 lanes; register r has lanes 8r .. 8r+7. The
+ * last elements of a vector are padded with zeros: a lane is never -0 (it starts at +0), so adding
+ * a zero product leaves its bits alone. Nothing is read past the end. Pure functions; any thread.
  */
 #include <string.h>
 

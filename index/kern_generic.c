@@ -1,4 +1,4 @@
-/* kern_generic.c - the kernels in plain C: the specification, and what runs where nothing better can.
+/* kern_generic.c - the kernels in plain C: the specification, and the last resort.
  *
  * Loads and stores go through memcpy, since rows in a map and tensors in a body lie at any address.
  * Pure functions; any thread. See kern.h for the rule of the lanes.

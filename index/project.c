@@ -39,11 +39,11 @@ int project_init(struct project *pr, uint64_t seed, uint32_t block, uint32_t row
 
     *pr = (struct project){.rows = rows, .cols = cols, .p = p};
     if (!rows || !cols || !p)
-        return err_set(e, ERR_INVALID, "projection of a %u x %u gradient to %u x %u: a size is zero",
-                       rows, cols, p, p);
+        return err_set(e, ERR_INVALID, "projection of %u x %u to %u x %u: a size is zero", rows,
+                       cols, p, p);
     if (rows > INT_MAX || cols > INT_MAX || p > INT_MAX) /* BLAS counts in int */
-        return err_set(e, ERR_INVALID, "projection of a %u x %u gradient to %u x %u: a size is past %d",
-                       rows, cols, p, p, INT_MAX);
+        return err_set(e, ERR_INVALID, "projection of %u x %u to %u x %u: a size is past %d", rows,
+                       cols, p, p, INT_MAX);
     pr->left = mem_big(left, sizeof *pr->left);
     pr->right = mem_big(right, sizeof *pr->right);
     if (!pr->left || !pr->right) {

@@ -1,11 +1,13 @@
-/* bench_flat.c - engine `flat`, the plain exact scan, and FAISS IndexFlatIP called directly, on the same
- * rows in one process, turn by turn, so that noise hits all three alike.
+/* bench_flat.c - engine `flat`, the plain exact scan, and FAISS IndexFlatIP called directly, on the
+ * same rows in one process, turn by turn, so that noise hits all three alike.
  *
  *   bench_flat [--rows FILE] [--queries FILE] [--dim D] [--count N] [--k K] [--batches 64,1]
+ *
  *              [--threads T] [--chunk-mib M] [--rounds R] [--json]
  *
- * FILEs are raw float32, row-major, unit rows; without them rows are seeded deviates. One line a batch
- * size; with --json each is an object. Flat and plain must agree in ids and bits or the exit code is 1.
+ * FILEs are raw float32, row-major, unit rows; without them rows are seeded deviates. One line a
+ * batch size; with --json each is an object. Flat and plain must agree in ids and bits or the exit
+ * code is 1.
  */
 #include <faiss/c_api/IndexFlat_c.h>
 #include <faiss/c_api/Index_c.h>
@@ -59,7 +61,7 @@ static double milliseconds(void)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
 
-/* --- rows ------------------------------------------------------------------------------------------ */
+/* --- rows ------------------------------------------------------------------------------------ */
 
 static struct rows rows_read(const char *path, size_t dim)
 {
@@ -94,7 +96,8 @@ static struct rows rows_make(size_t count, size_t dim, uint32_t stream)
         philox_normals(2, stream, PHILOX_RIGHT, n * dim, dim, own);
         for (size_t i = 0; i < dim; i++)
             row[i] = (float)(own[i] + 0.3 * mean[i]);
-        if (vec_normalise(row, DTYPE_F32, dim, DTYPE_F32, r.at + n * dim, &norm, scratch, "rows", n, &e))
+        if (vec_normalise(row, DTYPE_F32, dim, DTYPE_F32, r.at + n * dim, &norm, scratch, "rows",
+                          n, &e))
             die("%s", e.text);
     }
     free(mean);
@@ -104,7 +107,7 @@ static struct rows rows_make(size_t count, size_t dim, uint32_t stream)
     return r;
 }
 
-/* --- the engines ------------------------------------------------------------------------------------ */
+/* --- the engines ----------------------------------------------------------------------------- */
 
 static int block_open(void *arg, size_t i, struct engine_block *out, struct err *e)
 {
@@ -181,8 +184,8 @@ static void lists_free(struct topk *t)
 }
 
 /* One search on `threads` threads; returns the merged, ordered lists. */
-static struct topk *run(struct flat *f, const struct engine_source *src, const struct engine_query *q,
-                        size_t threads, struct engine_work *total)
+static struct topk *run(struct flat *f, const struct engine_source *src,
+                        const struct engine_query *q, size_t threads, struct engine_work *total)
 {
     struct worker w[MOST_THREADS];
     struct topk *all = lists_new(q->count, q->k);
@@ -222,7 +225,7 @@ static bool same(const struct topk *a, const struct topk *b, size_t count)
     return true;
 }
 
-/* --- one line ------------------------------------------------------------------------------------------ */
+/* --- one line -------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -237,8 +240,8 @@ static double median(double *x, size_t count)
     return x[count / 2];
 }
 
-static bool line(const struct options *o, struct rows *rows, const struct rows *queries, struct flat *f,
-                 FaissIndexFlatIP *faiss, size_t batch)
+static bool line(const struct options *o, struct rows *rows, const struct rows *queries,
+                 struct flat *f, FaissIndexFlatIP *faiss, size_t batch)
 {
     struct engine_source src = {.arg = rows, .dim = rows->dim, .dtype = DTYPE_F32,
                                 .count = (rows->count + rows->per_block - 1) / rows->per_block,
@@ -256,7 +259,8 @@ static bool line(const struct options *o, struct rows *rows, const struct rows *
         die("no memory for %zu x %zu answers", batch, o->k);
     for (size_t r = 0; r <= o->rounds; r++) { /* round 0 warms up and is not counted */
         size_t from = queries->count > batch ? r * batch % (queries->count - batch + 1) : 0;
-        struct engine_query asked = {.vectors = queries->at + from * rows->dim, .count = batch, .k = o->k};
+        struct engine_query asked = {
+            .vectors = queries->at + from * rows->dim, .count = batch, .k = o->k};
         struct topk *a, *b;
         double t0, t1, t2, t3;
 

@@ -1,9 +1,9 @@
 /* test_certify.c - certification against a proposer that is as wrong as it may be.
  *
- * The proposer claims long rows, so that the bound e is wide, and then uses the whole of it: it lowers
- * the best rows and raises the others, or errs at random, and breaks ties at random. The answer must be
- * that of the plain scan, in ids and bits, whether it proposes little or nothing. What a proposer
- * refuses, the search refuses, and everything held is released.
+ * The proposer claims long rows, so that the bound e is wide, and then uses the whole of it: it
+ * lowers the best rows and raises the others, or errs at random, and breaks ties at random. The
+ * answer must be that of the plain scan, in ids and bits, whether it proposes little or nothing.
+ * What a proposer refuses, the search refuses, and everything held is released.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -39,7 +39,7 @@ static size_t below(size_t n)
     return (size_t)(random64() % n);
 }
 
-/* --- rows ------------------------------------------------------------------------------------------- */
+/* --- rows ------------------------------------------------------------------------------------ */
 
 static float rows[BLOCKS][ROWS][DIM];
 static size_t opened, closed;
@@ -81,7 +81,8 @@ static void draw(float *out)
 
     for (size_t i = 0; i < DIM; i++)
         raw[i] = (float)((double)(int64_t)random64() * 0x1p-63);
-    assert_int_equal(vec_normalise(raw, DTYPE_F32, DIM, DTYPE_F32, out, &norm, scratch, "rows", 0, &e), 0);
+    assert_int_equal(vec_normalise(raw, DTYPE_F32, DIM, DTYPE_F32, out, &norm, scratch, "rows", 0, &e),
+                     0);
 }
 
 static void draw_rows(void)
@@ -94,7 +95,7 @@ static void draw_rows(void)
                 draw(rows[b][r]);
 }
 
-/* --- the proposer ------------------------------------------------------------------------------------ */
+/* --- the proposer ---------------------------------------------------------------------------- */
 
 struct liar {
     double longest; /* claimed; e follows */
@@ -166,7 +167,8 @@ static int liar_ask(const struct certify_held *held, const struct engine_block *
                                  : s > middle + 0.1 ? -wide : wide;
             if (liar.mode == 2) /* as near to the middle as the bound lets it */
                 err = fmax(-wide, fmin(wide, middle - s));
-            g[r] = (struct guess){(float)(s + 0.95 * err), random64(), r}; /* 0.05: the cast rounds */
+            /* 0.95: the cast rounds */
+            g[r] = (struct guess){(float)(s + 0.95 * err), random64(), r};
         }
         qsort(g, ROWS, sizeof g[0], best_guess);
         for (size_t i = 0; i < depth; i++) {
@@ -179,7 +181,7 @@ static int liar_ask(const struct certify_held *held, const struct engine_block *
 
 static const struct certify_proposer proposer = {&liar, liar_hold, liar_release, liar_ask};
 
-/* --- tests -------------------------------------------------------------------------------------------- */
+/* --- tests ----------------------------------------------------------------------------------- */
 
 static struct topk_hit slots[2][2][MOST_QUERIES][MOST_K];
 static struct topk lists[2][2][MOST_QUERIES];
@@ -246,6 +248,33 @@ static void exact_whatever_is_proposed(void **state)
         assert_true(widened[mode] > 0 || mode == 3);
 }
 
+/* Scores that float32 holds exactly, a bound of nothing, and far more equal best rows than are
+ * proposed: a row that was left out reaches the bar just so, and may come first by its sequence. */
+static void equal_scores_at_the_bar(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        struct engine_query q = {.vectors = queries[0], .count = seed % 2 ? 1 : 21, 
+                                 .k = 1 + seed % 7, .opponents = seed % 5};
+        struct engine_work work = {0}, plain = {0};
+        struct err e = ERR_INIT;
+
+        state_of_random = seed;
+        memset(rows, 0, sizeof rows);
+        for (size_t b = 0; b < BLOCKS; b++)
+            for (size_t r = 0; r < ROWS; r++)
+                rows[b][r][0] = (float)((int)below(3) - 1) * 0.5f;
+        memset(queries, 0, sizeof queries);
+        for (size_t n = 0; n < q.count; n++)
+            queries[n][0] = 1.0f;
+        liar = (struct liar){.longest = 0.0, .mode = 1};
+        assert_int_equal(search(0, &q, &work, &e), 0);
+        assert_int_equal(search(1, &q, &plain, &e), 0);
+        assert_same(&q);
+        assert_true(work.blocks_widened > 0);
+    }
+}
+
 /* A bound that is tight leaves little to score exactly. */
 static void a_good_proposer_saves_work(void **state)
 {
@@ -272,7 +301,8 @@ static void errors_pass_through_and_nothing_stays_held(void **state)
     (void)state;
     for (size_t at = 1; at < 12; at++)
         for (int which = 0; which < 2; which++) {
-            struct engine_query q = {.vectors = queries[0], .count = MOST_QUERIES, .k = 3, .opponents = 2};
+            struct engine_query q = {.vectors = queries[0], .count = MOST_QUERIES, .k = 3,
+                                     .opponents = 2};
             struct engine_work work = {0};
             struct err e = ERR_INIT;
             int failed;
@@ -297,6 +327,7 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(exact_whatever_is_proposed),
+        cmocka_unit_test(equal_scores_at_the_bar),
         cmocka_unit_test(a_good_proposer_saves_work),
         cmocka_unit_test(errors_pass_through_and_nothing_stays_held),
     };

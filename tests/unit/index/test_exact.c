@@ -1,4 +1,5 @@
-/* test_exact.c - the float32 error bound and the lengths it uses, tried against sums in many orders. */
+/* test_exact.c - the float32 error bound and the lengths it uses, tried against sums in many
+ * orders. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
@@ -29,8 +30,8 @@ static uint64_t random64(void)
 
 static float q[MOST], x[MOST], terms[MOST];
 
-/* One after the other; one after the other, fused; from the end; with 1, 4, 8 or 16 partial sums; by
- * pairs. */
+/* One after the other; one after the other, fused; from the end; with 1, 4, 8 or 16 partial sums;
+ * by pairs. */
 static float in_order(size_t d, int fused)
 {
     float sum = 0.0f;
@@ -70,8 +71,8 @@ static float by_pairs(size_t d)
     return d ? terms[0] : 0.0f;
 }
 
-/* 0 ordinary; 1 all of one sign, so that errors add up; 2 cancelling; 3 tiny, where float32 products
- * underflow; 4 one large element among small ones. */
+/* 0 ordinary; 1 all of one sign, so that errors add up; 2 cancelling; 3 tiny, where float32
+ * products underflow; 4 one large element among small ones. */
 static void fill(size_t d, int mode)
 {
     for (size_t i = 0; i < d; i++) {
@@ -106,7 +107,8 @@ static void the_bound_holds_for_any_order(void **state)
 
         fill(d, round % 5);
         score = kern->dot_f32(q, x, d);
-        e = exact_float32_error(d, exact_longest(DTYPE_F32, q, 1, d), exact_longest(DTYPE_F32, x, 1, d));
+        e = exact_float32_error(d, exact_longest(DTYPE_F32, q, 1, d),
+                                exact_longest(DTYPE_F32, x, 1, d));
         sums[0] = in_order(d, 0);
         sums[1] = in_order(d, 1);
         sums[2] = backwards(d);

@@ -1,9 +1,9 @@
-/* test_flat.c - engine `flat` against the plain scan and against a textbook oracle, for seeded corpora
- * of every shape: ids, order and the bits of every score must be the same, under every kernel table,
- * thread count, cache budget, batch size and split into blocks.
+/* test_flat.c - engine `flat` against the plain scan and against a textbook oracle, for seeded
+ * corpora of every shape: ids, order and the bits of every score must be the same, under every
+ * kernel table, thread count, cache budget, batch size and split into blocks.
  *
- * ASCRIBE_TEST_SEEDS sets the number of seeds (default 1000, 60 under ThreadSanitizer, where the last
- * tests matter). A failing seed is printed.
+ * ASCRIBE_TEST_SEEDS sets the number of seeds (default 1000, 60 under ThreadSanitizer, where the
+ * last tests matter). A failing seed is printed.
  */
 #include <math.h>
 #include <pthread.h>
@@ -54,7 +54,7 @@ static double plus_minus_one(void)
     return (double)(int64_t)random64() * 0x1p-63;
 }
 
-/* --- a corpus ------------------------------------------------------------------------------------- */
+/* --- a corpus -------------------------------------------------------------------------------- */
 
 struct corpus {
     enum dtype dtype;
@@ -236,13 +236,13 @@ static void draw_query(struct corpus *c, enum style style, float *out)
     draw_row(below(3) ? style : ORDINARY, c->dim, row);
     for (size_t i = 0, flip = below(2); flip && i < c->dim; i++)
         row[i] = -row[i];
-    assert_int_equal(vec_normalise(row, DTYPE_F32, c->dim, DTYPE_F32, out, &norm, scratch, "queries",
-                                   0, &e), 0);
+    assert_int_equal(vec_normalise(row, DTYPE_F32, c->dim, DTYPE_F32, out, &norm, scratch,
+                                   "queries", 0, &e), 0);
     free(row);
     free(scratch);
 }
 
-/* --- the oracle ------------------------------------------------------------------------------------ */
+/* --- the oracle ------------------------------------------------------------------------------ */
 
 static double element(const struct corpus *c, const char *row, size_t i)
 {
@@ -306,12 +306,13 @@ static size_t oracle_all(const struct corpus *c, const float *q, struct topk_hit
 
             if (c->block[i].dead && c->block[i].dead[r / 64] >> (r % 64) & 1)
                 continue;
-            out[n++] = (struct topk_hit){oracle_score(c, q, row), c->block[i].base + r, (uint32_t)i, r};
+            out[n++] = (struct topk_hit){oracle_score(c, q, row), c->block[i].base + r,
+                                         (uint32_t)i, r};
         }
     return n;
 }
 
-/* --- running a search on several threads ---------------------------------------------------------- */
+/* --- running a search on several threads ----------------------------------------------------- */
 
 struct lists {
     struct topk *pro, *opp;
@@ -358,8 +359,10 @@ static void *work(void *arg)
     struct topk *opp = w->q->opponents ? w->lists.opp : NULL;
 
     flat_thread_init();
-    w->failed = w->f ? flat_search(w->f, w->src, w->q, w->next, w->lists.pro, opp, &w->work, &w->err)
-                     : flat_search_plain(w->src, w->q, w->next, w->lists.pro, opp, &w->work, &w->err);
+    if (w->f)
+        w->failed = flat_search(w->f, w->src, w->q, w->next, w->lists.pro, opp, &w->work, &w->err);
+    else
+        w->failed = flat_search_plain(w->src, w->q, w->next, w->lists.pro, opp, &w->work, &w->err);
     return NULL;
 }
 
@@ -466,7 +469,7 @@ static bool same_as_oracle(const struct corpus *c, const struct engine_query *q,
     return same;
 }
 
-/* --- the property ----------------------------------------------------------------------------------- */
+/* --- the property ---------------------------------------------------------------------------- */
 
 static struct engine_work seen; /* over all seeds: which paths were taken */
 
@@ -491,7 +494,8 @@ static bool check_case(struct corpus *c, enum style style, size_t batch, size_t 
         struct err e = ERR_INIT;
 
         kern_init(names[below(3)]);
-        assert_int_equal(search(run ? f : NULL, &src, &q, 1 + below(MOST_THREADS), &l, &seen, &e), 0);
+        assert_int_equal(search(run ? f : NULL, &src, &q, 1 + below(MOST_THREADS), &l, &seen, &e),
+                         0);
         same = same_lists(&o, &q, &l);
         lists_free(&l);
         assert_true(flat_bytes(f) <= budget);
@@ -561,13 +565,14 @@ static void equals_the_oracle_at_large_dimensions(void **state)
         struct corpus c;
 
         state_of_random = 900 + i;
-        corpus_make(&c, v[i].dtype, v[i].dim, v[i].blocks, v[i].rows / 2, v[i].rows, v[i].style, i % 2 ? 5 : 0);
+        corpus_make(&c, v[i].dtype, v[i].dim, v[i].blocks, v[i].rows / 2, v[i].rows, v[i].style,
+                    i % 2 ? 5 : 0);
         assert_true(check_case(&c, v[i].style, v[i].batch, 5, 3, UINT64_C(1) << 30));
         corpus_free(&c);
     }
 }
 
-/* --- the rest ----------------------------------------------------------------------------------------- */
+/* --- the rest -------------------------------------------------------------------------------- */
 
 static void nothing_asked_or_nothing_there(void **state)
 {
@@ -619,8 +624,8 @@ static void damage_and_cancelling_end_the_search(void **state)
     flat_free(f);
 }
 
-/* Budget for two blocks of four: two stay, however often all four are asked; another corpus gets the
- * room only when the first has not been used for a while. */
+/* Budget for two blocks of four: two stay, however often all four are asked; another corpus gets
+ * the room only when the first has not been used for a while. */
 static void the_cache_keeps_its_budget(void **state)
 {
     enum { ROWS = 100, DIM = 16 };
@@ -678,7 +683,8 @@ static void *storm_search(void *arg)
     s->same = true;
     for (int round = 0; round < 60 && s->same; round++) {
         struct corpus *c = &s->c[below(2)];
-        struct engine_query q = {.vectors = s->vectors, .count = below(3) ? 1 : 20, .k = 4, .opponents = 2};
+        struct engine_query q = {.vectors = s->vectors, .count = below(3) ? 1 : 20, .k = 4,
+                                 .opponents = 2};
         struct engine_source src = source_of(c);
         struct engine_work total = {0};
         struct err e = ERR_INIT;

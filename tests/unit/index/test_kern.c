@@ -1,6 +1,6 @@
-/* test_kern.c - every table this processor runs against the generic one, bit for bit, and the generic
- * one against a long double oracle. In the manner of checkasm: random sizes, any alignment, buffers
- * that end at an unmapped page, and values from denormal to FLT_MAX.
+/* test_kern.c - every table this processor runs against the generic one, bit for bit, and the
+ * generic one against a long double oracle. In the manner of checkasm: random sizes, any alignment,
+ * buffers that end at an unmapped page, and values from denormal to FLT_MAX.
  *
  * `test_kern --bench [d]` times each kernel of each table, in memory and in cache (GB/s of x read).
  */
@@ -152,7 +152,8 @@ static void check_dots(size_t d, size_t shift, unsigned mode)
         same_bits(tables[t]->dot_bf16(qf, bf, d), want_bf16);
         tables[t]->dot4_f32(qf, xf, 4 * d, d, four);
         for (size_t r = 0; r < 4; r++)
-            same_bits(four[r], kern_generic.dot_f32(qf, (const float *)(const void *)(x.data + 4 * d * r), d));
+            same_bits(four[r], kern_generic.dot_f32(
+                                   qf, (const float *)(const void *)(x.data + 4 * d * r), d));
     }
     guarded_free(&q);
     guarded_free(&x);

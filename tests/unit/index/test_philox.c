@@ -1,4 +1,5 @@
-/* test_philox.c - published vectors, golden values of docs/projection.md, accuracy and distribution.
+/* test_philox.c - published vectors, golden values of docs/projection.md, accuracy and
+ * distribution.
  *
  * `test_philox --print SEED BLOCK SIDE FIRST COUNT` prints deviates as hexadecimal floats, one a
  * line: tests/integration/test_projection.py compares them with numpy's bit for bit.

@@ -1,9 +1,9 @@
 /* test_project.c - the projection: what its matrices are made of, agreement with the plain form
  * within the float32 bound of docs/projection.md, and that inner products are kept in expectation.
  *
- * `test_project --print SEED BLOCK ROWS COLS P` prints the entries of P, of Q, and of the projection
- * of W[r][c] = ((7r + 3c) mod 11) - 5 by project_apply: tests/integration/test_projection.py
- * compares them with numpy's.
+ * `test_project --print SEED BLOCK ROWS COLS P` prints the entries of P, of Q, and of the
+ * projection of W[r][c] = ((7r + 3c) mod 11) - 5 by project_apply:
+ * tests/integration/test_projection.py compares them with numpy's.
  */
 #include <limits.h>
 #include <math.h>

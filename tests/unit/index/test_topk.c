@@ -1,5 +1,5 @@
-/* test_topk.c - the k best against qsort under the same total order, for thousands of seeds with ties,
- * both zeros and infinities; and merges of any split, in any order, nested any way. */
+/* test_topk.c - the k best against qsort under the same total order, for thousands of seeds with
+ * ties, both zeros and infinities; and merges of any split, in any order, nested any way. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -149,7 +149,8 @@ static void merges_in_any_split_and_order(void **state)
 
 static void zeros_are_equal_scores(void **state)
 {
-    const struct topk_hit minus = {.score = -0.0, .sequence = 1}, plus = {.score = 0.0, .sequence = 2};
+    const struct topk_hit minus = {.score = -0.0, .sequence = 1};
+    const struct topk_hit plus = {.score = 0.0, .sequence = 2};
 
     (void)state;
     for (int low = 0; low < 2; low++) {

@@ -1,5 +1,5 @@
-/* test_vec.c - rounding to f16 and bf16 against an oracle by exact float64 comparison of neighbours,
- * normalising over the whole range of float32, and what is refused.
+/* test_vec.c - rounding to f16 and bf16 against an oracle by exact float64 comparison of
+ * neighbours, normalising over the whole range of float32, and what is refused.
  *
  * `test_vec --narrow f16|bf16` reads float32 from stdin and writes the rounded values to stdout:
  * tests/integration/test_projection.py compares the f16 ones with numpy's.
@@ -46,9 +46,9 @@ static double widened(uint16_t h, enum dtype t)
     return (double)v;
 }
 
-/* The oracle: the magnitude's pattern is found by bisection over the (ordered) finite patterns, then
- * the nearer neighbour is taken in float64, where all of these are exact; ties go to the even one.
- * Past the last finite value, the next would be at `beyond`. */
+/* The oracle: the magnitude's pattern is found by bisection over the (ordered) finite patterns,
+ * then the nearer neighbour is taken in float64, where all of these are exact; ties go to the even
+ * one. Past the last finite value, the next would be at `beyond`. */
 static uint16_t nearest_even(float v, enum dtype t)
 {
     uint16_t low = 0, high = t == DTYPE_F16 ? 0x7bff : 0x7f7f;
@@ -212,8 +212,10 @@ static void takes_the_short_types(void **state)
             for (size_t i = 0; i < d; i++)
                 in[i] = (uint16_t)(random64() & 0xbfff) | 1; /* finite in both, not zero */
             vec_widen(in, types[t], d, wide);
-            assert_int_equal(vec_normalise(in, types[t], d, DTYPE_F32, a, &norm_a, scratch, "g", 0, &e), 0);
-            assert_int_equal(vec_normalise(wide, DTYPE_F32, d, DTYPE_F32, b, &norm_b, scratch, "g", 0, &e), 0);
+            assert_int_equal(vec_normalise(in, types[t], d, DTYPE_F32, a, &norm_a, scratch, "g", 0,
+                                           &e), 0);
+            assert_int_equal(vec_normalise(wide, DTYPE_F32, d, DTYPE_F32, b, &norm_b, scratch, "g",
+                                           0, &e), 0);
             assert_true(norm_a == norm_b);
             assert_memory_equal(a, b, d * sizeof a[0]);
         }
@@ -251,8 +253,8 @@ static void refuses_by_name(void **state)
 
         for (size_t j = 0; j < 40; j++)
             row[j] = j % 2 ? 0.0f : -0.0f;
-        assert_int_equal(vec_normalise(row, DTYPE_F32, d, DTYPE_BF16, out, &norm, scratch, "queries",
-                                       3, &e), ERR_ZERO_GRADIENT);
+        assert_int_equal(vec_normalise(row, DTYPE_F32, d, DTYPE_BF16, out, &norm, scratch,
+                                       "queries", 3, &e), ERR_ZERO_GRADIENT);
         assert_string_equal(e.text, "queries: row 3 is all zeros and has no direction");
         assert_int_equal(e.index, 3);
     }
@@ -305,7 +307,8 @@ static int narrow(const char *type)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(narrowing_is_nearest_even),  cmocka_unit_test(what_was_widened_narrows_back),
+        cmocka_unit_test(narrowing_is_nearest_even),
+        cmocka_unit_test(what_was_widened_narrows_back),
         cmocka_unit_test(normalises_the_whole_range), cmocka_unit_test(takes_the_short_types),
         cmocka_unit_test(refuses_by_name),            cmocka_unit_test(the_same_under_every_table),
     };
