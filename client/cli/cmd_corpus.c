@@ -12,7 +12,7 @@ static int create(struct cli *cli, struct asc_client *c, const char *name, const
     struct asc_error e;
     char *raw, path[256];
     bool created;
-    int rc;
+    int rc = EXIT_OK;
 
     if (asc_corpus_create(c, name, definition, &x, &created, &e) != 0)
         return out_error(cli, &e);
@@ -20,15 +20,14 @@ static int create(struct cli *cli, struct asc_client *c, const char *name, const
     if (!cli->json) {
         printf("%s: %s, dim %" PRIu64 ", %s, fingerprint %s\n", x.name,
                created ? "created" : "stands already, as defined", x.dim, x.dtype, x.fingerprint);
-    } else if ((rc = asc_request(c, "GET", path, NULL, &raw, NULL, NULL, &e)) == 0) {
+    } else if (asc_request(c, "GET", path, NULL, &raw, NULL, NULL, &e) == 0) {
         out_json(json_loads(raw, 0, NULL));
         asc_free(raw);
     } else {
-        asc_corpus_clear(&x);
-        return out_error(cli, &e);
+        rc = out_error(cli, &e);
     }
     asc_corpus_clear(&x);
-    return EXIT_OK;
+    return rc;
 }
 
 /* A definition from a file, or from the options. Owned by the caller; NULL after printing why. */

@@ -162,7 +162,7 @@ bool lines_take(struct lines *l, uint64_t count, char **out, size_t *out_len, ch
     if (total > 0 && block[total - 1] != '\n')
         block[total++] = '\n'; /* the same lines make the same batch, ended or not */
     block[total] = '\0';
-    l->at = block[total - 1] == '\n' && total > l->len ? l->len : total;
+    l->at = total < l->len ? total : l->len; /* the newline may be ours */
     l->line += count;
     *out = block;
     *out_len = total;

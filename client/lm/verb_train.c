@@ -33,11 +33,12 @@ int verb_train(int argc, char *const argv[], struct err *e)
 {
     const char *data = NULL, *path = NULL;
     uint64_t vocab = 2048, context = 128, layers = 4, width = 128, heads = 4;
-    struct train_options o = {.batch = 32, .rate = 4e-3, .seed = 1, .threads = crew_processors()};
+    struct train_options o = {
+        .steps = 6000, .batch = 16, .rate = 2e-3, .seed = 1, .threads = crew_processors()};
     const struct opts_row rows[] = {
         {"data", OPTS_TEXT, &data, 0, 0, "corpus, JSON Lines with id, text, meta (required)"},
         {"out", OPTS_TEXT, &path, 0, 0, "checkpoint to write (required)"},
-        {"steps", OPTS_COUNT, &o.steps, 0, 1e9, "steps at most; 0 = as many as --minutes allow"},
+        {"steps", OPTS_COUNT, &o.steps, 0, 1e9, "steps at most; 0 = no limit"},
         {"minutes", OPTS_NUMBER, &o.minutes, 0, 1e6, "minutes at most; 0 = no limit"},
         {"seed", OPTS_COUNT, &o.seed, 0, 1.8e19, "of start values and order"},
         {"threads", OPTS_COUNT, &o.threads, 1, CREW_MAX, "the result does not depend on it"},
@@ -62,8 +63,6 @@ int verb_train(int argc, char *const argv[], struct err *e)
     rc = opts_parse(rows, count, argc, argv, e);
     if (rc)
         return rc;
-    if (o.steps == 0 && !(o.minutes > 0))
-        o.steps = 3000;
     o.shape = (struct shape){(uint32_t)vocab, (uint32_t)context, (uint32_t)layers, (uint32_t)width,
                              (uint32_t)heads};
     rc = passages_read(&ps, data, e);
