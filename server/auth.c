@@ -47,9 +47,10 @@ void auth_free(struct auth *a)
     free(a);
 }
 
-/* ---- keys and their text --------------------------------------------------------------------------- */
+/* ---- keys and their text --------------------------------------------------------------------- */
 
-static void hash_secret(const unsigned char secret[SECRET_BYTES], unsigned char out[AUTH_HASH_BYTES])
+static void hash_secret(const unsigned char secret[SECRET_BYTES],
+                        unsigned char out[AUTH_HASH_BYTES])
 {
     crypto_generichash(out, AUTH_HASH_BYTES, secret, SECRET_BYTES, NULL, 0);
 }
@@ -136,7 +137,7 @@ static bool parse_text(const char *text, char id[AUTH_ID_CHARS + 1],
            bytes == SECRET_BYTES;
 }
 
-/* ---- the list: sorted by id, under the lock ------------------------------------------------------------ */
+/* ---- the list: sorted by id, under the lock -------------------------------------------------- */
 
 static size_t place(const struct auth *a, const char *id, bool *out_there)
 {
@@ -217,7 +218,7 @@ size_t auth_list(struct auth *a, struct auth_key *out, size_t max)
     return count;
 }
 
-/* ---- the check -------------------------------------------------------------------------------------------- */
+/* ---- the check ------------------------------------------------------------------------------- */
 
 static int unauthorized(struct err *e, const char *what)
 {
@@ -257,7 +258,7 @@ int auth_check(struct auth *a, const char *header, unsigned *out_scopes,
     return 0;
 }
 
-/* ---- records ------------------------------------------------------------------------------------------------ */
+/* ---- records --------------------------------------------------------------------------------- */
 
 int auth_save(struct auth *a, struct store *s, const struct auth_key *k, struct err *e)
 {
@@ -287,7 +288,8 @@ struct loading {
     size_t unreadable;
 };
 
-static bool load_one(void *arg, const void *key, size_t key_len, const void *value, size_t value_len)
+static bool load_one(void *arg, const void *key, size_t key_len, const void *value,
+                     size_t value_len)
 {
     struct loading *l = arg;
     const unsigned char *record = value;
@@ -307,7 +309,7 @@ static bool load_one(void *arg, const void *key, size_t key_len, const void *val
     return true;
 }
 
-/* ---- admin.key ------------------------------------------------------------------------------------------------ */
+/* ---- admin.key ------------------------------------------------------------------------------- */
 
 static int write_all(int fd, const char *text, size_t len)
 {

@@ -1,13 +1,13 @@
 /* auth.h - API keys: who may do what.
  *
- * A key is the text asc_<id>_<secret>: id 16 hex digits (public, for the log), secret 32 random bytes
- * in hex. Kept of it: BLAKE2b-256 of the secret, never the secret; a fast hash is right because
- * the secret has 256 bits of entropy of its own. Records live in the store's table STORE_KEYS under
- * the id; all are in memory, so a check never touches the store (the loop makes it).
- * Scopes nest: admin includes write includes read.
+ * A key is the text asc_<id>_<secret>: id 16 hex digits (public, for the log), secret 32 random
+ * bytes in hex. Kept of it: BLAKE2b-256 of the secret, never the secret; a fast hash is right
+ * because the secret has 256 bits of entropy of its own. Records live in the store's table
+ * STORE_KEYS under the id; all are in memory, so a check never touches the store (the loop makes
+ * it). Scopes nest: admin includes write includes read.
  *
- * Threads: auth_check, auth_list, auth_publish and auth_withdraw from any thread (one short lock);
- * what touches the store is marked [W] as in storage/store.h.
+ * Threads: auth_check, auth_list, auth_publish and auth_withdraw from any thread (one short
+ * lock); what touches the store is marked [W] as in storage/store.h.
  */
 #ifndef SERVER_AUTH_H
 #define SERVER_AUTH_H

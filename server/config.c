@@ -36,7 +36,8 @@ static const struct setting settings[] = {
     {"behind-tls-proxy", FLAG, AT(behind_tls_proxy), 0, 0, 1, NULL,
      "allow an address that is not loopback: a proxy in front speaks TLS"},
     {"config", TEXT, AT(file), 0, 0, 0, "FILE", "read settings from FILE: lines NAME = VALUE"},
-    {"log-level", LEVEL, AT(log_level), LOG_INFO, 0, 0, "LEVEL", "debug, info, warn or error (info)"},
+    {"log-level", LEVEL, AT(log_level), LOG_INFO, 0, 0, "LEVEL",
+     "debug, info, warn or error (info)"},
     {"threads", COUNT, AT(threads), 0, 0, 1024, "N", "reader threads; 0: one per processor"},
     {"memory", BYTES, AT(memory), 1 * GIB, 0, UINT64_C(1) << 50, "BYTES",
      "resident indexes of engine flat"},
@@ -113,7 +114,8 @@ static int refuse(struct loading *l, const struct setting *s, const char *value,
 
 static bool truth(const char *text, bool *out)
 {
-    static const char *const yes[] = {"true", "yes", "on", "1"}, *const no[] = {"false", "no", "off", "0"};
+    static const char *const yes[] = {"true", "yes", "on", "1"};
+    static const char *const no[] = {"false", "no", "off", "0"};
 
     for (size_t i = 0; i < 4; i++) {
         if (strcasecmp(text, yes[i]) == 0)
@@ -180,7 +182,9 @@ static int set(struct loading *l, size_t i, const char *value)
     case FLAG:
         return truth(value, at) ? 0 : refuse(l, s, value, "true or false");
     case LEVEL:
-        return log_level_from_name(value, at) ? 0 : refuse(l, s, value, "debug, info, warn or error");
+        if (log_level_from_name(value, at))
+            return 0;
+        return refuse(l, s, value, "debug, info, warn or error");
     default:
         return set_number(l, s, value);
     }

@@ -40,9 +40,9 @@ struct config {
 
 enum config_result { CONFIG_RUN, CONFIG_HELP, CONFIG_VERSION };
 
-/* Reads flags (argv[0] is skipped), environment and file into *c, defaults for the rest, and checks
- * every value. INVALID, with field = the setting's name, on the first thing that is wrong. Ends with
- * config_free, also after a failure. */
+/* Reads flags (argv[0] is skipped), environment and file into *c, defaults for the rest, and
+ * checks every value. INVALID, with field = the setting's name, on the first thing that is
+ * wrong. Ends with config_free, also after a failure. */
 int config_load(struct config *c, int argc, char **argv, enum config_result *out, struct err *e);
 void config_free(struct config *c);
 

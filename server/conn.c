@@ -16,8 +16,8 @@
  *                  CLOSING --> freed          (gone: from every state, at once)
  *
  * Every callback stores what happened and calls conn_step; conn_step alone moves. One request is in
- * flight; while it runs or its reply is written, at most one buffer of what follows is read ahead, which
- * is also how a reset is noticed.
+ * flight; while it runs or its reply is written, at most one buffer of what follows is read ahead,
+ * which is also how a reset is noticed.
  */
 #include "server/conn.h"
 
@@ -41,7 +41,7 @@ static void enter(struct conn *c, enum conn_state state)
     c->progress = c->server->now_ns;
 }
 
-/* ---- closing -------------------------------------------------------------------------------------- */
+/* ---- closing --------------------------------------------------------------------------------- */
 
 static void on_closed(uv_handle_t *h)
 {
@@ -122,7 +122,7 @@ static void end_stream(struct conn *c)
     enter(c, CONN_WRITING);
 }
 
-/* ---- the states: each returns true when it moved, false to wait for an event ------------------------- */
+/* ---- the states: each returns true when it moved, false to wait for an event ----------------- */
 
 static void drop_input(struct conn *c, size_t n)
 {
@@ -380,7 +380,7 @@ void conn_step(struct conn *c)
     read_or_not(c);
 }
 
-/* ---- reading ------------------------------------------------------------------------------------------- */
+/* ---- reading --------------------------------------------------------------------------------- */
 
 /* Where the next bytes go: straight into the job's body when its length is known. */
 static void on_room(uv_handle_t *h, size_t suggested, uv_buf_t *out)
@@ -437,7 +437,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     conn_step(c);
 }
 
-/* ---- from outside the machine ------------------------------------------------------------------------------ */
+/* ---- from outside the machine ---------------------------------------------------------------- */
 
 void conn_begin(struct conn *c)
 {

@@ -1,5 +1,6 @@
-/* conn.h - connections. conn.c holds the one state machine of the transport; around it conn_accept.c
- * (how one begins), conn_write.c (bytes out) and conn_time.c (deadlines). Loop thread. */
+/* conn.h - connections. conn.c holds the one state machine of the transport; around it
+ * conn_accept.c (how one begins), conn_write.c (bytes out) and conn_time.c (deadlines). Loop
+ * thread. */
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
 
@@ -58,7 +59,7 @@ void conn_drain(struct conn *c);
 /* Drops the connection without another word. */
 void conn_kill(struct conn *c);
 
-/* ---- between the conn files ------------------------------------------------------------------------ */
+/* ---- between the conn files ------------------------------------------------------------------ */
 
 /* Moves as far as it can: every callback stores what happened and calls this. */
 void conn_step(struct conn *c);

@@ -1,4 +1,5 @@
-/* conn_time.c - deadlines: what a connection may take in each state, looked at every tick. See conn.h. */
+/* conn_time.c - deadlines: what a connection may take in each state, looked at every tick. See
+ * conn.h. */
 #include <poll.h>
 
 #include "server/conn.h"
@@ -43,10 +44,10 @@ static bool reader_stuck(struct conn *c, uint64_t now)
     return now - c->progress > ms(c->server->rt->config->write_ms);
 }
 
-/* A client that ended its sending side either waits for the reply or is gone altogether: both look
- * alike until something is sent. So an interim reply is, once (RFC 9110, section 15.2, lets a server
- * send one at any time before the final reply): a socket that is gone answers with a reset, which
- * then shows. */
+/* A client that ended its sending side either waits for the reply or is gone altogether: both
+ * look alike until something is sent. So an interim reply is, once (RFC 9110, section 15.2, lets
+ * a server send one at any time before the final reply): a socket that is gone answers with a
+ * reset, which then shows. */
 static void ask_whether_there(struct conn *c, uint64_t now)
 {
     struct pollfd p = {.events = 0};

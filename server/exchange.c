@@ -102,210 +102,7 @@ void exchange_end(struct exchange *x, int status)
     free(x);
 }
 
-/* ---- between head and body ---------------------------------------------------------------------- */
-
-static const char *header(struct exchange *x, const struct head *h, const char *bytes,
-                          const char *name)
-{
-    unsigned count;
-    const struct head_field *f = head_find(h, bytes, name, &count);
-
-    if (count > 1) {
-        err_set(&x->job.err, ERR_BAD_HTTP, "the header %s is there more than once", name);
-        err_at_field(&x->job.err, name);
-        return NULL;
-    }
-    return f ? arena_copy(&x->job.arena, bytes + f->value.at, f->value.len) : NULL;
-}
-
-/* A client's own request id is kept when it can stand in a header and in a log as it is. */
-static void admit_request_id(struct exchange *x, const char *id)
-{
-    static const char good[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-
-    if (id && *id && strlen(id) <= JOB_REQUEST_ID_MAX && id[strspn(id, good)] == '\0')
-        snprintf(x->job.request_id, sizeof x->job.request_id, "%s", id);
-}
-
-static int query_pair(struct job *j, const char *text, size_t len)
-{
-    const char *equals = memchr(text, '=', len);
-    size_t name_len = equals ? (size_t)(equals - text) : len;
-    const char *name = http_decode(&j->arena, text, name_len, true);
-    const char *value = equals ? http_decode(&j->arena, equals + 1, len - name_len - 1, true) : "";
-
-    if (!name || !value) {
-        err_set(&j->err, ERR_INVALID, "a broken percent-escape in the query");
-        return err_at_field(&j->err, name ? name : "query");
-    }
-    if (job_query(j, name)) {
-        err_set(&j->err, ERR_INVALID, "the query parameter \"%.64s\" is there twice", name);
-        return err_at_field(&j->err, name);
-    }
-    if (j->query_count == JOB_QUERY_PARAMS) {
-        err_set(&j->err, ERR_INVALID, "more than %d query parameters", JOB_QUERY_PARAMS);
-        return err_at_limit(&j->err, JOB_QUERY_PARAMS);
-    }
-    j->query[j->query_count++] = (struct job_param){name, value};
-    return 0;
-}
-
-static int admit_query(struct job *j, const char *query, size_t len)
-{
-    while (len) {
-        const char *and = memchr(query, '&', len);
-        size_t part = and ? (size_t)(and - query) : len;
-
-        if (part && query_pair(j, query, part))
-            return (int)j->err.code;
-        if (!and)
-            break;
-        query += part + 1;
-        len -= part + 1;
-    }
-    return 0;
-}
-
-/* Route, then key, then scope: without a key nothing but the open routes is told apart. */
-static int admit_route(struct exchange *x, const struct http_target *t, const char *authorization)
-{
-    struct job *j = &x->job;
-    const char *method = x->head_only ? "GET" : x->framing.method;
-    char allow[64], id[AUTH_ID_CHARS + 1] = "";
-    const struct route *r = NULL;
-    struct err key = ERR_INIT;
-    int rc = route_find(j, method, t->path, t->path_len, &r, allow);
-
-    if (r && r->scope == SCOPE_OPEN) {
-        j->route = r;
-        return 0;
-    }
-    if (auth_check(j->rt->auth, authorization, &j->scopes, id, &key)) {
-        j->err = key;
-        j->reply_extra = "WWW-Authenticate: Bearer\r\n";
-        return (int)key.code;
-    }
-    j->key_id = arena_copy(&j->arena, id, strlen(id));
-    if (rc == ERR_METHOD)
-        j->reply_extra = arena_format(&j->arena, "Allow: %s\r\n", allow);
-    if (rc)
-        return rc;
-    j->route = r;
-    if ((j->scopes & r->scope) == 0)
-        return err_set(&j->err, ERR_FORBIDDEN, "the key %s has the scope %s, this needs %s", id,
-                       auth_scopes_name(j->scopes), auth_scopes_name(r->scope));
-    return 0;
-}
-
-/* An absent type passes: `curl -T file` sends none, and a body of the wrong kind does not parse. */
-static int admit_type(struct job *j)
-{
-    const char *type = j->content_type;
-    bool json = strcmp(type, "application/json") == 0;
-    bool tensor = strcmp(type, "application/octet-stream") == 0 ||
-                  strcmp(type, "application/vnd.safetensors") == 0;
-
-    if (!*type || json || (tensor && j->route->body == BODY_TENSOR))
-        return 0;
-    err_set(&j->err, ERR_MEDIA, "the body is \"%.64s\"; taken here: application/json%s", type,
-            j->route->body == BODY_TENSOR
-                ? ", application/octet-stream, application/vnd.safetensors"
-                : "");
-    return err_at_field(&j->err, "Content-Type");
-}
-
-/* A compressed body would have to be unpacked under a bound of its own; nobody needs it here. */
-static int admit_coding(struct job *j, const char *coding)
-{
-    if (!coding || http_equal(coding, strlen(coding), "identity"))
-        return 0;
-    err_set(&j->err, ERR_MEDIA, "the body is coded as \"%.64s\"; only identity is taken", coding);
-    return err_at_field(&j->err, "Content-Encoding");
-}
-
-static int too_large(struct exchange *x)
-{
-    err_set(&x->job.err, ERR_TOO_LARGE, "the body is larger than %llu bytes",
-            (unsigned long long)x->body_limit);
-    return err_at_limit(&x->job.err, (int64_t)x->body_limit);
-}
-
-static int admit_body(struct exchange *x)
-{
-    struct job *j = &x->job;
-    const struct head_framing *f = &x->framing;
-    bool some = f->chunked || f->length > 0;
-
-    if (!some) {
-        if (j->route->body == BODY_NONE || j->route->body_optional)
-            return 0;
-        return err_set(&j->err, ERR_LENGTH, "this route needs a body");
-    }
-    if (j->route->body == BODY_NONE)
-        return err_set(&j->err, ERR_INVALID, "this route takes no body");
-    if (admit_type(j) || admit_coding(j, x->coding))
-        return (int)j->err.code;
-    x->body_limit = LIMIT_JSON_BODY;
-    if (j->route->body == BODY_TENSOR && strcmp(j->content_type, "application/json") != 0)
-        x->body_limit = j->rt->config->body_limit;
-    return f->length > x->body_limit ? too_large(x) : 0;
-}
-
-/* Room for a Content-Length body at once: the kernel gives pages as they are written, and the budget
- * is charged as bytes arrive, so a promise alone costs nothing. One byte more for the NUL. */
-static int admit_room(struct exchange *x)
-{
-    struct job *j = &x->job;
-
-    if (x->framing.chunked || x->framing.length == 0)
-        return 0;
-    x->body_room = (size_t)x->framing.length + 1;
-    j->body = mem_big(x->body_room, 1);
-    if (!j->body)
-        return err_set(&j->err, ERR_BUSY, "no memory for the body");
-    return 0;
-}
-
-static int admit_headers(struct exchange *x, const struct head *h, const char *bytes,
-                         const char **authorization)
-{
-    struct job *j = &x->job;
-    const char *type;
-
-    admit_request_id(x, header(x, h, bytes, "X-Request-Id"));
-    *authorization = header(x, h, bytes, "Authorization");
-    type = header(x, h, bytes, "Content-Type");
-    j->content_type = type ? http_media_type(&j->arena, type, strlen(type)) : "";
-    j->fingerprint = header(x, h, bytes, "X-Ascribe-Fingerprint");
-    x->coding = header(x, h, bytes, "Content-Encoding");
-    return (int)j->err.code;
-}
-
-int exchange_admit(struct exchange *x, const struct head *head, const char *bytes)
-{
-    struct job *j = &x->job;
-    struct http_target t;
-    const char *authorization;
-
-    if (head_framing(head, bytes, &x->framing, &j->err))
-        return (int)j->err.code;
-    x->keep_alive = x->framing.keep_alive && !x->server->draining;
-    x->head_only = strcmp(x->framing.method, "HEAD") == 0;
-    if (admit_headers(x, head, bytes, &authorization) ||
-        http_target(bytes + head->target.at, head->target.len, &t, &j->err) ||
-        admit_route(x, &t, authorization))
-        return (int)j->err.code;
-    if (x->server->draining && j->route->work)
-        return err_set(&j->err, ERR_DRAINING, "the server is shutting down");
-    if (admit_query(j, t.query, t.query_len) || admit_body(x))
-        return (int)j->err.code;
-    x->parsed = true;
-    if (j->route->parse && j->route->parse(j))
-        return (int)j->err.code;
-    return admit_room(x);
-}
-
-/* ---- the body ------------------------------------------------------------------------------------ */
+/* ---- the body -------------------------------------------------------------------------------- */
 
 bool exchange_wants_body(const struct exchange *x)
 {
@@ -319,7 +116,7 @@ static int charge(struct exchange *x, uint64_t bytes)
     struct server *s = x->server;
 
     if (bytes > s->rt->config->body_budget - s->body_bytes) {
-        err_set(&x->job.err, ERR_BUSY, "the bodies in flight together reach the budget of %llu bytes",
+        err_set(&x->job.err, ERR_BUSY, "the bodies in flight reach the budget of %llu bytes",
                 (unsigned long long)s->rt->config->body_budget);
         return err_at_limit(&x->job.err, (int64_t)s->rt->config->body_budget);
     }
@@ -376,7 +173,7 @@ static int chunk_data(void *arg, const char *bytes, size_t n)
     struct exchange *x = arg;
 
     if (n > x->body_limit - x->job.body_len)
-        return too_large(x);
+        return exchange_too_large(x);
     if (grow(x, x->job.body_len + n + 1))
         return (int)x->job.err.code;
     memcpy(body_bytes(x) + x->job.body_len, bytes, n);
@@ -389,7 +186,7 @@ int exchange_body_chunks(struct exchange *x, const char *in, size_t len, size_t 
     if (chunked_feed(&x->chunked, in, len, out_used, chunk_data, x, &x->job.err))
         return (int)x->job.err.code;
     /* a chunk that announces too much need not be waited for */
-    return x->chunked.left > x->body_limit - x->job.body_len ? too_large(x) : 0;
+    return x->chunked.left > x->body_limit - x->job.body_len ? exchange_too_large(x) : 0;
 }
 
 void exchange_body_done(struct exchange *x)
@@ -403,7 +200,7 @@ void exchange_body_done(struct exchange *x)
     j->deadline_ns = server_now() + j->rt->config->deadline_ms * 1000000;
 }
 
-/* ---- the reply ----------------------------------------------------------------------------------- */
+/* ---- the reply ------------------------------------------------------------------------------- */
 
 static void log_fault(const struct exchange *x)
 {

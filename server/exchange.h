@@ -1,9 +1,9 @@
-/* exchange.h - one request and its reply, without a socket: the checks between head and body, the
- * body's buffer, the bytes of the answer. conn.c moves the bytes; pool.c runs the work.
+/* exchange.h - one request and its reply, without a socket: the checks between head and body,
+ * the body's buffer, the bytes of the answer. conn.c moves the bytes; pool.c runs the work.
  *
- * Owner: the connection; while `in_pool`, the pool. When the client leaves meanwhile, `conn` becomes
- * NULL and the loop frees the exchange once the pool gives it back. Loop thread, but for the job and the
- * stream while in the pool.
+ * Owner: the connection; while `in_pool`, the pool. When the client leaves meanwhile, `conn`
+ * becomes NULL and the loop frees the exchange once the pool gives it back. Loop thread, but for
+ * the job and the stream while in the pool.
  */
 #ifndef SERVER_EXCHANGE_H
 #define SERVER_EXCHANGE_H
@@ -61,6 +61,8 @@ bool exchange_wants_body(const struct exchange *x);
 unsigned char *exchange_body_tail(struct exchange *x, size_t *out_left);
 /* n bytes were put there. BUSY when the budget of all bodies is spent. */
 int exchange_body_filled(struct exchange *x, size_t n);
+/* TOO_LARGE: the body passes body_limit. */
+int exchange_too_large(struct exchange *x);
 /* Chunked bodies: eats from the input. TOO_LARGE, BUSY, BAD_HTTP. */
 int exchange_body_chunks(struct exchange *x, const char *in, size_t len, size_t *out_used);
 /* The body is whole: the job may run. */

@@ -248,7 +248,7 @@ void http_date(int64_t unix_seconds, char out[32])
              (unsigned)utc.tm_min % 100, (unsigned)utc.tm_sec % 100);
 }
 
-/* ---- chunked ---------------------------------------------------------------------------------- */
+/* ---- chunked --------------------------------------------------------------------------------- */
 
 enum { SIZE, EXTENSION, SIZE_LF, DATA, DATA_CR, DATA_LF, TRAILER, TRAILER_LF };
 

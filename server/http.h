@@ -56,8 +56,9 @@ void http_json_string(struct buf *out, const char *text);
 /* Fri, 01 Jan 2027 00:00:00 GMT; out holds 30. */
 void http_date(int64_t unix_seconds, char out[32]);
 
-/* Chunked bodies (RFC 9112, section 7.1), strictly: CRLF only, no spaces, sizes of at most 15 hex digits;
- * extensions and trailers are passed over, together at most CHUNKED_OVERHEAD bytes a line or trailer. */
+/* Chunked bodies (RFC 9112, section 7.1), strictly: CRLF only, no spaces, sizes of at most 15
+ * hex digits; extensions and trailers are passed over, together at most CHUNKED_OVERHEAD bytes a
+ * line or trailer. */
 enum { CHUNKED_OVERHEAD = 4096 };
 struct chunked {
     int state;
@@ -67,8 +68,8 @@ struct chunked {
     bool line_empty;   /* in trailers: nothing on this line yet */
     bool done;
 };
-/* Eats as much of in[0..len) as it can: data goes by `data(arg, bytes, n)` (non-zero stops with that code).
- * *out_used is what was eaten; after `done` the rest belongs to the next request. */
+/* Eats as much of in[0..len) as it can: data goes by `data(arg, bytes, n)` (non-zero stops with
+ * that code). *out_used is what was eaten; after `done` the rest belongs to the next request. */
 int chunked_feed(struct chunked *c, const char *in, size_t len, size_t *out_used,
                  int (*data)(void *arg, const char *bytes, size_t n), void *arg, struct err *e);
 

@@ -15,8 +15,8 @@ struct listen_address {
     struct sockaddr_storage inet;
 };
 
-/* HOST:PORT, [V6]:PORT, :PORT (all of IPv4) or unix:PATH. INVALID with field "listen": malformed, unknown host, or an
- * address that is not loopback while `behind_tls_proxy` is false. */
+/* HOST:PORT, [V6]:PORT, :PORT (all of IPv4) or unix:PATH. INVALID with field "listen":
+ * malformed, unknown host, or an address that is not loopback while `behind_tls_proxy` is false. */
 int listen_resolve(const char *spec, bool behind_tls_proxy, struct listen_address *out,
                    struct err *e);
 

@@ -1,8 +1,8 @@
 /* log.h - logfmt lines on stderr: ts=... level=info msg=... key=value ...
  *
- * A line is built on the caller's stack and written with one write(2), so lines of several threads
- * do not mix. Values are quoted and escaped here: nothing a client sends can forge a field or a line.
- * Never logged: bodies, keys, texts of examples. Any thread.
+ * A line is built on the caller's stack and written with one write(2), so lines of several
+ * threads do not mix. Values are quoted and escaped here: nothing a client sends can forge a
+ * field or a line. Never logged: bodies, keys, texts of examples. Any thread.
  */
 #ifndef SERVER_LOG_H
 #define SERVER_LOG_H
@@ -26,12 +26,14 @@ struct log_line {
 void log_set_level(enum log_level level);
 bool log_level_from_name(const char *name, enum log_level *out);
 
-/* begin, fields in any number, end (which writes). What does not fit is cut, the line stays whole. */
+/* begin, fields in any number, end (which writes). What does not fit is cut, the line stays
+ * whole. */
 void log_begin(struct log_line *l, enum log_level level, const char *msg);
 void log_text(struct log_line *l, const char *key, const char *value);
 void log_number(struct log_line *l, const char *key, uint64_t value);
 void log_ms(struct log_line *l, const char *key, uint64_t nanoseconds);
-void log_err(struct log_line *l, const struct err *e); /* code=... error="..." and what was at fault */
+/* code=... error="..." and the field at fault */
+void log_err(struct log_line *l, const struct err *e);
 void log_end(struct log_line *l);
 
 /* One message with one formatted detail, for the common case: msg=<msg> detail="<formatted>". */

@@ -66,8 +66,8 @@ static void raise_descriptor_limit(uint64_t connections)
 static void prepare_process(const struct config *c)
 {
     raise_descriptor_limit(c->connections);
-    /* Bodies and encodings are large and short-lived: each gets its own mapping, so that freeing one
-     * gives its memory back whatever was allocated after it. */
+    /* Bodies and encodings are large and short-lived: each gets its own mapping, so that freeing
+     * one gives its memory back whatever was allocated after it. */
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
     log_set_level(c->log_level);
 }
@@ -148,8 +148,8 @@ static int serve(const struct config *c)
         code = fail(EXIT_STORE, &e);
     } else {
         start_workers(c, &rt);
-        log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s", ASCRIBE_VERSION,
-                 c->store, pool_readers(rt.pool), kern->name);
+        log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s",
+                 ASCRIBE_VERSION, c->store, pool_readers(rt.pool), kern->name);
         if (listen_all(c, &rt, &e))
             code = fail(EXIT_LISTEN, &e);
         else

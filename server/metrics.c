@@ -87,7 +87,7 @@ static void text_numbers(const struct metrics *m, struct buf *out)
         const char *name, *type, *help;
         double factor;
     } row[METRIC_COUNT] = {
-#define METRIC_ROW(NAME, word, kind, unit, text)                                                    \
+#define METRIC_ROW(NAME, word, kind, unit, text)                                                   \
     [METRIC_##NAME] = {.name = word, .type = kind, .help = text, .factor = unit},
         METRIC_LIST(METRIC_ROW)
 #undef METRIC_ROW

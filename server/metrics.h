@@ -15,42 +15,42 @@ struct metrics;
 struct route;
 
 /* NAME, name on the page, type, factor (what one unit of the stored integer is worth), help */
-#define METRIC_LIST(X)                                                                              \
-    X(BYTES_IN, "ascribe_received_bytes_total", "counter", 1, "Bytes read from clients")            \
-    X(BYTES_OUT, "ascribe_sent_bytes_total", "counter", 1, "Bytes handed to sockets")               \
-    X(ACCEPTED, "ascribe_connections_accepted_total", "counter", 1, "Connections accepted")         \
-    X(REFUSED, "ascribe_connections_refused_total", "counter", 1, "Connections over the limit")     \
-    X(CONNECTIONS, "ascribe_connections", "gauge", 1, "Open connections")                           \
-    X(BODY_BYTES, "ascribe_body_bytes", "gauge", 1, "Request bodies held in memory")                \
-    X(TIMEOUTS, "ascribe_slow_clients_total", "counter", 1, "Clients too slow to send or to read")  \
-    X(CANCELLED, "ascribe_cancelled_total", "counter", 1, "Requests whose client left")             \
-    X(BUSY, "ascribe_busy_total", "counter", 1, "Requests refused because a bound was reached")     \
-    X(COMMITS, "ascribe_commits_total", "counter", 1, "Commit groups made durable")                 \
-    X(COMMIT_JOBS, "ascribe_commit_requests_total", "counter", 1, "Requests in those groups")       \
-    X(COMMIT_NS, "ascribe_commit_seconds_total", "counter", 1e-9, "Time spent committing")          \
-    X(ROWS_INGESTED, "ascribe_examples_ingested_total", "counter", 1, "Examples stored")            \
-    X(ROWS_DUPLICATE, "ascribe_examples_duplicate_total", "counter", 1, "Examples already there")   \
-    X(ROWS_DELETED, "ascribe_examples_deleted_total", "counter", 1, "Examples taken down")          \
-    X(QUERIES, "ascribe_queries_total", "counter", 1, "Query rows answered")                        \
-    X(ROWS_SCANNED, "ascribe_rows_scanned_total", "counter", 1, "Rows an engine looked at")         \
-    X(ROWS_EXACT, "ascribe_rows_exact_total", "counter", 1, "Rows scored by the exact kernel")      \
-    X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads")  \
-    X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")       \
-    X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")          \
-    X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")                \
-    X(QUEUE_WRITE, "ascribe_queue_write", "gauge", 1, "Requests waiting for the writer lane")       \
-    X(RUNNING, "ascribe_running", "gauge", 1, "Requests being worked on")                           \
-    X(READERS, "ascribe_readers", "gauge", 1, "Reader threads")                                     \
-    X(STORE_CORPORA, "ascribe_store_corpora", "gauge", 1, "Corpora")                                \
-    X(STORE_EXAMPLES, "ascribe_store_examples", "gauge", 1, "Live examples")                        \
-    X(STORE_TOMBSTONES, "ascribe_store_tombstones", "gauge", 1, "Deleted, not yet purged")          \
-    X(STORE_BATCHES, "ascribe_store_batches", "gauge", 1, "Batches")                                \
-    X(STORE_SHARDS, "ascribe_store_shards", "gauge", 1, "Shards")                                   \
-    X(STORE_CHUNKS, "ascribe_store_chunks", "gauge", 1, "Chunks")                                   \
-    X(STORE_LEDGER, "ascribe_store_ledger_bytes", "gauge", 1, "Ledger on disk")                     \
-    X(STORE_BYTES, "ascribe_store_shard_bytes", "gauge", 1, "Shards on disk")                       \
-    X(STORE_SLOTS, "ascribe_store_reader_slots", "gauge", 1, "LMDB reader slots in use")            \
-    X(RSS, "process_resident_memory_bytes", "gauge", 1, "Resident memory, page cache included")     \
+#define METRIC_LIST(X)                                                                             \
+    X(BYTES_IN, "ascribe_received_bytes_total", "counter", 1, "Bytes read from clients")           \
+    X(BYTES_OUT, "ascribe_sent_bytes_total", "counter", 1, "Bytes handed to sockets")              \
+    X(ACCEPTED, "ascribe_connections_accepted_total", "counter", 1, "Connections accepted")        \
+    X(REFUSED, "ascribe_connections_refused_total", "counter", 1, "Connections over the limit")    \
+    X(CONNECTIONS, "ascribe_connections", "gauge", 1, "Open connections")                          \
+    X(BODY_BYTES, "ascribe_body_bytes", "gauge", 1, "Request bodies held in memory")               \
+    X(TIMEOUTS, "ascribe_slow_clients_total", "counter", 1, "Clients too slow to send or to read") \
+    X(CANCELLED, "ascribe_cancelled_total", "counter", 1, "Requests whose client left")            \
+    X(BUSY, "ascribe_busy_total", "counter", 1, "Requests refused because a bound was reached")    \
+    X(COMMITS, "ascribe_commits_total", "counter", 1, "Commit groups made durable")                \
+    X(COMMIT_JOBS, "ascribe_commit_requests_total", "counter", 1, "Requests in those groups")      \
+    X(COMMIT_NS, "ascribe_commit_seconds_total", "counter", 1e-9, "Time spent committing")         \
+    X(ROWS_INGESTED, "ascribe_examples_ingested_total", "counter", 1, "Examples stored")           \
+    X(ROWS_DUPLICATE, "ascribe_examples_duplicate_total", "counter", 1, "Examples already there")  \
+    X(ROWS_DELETED, "ascribe_examples_deleted_total", "counter", 1, "Examples taken down")         \
+    X(QUERIES, "ascribe_queries_total", "counter", 1, "Query rows answered")                       \
+    X(ROWS_SCANNED, "ascribe_rows_scanned_total", "counter", 1, "Rows an engine looked at")        \
+    X(ROWS_EXACT, "ascribe_rows_exact_total", "counter", 1, "Rows scored by the exact kernel")     \
+    X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \
+    X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
+    X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \
+    X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")               \
+    X(QUEUE_WRITE, "ascribe_queue_write", "gauge", 1, "Requests waiting for the writer lane")      \
+    X(RUNNING, "ascribe_running", "gauge", 1, "Requests being worked on")                          \
+    X(READERS, "ascribe_readers", "gauge", 1, "Reader threads")                                    \
+    X(STORE_CORPORA, "ascribe_store_corpora", "gauge", 1, "Corpora")                               \
+    X(STORE_EXAMPLES, "ascribe_store_examples", "gauge", 1, "Live examples")                       \
+    X(STORE_TOMBSTONES, "ascribe_store_tombstones", "gauge", 1, "Deleted, not yet purged")         \
+    X(STORE_BATCHES, "ascribe_store_batches", "gauge", 1, "Batches")                               \
+    X(STORE_SHARDS, "ascribe_store_shards", "gauge", 1, "Shards")                                  \
+    X(STORE_CHUNKS, "ascribe_store_chunks", "gauge", 1, "Chunks")                                  \
+    X(STORE_LEDGER, "ascribe_store_ledger_bytes", "gauge", 1, "Ledger on disk")                    \
+    X(STORE_BYTES, "ascribe_store_shard_bytes", "gauge", 1, "Shards on disk")                      \
+    X(STORE_SLOTS, "ascribe_store_reader_slots", "gauge", 1, "LMDB reader slots in use")           \
+    X(RSS, "process_resident_memory_bytes", "gauge", 1, "Resident memory, page cache included")    \
     X(UPTIME, "ascribe_uptime_seconds", "gauge", 1, "Since start")
 
 enum metric {

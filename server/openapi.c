@@ -1,4 +1,5 @@
-/* openapi.c - see openapi.h. Nothing here knows a route: what the table does not say is not said. */
+/* openapi.c - see openapi.h. Nothing here knows a route: what the table does not say is not
+ * said. */
 #include "server/openapi.h"
 
 #include <stdbool.h>

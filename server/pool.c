@@ -3,8 +3,8 @@
  *   submit -> read queue -> reader: work -> lane queue -> writer: commit, with its like -> done
  *                                    \------------- no commit --------------------------> done
  *
- * A job that will commit has its place in the lane's bound from submit on, so nobody computes a batch
- * that is then refused. Lane calls (pool_lane) wait in the same line as commits.
+ * A job that will commit has its place in the lane's bound from submit on, so nobody computes a
+ * batch that is then refused. Lane calls (pool_lane) wait in the same line as commits.
  */
 #include "server/pool.h"
 
@@ -99,7 +99,7 @@ static struct item ring_take(struct ring *r)
     return i;
 }
 
-/* ---- readers ------------------------------------------------------------------------------------ */
+/* ---- readers --------------------------------------------------------------------------------- */
 
 /* Lock held. Hands the job over; it is not ours any more afterwards. */
 static void job_done(struct pool *p, struct job *j)
@@ -203,10 +203,10 @@ unsigned pool_readers(const struct pool *p)
     return p->readers;
 }
 
-/* ---- the writer lane ------------------------------------------------------------------------------ */
+/* ---- the writer lane ------------------------------------------------------------------------- */
 
-/* Lock held. Takes from the line all jobs of this route, the others keep their order. Not one of the
- * jobs has been answered, so any order among them is as good. */
+/* Lock held. Takes from the line all jobs of this route, the others keep their order. Not one of
+ * the jobs has been answered, so any order among them is as good. */
 static size_t gather(struct pool *p, const struct route *route, struct job *group[])
 {
     unsigned waiting = p->write.count;
@@ -320,7 +320,7 @@ int pool_lane(struct pool *p, int (*work)(void *arg, struct err *e), void *arg, 
     return c.rc;
 }
 
-/* ---- tasks ------------------------------------------------------------------------------------------ */
+/* ---- tasks ----------------------------------------------------------------------------------- */
 
 static void *task_main(void *arg)
 {
@@ -363,7 +363,7 @@ int pool_task(struct pool *p, void (*task)(void *arg), void *arg, struct err *e)
     return rc;
 }
 
-/* ---- the pool ----------------------------------------------------------------------------------------- */
+/* ---- the pool -------------------------------------------------------------------------------- */
 
 int pool_submit(struct pool *p, struct job *j, struct err *e)
 {

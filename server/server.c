@@ -1,6 +1,6 @@
-/* server.c - see server.h. The loop's own business: listeners, signals, the tick, the drain, and what
- * workers hand back. A housekeeper (libuv's work queue, one thread) reads the store's numbers, so
- * that the loop never touches the store. */
+/* server.c - see server.h. The loop's own business: listeners, signals, the tick, the drain, and
+ * what workers hand back. A housekeeper (libuv's work queue, one thread) reads the store's
+ * numbers, so that the loop never touches the store. */
 #include "server/server.h"
 
 #include <signal.h>
@@ -36,7 +36,7 @@ uint64_t server_now(void)
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* ---- the drain ------------------------------------------------------------------------------------ */
+/* ---- the drain ------------------------------------------------------------------------------- */
 
 static void close_handle(uv_handle_t *h)
 {
@@ -103,7 +103,7 @@ void server_stop(struct server *s, int code)
     uv_async_send(&s->notice_async);
 }
 
-/* ---- what workers hand back -------------------------------------------------------------------------- */
+/* ---- what workers hand back ------------------------------------------------------------------ */
 
 void server_notice(struct server *s, struct exchange *x, bool done)
 {
@@ -160,7 +160,7 @@ static void on_notice(uv_async_t *h)
     finish_if_idle(s);
 }
 
-/* ---- the housekeeper ------------------------------------------------------------------------------------ */
+/* ---- the housekeeper ------------------------------------------------------------------------- */
 
 static void rss(struct metrics *m)
 {
@@ -243,7 +243,7 @@ void server_reap(struct server *s, void *memory, struct arena *a)
     }
 }
 
-/* ---- the tick ---------------------------------------------------------------------------------------- */
+/* ---- the tick -------------------------------------------------------------------------------- */
 
 static void set_date(struct server *s)
 {
@@ -283,7 +283,7 @@ static void on_connection(uv_stream_t *stream, int status)
     conn_accept(l);
 }
 
-/* ---- making ------------------------------------------------------------------------------------------ */
+/* ---- making ---------------------------------------------------------------------------------- */
 
 struct server *server_new(struct runtime *rt)
 {

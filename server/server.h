@@ -96,8 +96,8 @@ void server_stop(struct server *s, int code);
 
 /* pool_new's `done`. Any thread. `server` is a struct server. */
 void server_job_done(void *server, struct job *j);
-/* Frees on the housekeeper's thread what would hold up the loop: giving hundreds of megabytes back to
- * the kernel takes milliseconds. Takes both; `a` is left empty. Loop thread. */
+/* Frees on the housekeeper's thread what would hold up the loop: giving hundreds of megabytes
+ * back to the kernel takes milliseconds. Takes both; `a` is left empty. Loop thread. */
 void server_reap(struct server *s, void *memory, struct arena *a);
 /* The exchange has something for the loop to look at. Any thread. */
 void server_notice(struct server *s, struct exchange *x, bool done);

@@ -1,8 +1,8 @@
 /* stream.h - the queue between a worker that produces a reply and the loop that sends it.
  *
- * Bounded: the worker blocks while more than LIMIT_STREAM_QUEUE bytes wait for the socket. One lock,
- * held for pointer moves only. The worker begins and gives; the loop takes, reports what was
- * written, and closes when the client is gone.
+ * Bounded: the worker blocks while more than LIMIT_STREAM_QUEUE bytes wait for the socket. One
+ * lock, held for pointer moves only. The worker begins and gives; the loop takes, reports what
+ * was written, and closes when the client is gone.
  */
 #ifndef SERVER_STREAM_H
 #define SERVER_STREAM_H

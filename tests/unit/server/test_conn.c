@@ -31,7 +31,7 @@
 #include "server/server.h"
 #include "storage/base/check.h"
 
-/* ---- the routes under test ------------------------------------------------------------------------- */
+/* ---- the routes under test ------------------------------------------------------------------- */
 
 static _Atomic unsigned works, cancels, finishes, commits, committed, largest_group;
 static _Atomic bool gate_open;
@@ -146,7 +146,7 @@ const struct route route_table[] = {
 };
 const size_t route_count = sizeof route_table / sizeof *route_table;
 
-/* ---- the server under test ---------------------------------------------------------------------------- */
+/* ---- the server under test ------------------------------------------------------------------- */
 
 static struct {
     struct config config;
@@ -236,7 +236,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ---- the client --------------------------------------------------------------------------------------- */
+/* ---- the client ------------------------------------------------------------------------------ */
 
 static int dial(void)
 {
@@ -337,7 +337,8 @@ static void wait_until(_Atomic unsigned *what, unsigned value)
     assert_true(atomic_load(what) >= value);
 }
 
-/* One request on a connection of its own; the answer's status, the connection checked for `code`. */
+/* One request on a connection of its own; the answer's status, the connection checked for
+ * `code`. */
 static int once(const char *request, const char *code)
 {
     int fd = dial();
@@ -366,7 +367,7 @@ static const char *with_auth(const char *line, const char *rest)
     return text;
 }
 
-/* ---- tests ------------------------------------------------------------------------------------------------ */
+/* ---- tests ----------------------------------------------------------------------------------- */
 
 static void test_answers(void **state)
 {
@@ -646,7 +647,8 @@ static void test_expect(void **state)
     close(fd);
 }
 
-/* The key is checked before a byte of the body is taken, and the client sees the answer, not a reset. */
+/* The key is checked before a byte of the body is taken, and the client sees the answer, not a
+ * reset. */
 static void test_auth_before_body(void **state)
 {
     static char piece[1 << 20];
@@ -953,8 +955,8 @@ static void test_drain(void **state)
     start();
 }
 
-/* Many exchanges broken off at many places: nothing is left over (stop checks the counts, the address
- * sanitizer the memory). */
+/* Many exchanges broken off at many places: nothing is left over (stop checks the counts, the
+ * address sanitizer the memory). */
 static void test_aborts(void **state)
 {
     char text[512];

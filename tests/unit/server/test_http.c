@@ -209,8 +209,8 @@ static void test_head_moves(void **state)
     free(bytes);
 }
 
-/* Damaged heads, cut at random, in buffers of exactly their size: taken or refused, and when taken, what
- * was found lies inside and the framing is one or the other. */
+/* Damaged heads, cut at random, in buffers of exactly their size: taken or refused, and when
+ * taken, what was found lies inside and the framing is one or the other. */
 static void test_head_noise(void **state)
 {
     static const char good[] = "POST /v1/corpora/c/query?k=3 HTTP/1.1\r\nHost: h\r\n"
