@@ -11,6 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "storage/annex_record.h"
+#include "storage/artifact_file.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
 #include "storage/fs.h"
@@ -126,6 +128,64 @@ static int copy_shards(struct copy *c, const char *ledger_dir, uint64_t stages)
     return rc;
 }
 
+/* The files behind the copied ledger's annexes, by walking their records. */
+static int named_artifacts(struct copy *c, const char *ledger_dir, struct buf *out)
+{
+    struct db_latch latch = {0};
+    struct key prefix = annex_record_prefix();
+    struct ledger_walk w;
+    struct span key, value;
+    struct db ledger;
+    struct txn t;
+    int rc = 0;
+
+    if (ledger_open(&ledger, ledger_dir, true, &latch, c->e))
+        return (int)c->e->code;
+    txn_begin_read(&t, &ledger);
+    ledger_walk_begin(&w, &t, LEDGER_RECORDS, &prefix);
+    while (rc == 0 && ledger_walk_next(&w, &key, &value)) {
+        struct annex_file files[ANNEX_ARTIFACTS];
+        size_t count;
+
+        if (annex_record_files(value, files, &count))
+            buf_add(out, files, count * sizeof *files);
+        else
+            rc = err_set(c->e, ERR_CORRUPT, "ledger: the record of a state or task is damaged");
+    }
+    ledger_walk_end(&w);
+    txn_abort(&t);
+    db_close(&ledger);
+    if (rc == 0 && t.err.code != ERR_OK) {
+        *c->e = t.err;
+        rc = (int)t.err.code;
+    }
+    if (rc == 0 && out->failed)
+        rc = err_set(c->e, ERR_BUSY, "no memory for the list of artifacts");
+    return rc;
+}
+
+/* Immutable: copied as they lie there. Held with the shards, none is removed meanwhile. */
+static int copy_artifacts(struct copy *c, const char *ledger_dir)
+{
+    char *dir = fs_join(c->part, ARTIFACT_DIR);
+    struct buf list = {0};
+    int rc = named_artifacts(c, ledger_dir, &list);
+    const struct annex_file *files = (const struct annex_file *)(const void *)list.data;
+    size_t count = list.len / sizeof *files;
+
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        c->total += artifact_file_bytes(files[i].bytes);
+    if (rc == 0 && count)
+        rc = fs_make_dir(dir, false, c->e);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = artifact_copy(c->s->dir, c->part, files[i].id, report, c, c->e);
+    if (rc == 0 && count)
+        rc = fs_sync_dir(dir, c->e);
+    buf_free(&list);
+    free(dir);
+    return rc;
+}
+
 static int copy_marks(struct copy *c)
 {
     char *from = fs_join(c->s->dir, "FORMAT"), *to = fs_join(c->part, "FORMAT"),
@@ -158,6 +218,8 @@ static int copy_store(struct copy *c, uint64_t stages)
         rc = fs_sync_dir(ledger_dir, c->e);
     if (rc == 0)
         rc = copy_shards(c, ledger_dir, stages);
+    if (rc == 0)
+        rc = copy_artifacts(c, ledger_dir);
     shard_home_release(&c->s->home);
     if (rc == 0)
         rc = copy_marks(c);

@@ -47,6 +47,25 @@ int backup_store(struct store *s, const char *dest, const struct maintain_progre
 int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
                   struct err *e);
 
+/* What a rewrite makes of a corpus (fit). */
+struct artifact;
+struct rewrite_to {
+    /* `count` live rows of one chunk: encodings of the corpus's dtype, side by side, from `in` to
+     * `out`; norms, |x| before normalising, in place. Called with growing sequences, on the calling
+     * thread, for the last few rows on the lane. */
+    int (*rows)(void *arg, const void *in, double *norms, size_t count, void *out, struct err *e);
+    void *arg;
+    const char *text;          /* the new state's (storage/annex.h) */
+    struct artifact *artifact; /* finished; named by the state from the swap on; NULL: none */
+};
+
+/* Carries every live row through to->rows into new shards, and swaps them in one ledger transaction
+ * together with the corpus's new state, of the next epoch. Batches committed meanwhile are carried
+ * over as well; those that come after must be of the new epoch (STALE). The old rows serve until the
+ * swap. Fails, CANCELLED too, without a trace; BUSY while the corpus is compacted. */
+int rewrite_corpus(struct corpus *c, const struct rewrite_to *to, const struct maintain_lane *lane,
+                   const struct maintain_progress *p, struct err *e);
+
 /* Rewrites the shards of a corpus that have dead rows or small chunks into new ones and swaps them
  * in the ledger in one transaction. Readers keep their views. */
 int compact_corpus(struct corpus *c, const struct maintain_lane *lane,

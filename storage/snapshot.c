@@ -117,14 +117,14 @@ struct view *snapshot_append(const struct view *v, const struct view_chunk *chun
         memcpy(all, v->chunks, v->chunk_count * sizeof *all);
     if (count)
         memcpy(all + v->chunk_count, chunks, count * sizeof *all);
-    made = snapshot_new(snapshot_corpus(v), all, total);
+    made = snapshot_of_state(snapshot_corpus(v), v->state, all, total);
     free(all);
     return made;
 }
 
 struct view *snapshot_kill(const struct view *v, size_t chunk, uint32_t row)
 {
-    struct view *made = snapshot_new(snapshot_corpus(v), v->chunks, v->chunk_count);
+    struct view *made = snapshot_of_state(snapshot_corpus(v), v->state, v->chunks, v->chunk_count);
     struct view_chunk *c = &box_of(made)->chunks[chunk];
     uint64_t *dead = snapshot_dead_new(c->rows, c->dead);
 

@@ -10,6 +10,8 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "storage/annex.h"
+#include "storage/artifact_file.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
 #include "storage/chunk.h"
@@ -267,6 +269,36 @@ static bool tidy_backup(void *arg, const char *name)
     return t->rc == 0;
 }
 
+static void add_files(struct buf *ids, const struct annex *a)
+{
+    const struct annex_def *def = annex_def(a);
+
+    for (size_t i = 0; i < def->artifact_count; i++) {
+        uint64_t id = artifact_id(def->artifacts[i]);
+
+        buf_add(ids, &id, sizeof id);
+    }
+}
+
+/* What a fit or a task that was cut off left behind. */
+static int tidy_artifacts(struct store *s, struct err *e)
+{
+    struct buf ids = {0};
+    int rc;
+
+    for (size_t i = 0; i < s->corpus_count; i++) {
+        if (s->corpora[i]->state)
+            add_files(&ids, s->corpora[i]->state);
+        for (size_t k = 0; k < s->corpora[i]->annex_count; k++)
+            add_files(&ids, s->corpora[i]->annexes[k]);
+    }
+    rc = ids.failed ? err_set(e, ERR_BUSY, "%s: no memory for the list of artifacts", s->dir)
+                    : artifact_tidy(s, (const uint64_t *)(const void *)ids.data,
+                                    ids.len / sizeof(uint64_t), e);
+    buf_free(&ids);
+    return rc;
+}
+
 static int tidy(struct store *s, struct err *e)
 {
     struct tidy t = {.s = s, .e = e};
@@ -277,6 +309,8 @@ static int tidy(struct store *s, struct err *e)
     t.named = named;
     if (rc == 0)
         rc = fs_list(s->home.dir, tidy_entry, &t, e);
+    if (rc == 0 && t.rc == 0)
+        rc = tidy_artifacts(s, e);
     if (rc == 0 && t.rc == 0 && fs_is_dir(backups))
         rc = fs_list(backups, tidy_backup, &t, e);
     if (rc == 0)

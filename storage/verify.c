@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "storage/annex.h"
+#include "storage/artifact_file.h"
 #include "storage/base/bytes.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
@@ -512,6 +514,52 @@ static uint64_t chunk_bytes(const struct view_chunk *c)
     return (uint64_t)c->rows * c->shard->corpus.row_bytes;
 }
 
+static bool report_piece(void *arg, uint64_t bytes)
+{
+    struct check *k = arg;
+
+    return advance(k, bytes) == 0;
+}
+
+/* Every byte of the files behind a state or a task. */
+static int check_files(struct check *k, struct annex *a)
+{
+    const struct annex_def *def = annex_def(a);
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < def->artifact_count; i++) {
+        struct err e = ERR_INIT;
+
+        rc = artifact_check(def->artifacts[i], report_piece, k, &e);
+        if (rc == ERR_CORRUPT) {
+            k->report.damaged_blocks++;
+            say(k, "corpus %s: %s%s: %s", name_of(k), *def->name ? "task " : "state", def->name, e.text);
+            rc = 0;
+        } else if (rc && k->e->code == ERR_OK) {
+            *k->e = e;
+        }
+        k->report.bytes += artifact_bytes(def->artifacts[i]);
+    }
+    return rc;
+}
+
+static int check_annexes(struct check *k, struct corpus *c)
+{
+    const struct view *v = corpus_view(c);
+    struct annex **list;
+    size_t count = annex_list(c, &list);
+    int rc = v->state ? check_files(k, v->state) : 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (rc == 0)
+            rc = check_files(k, list[i]);
+        annex_release(list[i]);
+    }
+    free(list);
+    view_release(v);
+    return rc;
+}
+
 static int check_corpus(struct check *k, struct corpus *c)
 {
     const struct view *v = corpus_view(c);
@@ -528,7 +576,7 @@ static int check_corpus(struct check *k, struct corpus *c)
         k->report.bytes += chunk_bytes(&v->chunks[i]);
     }
     view_release(v);
-    return rc;
+    return rc ? rc : check_annexes(k, c);
 }
 
 /* Tables that belong to no corpus. */

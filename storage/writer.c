@@ -140,7 +140,9 @@ int writer_finish(struct writer *w, struct err *e)
 {
     int rc = commit_txn(w, e);
 
-    for (size_t i = 0; rc == 0 && w->apart && i < w->made_count; i++) {
+    if (w->apart)
+        w->shard = NULL;
+    for (size_t i = w->settled; rc == 0 && w->apart && i < w->made_count; i++) {
         atomic_store(&w->made[i]->sealed, true);
         rc = shard_settle(w->made[i], e);
         if (rc == 0)
@@ -148,6 +150,7 @@ int writer_finish(struct writer *w, struct err *e)
         if (rc == ERR_SYNC_FAILED)
             atomic_store(&w->home->latch->failed, true);
     }
+    w->settled = w->made_count;
     return rc;
 }
 

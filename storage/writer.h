@@ -33,7 +33,7 @@ struct writer {
     uint64_t given_tail;
     struct shard *shard; /* being written; not a reference of its own */
     struct shard **made; /* one reference each, in order */
-    size_t made_count;
+    size_t made_count, settled; /* settled: durable and closed (apart) */
     struct writer_chunk *chunks;
     size_t chunk_count, chunk_cap;
     struct txn txn;
@@ -48,7 +48,7 @@ void writer_begin(struct writer *w, struct shard_home *home, const struct shard_
 /* Writes rows (at most one chunk's, see chunk_cut) as one chunk. After a failure only abandon. */
 int writer_add(struct writer *w, const struct chunk_row *rows, uint32_t count, struct err *e);
 
-/* Everything added is durable when this returns 0. */
+/* Everything added is durable when this returns 0. An apart writer may go on: in a new shard. */
 int writer_finish(struct writer *w, struct err *e);
 
 /* After the ledger named it: what was written stays. After a failure: new shards are removed, chunks
