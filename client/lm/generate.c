@@ -92,7 +92,7 @@ static int write_on(struct writer *w, struct buf *out, struct err *e)
         if (token == TOK_END)
             return 0;
         piece = tok_piece(&w->model->tok, token, &len);
-        if (w->options->sentence && ends_sentence(piece, len))
+        if (w->options->sentence && i > 0 && ends_sentence(piece, len))
             return 0;
         buf_add(out, piece, len);
         w->tokens[w->count++] = token;

@@ -121,7 +121,7 @@ int verb_encode(int argc, char *const argv[], struct err *e)
         {"key-file", OPTS_TEXT, &r.key_file, 0, 0, "the server's key; default: ASCRIBE_KEY"},
         {"dim", OPTS_COUNT, &r.dim, 1, ENCODER_DIM_MAX, "matrices * p * p: length of a row"},
         {"second-moment", OPTS_TEXT, &second, 0, 0, "adam or none"},
-        {"seed", OPTS_COUNT, &r.seed, 0, 1.8e19, "of the projection"},
+        {"seed", OPTS_COUNT, &r.seed, 0, 9e18, "of the projection"},
         {"batch-rows", OPTS_COUNT, &r.options.batch_rows, 1, ENCODE_BATCH_MAX,
          "passages in one batch"},
         {"dtype", OPTS_TEXT, &dtype, 0, 0, "f32, bf16 or f16"},

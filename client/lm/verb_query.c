@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "client/lm/ckpt.h"
+#include "client/lm/definition.h"
 #include "client/lm/encoder.h"
 #include "client/lm/generate.h"
 #include "client/lm/opts.h"
@@ -164,43 +165,74 @@ static int encode_prompts(const struct encoder_plan *plan, const struct prompts 
     return rc;
 }
 
-static int answer(const struct model *m, struct prompts *ps, uint32_t tokens, uint32_t dim,
-                  enum encoder_second second, uint64_t seed, const char *out, struct err *e)
+struct request { /* what the command line asks for */
+    const char *model, *prompt, *target, *prompts, *like, *out;
+    uint64_t tokens, dim, seed;
+    enum encoder_second second;
+};
+
+static int answer(const struct model *m, struct prompts *ps, const struct request *r,
+                  const struct definition *like, struct err *e)
 {
     struct encoder_plan plan;
-    int rc = encoder_plan_init(&plan, m, dim, second, seed, e);
+    int rc = encoder_plan_init(&plan, m, (uint32_t)r->dim, r->second, r->seed, e);
 
     if (rc)
         return rc;
+    if (r->like)
+        rc = definition_check(like, &plan, e);
     for (size_t i = 0; i < ps->count && !rc; i++)
         if (!ps->list[i].target)
-            rc = continue_prompt(m, &ps->list[i], tokens, e);
+            rc = continue_prompt(m, &ps->list[i], (uint32_t)r->tokens, e);
     if (!rc)
-        rc = encode_prompts(&plan, ps, out, e);
+        rc = encode_prompts(&plan, ps, r->out, e);
     encoder_plan_fini(&plan);
+    return rc;
+}
+
+static int run(struct request *r, struct err *e)
+{
+    struct definition like = {0};
+    struct prompts ps = {0};
+    struct model m = {0};
+    int rc = 0;
+
+    if (r->like) {
+        rc = definition_read(&like, r->like, e);
+        r->dim = like.dim;
+        r->seed = like.seed;
+        r->second = like.second;
+    }
+    if (!rc)
+        rc = r->prompts ? read_prompts(&ps, r->prompts, e)
+                        : add_prompt(&ps, r->prompt, r->target, e);
+    if (!rc)
+        rc = ckpt_load(&m, r->model, e);
+    if (!rc)
+        rc = answer(&m, &ps, r, &like, e);
+    model_free(&m);
+    prompts_free(&ps);
+    definition_free(&like);
     return rc;
 }
 
 int verb_query(int argc, char *const argv[], struct err *e)
 {
-    const char *path = NULL, *prompt = NULL, *target = NULL, *file = NULL, *out = NULL;
-    const char *second_name = "adam";
-    uint64_t tokens = 16, dim = 16384, seed = 1;
-    enum encoder_second second;
+    const char *second = "adam";
+    struct request r = {.tokens = 16, .dim = 16384, .seed = 1};
     const struct opts_row rows[] = {
-        {"model", OPTS_TEXT, &path, 0, 0, "checkpoint (required)"},
-        {"prompt", OPTS_TEXT, &prompt, 0, 0, "what the model was given"},
-        {"target", OPTS_TEXT, &target, 0, 0, "what it said, or should have; default: what it says"},
-        {"prompts", OPTS_TEXT, &file, 0, 0, "JSON Lines with prompt and target instead"},
-        {"out", OPTS_TEXT, &out, 0, 0, "safetensors file with `queries`, one row a prompt"},
-        {"tokens", OPTS_COUNT, &tokens, 1, 1024, "of a continuation, at most"},
-        {"dim", OPTS_COUNT, &dim, 1, ENCODER_DIM_MAX, "as in encode"},
-        {"second-moment", OPTS_TEXT, &second_name, 0, 0, "as in encode"},
-        {"seed", OPTS_COUNT, &seed, 0, 1.8e19, "as in encode"},
+        {"model", OPTS_TEXT, &r.model, 0, 0, "checkpoint (required)"},
+        {"prompt", OPTS_TEXT, &r.prompt, 0, 0, "what the model was given"},
+        {"target", OPTS_TEXT, &r.target, 0, 0, "what it said; default: what it says"},
+        {"prompts", OPTS_TEXT, &r.prompts, 0, 0, "JSON Lines with prompt and target instead"},
+        {"out", OPTS_TEXT, &r.out, 0, 0, "safetensors file with `queries`, one row a prompt"},
+        {"like", OPTS_TEXT, &r.like, 0, 0, "a corpus.json: takes the next three from it"},
+        {"dim", OPTS_COUNT, &r.dim, 1, ENCODER_DIM_MAX, "as in encode"},
+        {"second-moment", OPTS_TEXT, &second, 0, 0, "as in encode"},
+        {"seed", OPTS_COUNT, &r.seed, 0, 9e18, "as in encode"},
+        {"tokens", OPTS_COUNT, &r.tokens, 1, 1024, "of a continuation, at most"},
     };
     const size_t count = sizeof rows / sizeof rows[0];
-    struct prompts ps = {0};
-    struct model m;
     int rc;
 
     if (argc > 0 && strcmp(argv[0], "--help") == 0) {
@@ -208,18 +240,11 @@ int verb_query(int argc, char *const argv[], struct err *e)
         return 0;
     }
     rc = opts_parse(rows, count, argc, argv, e);
-    if (!rc && !prompt == !file)
+    if (!rc && !r.prompt == !r.prompts)
         rc = err_set(e, ERR_INVALID, "give either --prompt or --prompts");
+    if (!rc && r.target && !r.prompt)
+        rc = err_set(e, ERR_INVALID, "--target goes with --prompt");
     if (!rc)
-        rc = encoder_second_parse(second_name, &second, e);
-    if (!rc)
-        rc = file ? read_prompts(&ps, file, e) : add_prompt(&ps, prompt, target, e);
-    if (!rc)
-        rc = ckpt_load(&m, path, e);
-    if (!rc) {
-        rc = answer(&m, &ps, (uint32_t)tokens, (uint32_t)dim, second, seed, out, e);
-        model_free(&m);
-    }
-    prompts_free(&ps);
-    return rc;
+        rc = encoder_second_parse(second, &r.second, e);
+    return rc ? rc : run(&r, e);
 }

@@ -337,6 +337,29 @@ class LmFiles(unittest.TestCase):
             self.assert_close(row, want)
             self.assertAlmostEqual(s["loss"], loss, places=3)
 
+    def test_query_like_a_corpus(self):
+        self.encode("none", "--second-moment", "none")
+        ask = ["query", "--model", self.model, "--prompt", "Town 4: a", "--target", " town of"]
+        self.run_lm(*ask, "--like", self.path("none/corpus.json"), "--out", self.path("a.safetensors"))
+        self.run_lm(*ask, "--dim", DIM, "--seed", SEED, "--second-moment", "none", "--out",
+                    self.path("b.safetensors"))
+        with open(self.path("a.safetensors"), "rb") as a, open(self.path("b.safetensors"), "rb") as b:
+            self.assertEqual(a.read(), b.read())
+        other = self.path("other.ckpt")
+        self.run_lm("train", "--data", self.corpus, "--out", other, "--steps", 1, "--vocab", 320,
+                    "--context", CONTEXT, "--layers", LAYERS, "--width", WIDTH, "--heads", HEADS)
+        ask[2] = other
+        self.assertIn("another model",
+                      self.run_lm(*ask, "--like", self.path("none/corpus.json"), code=1))
+        self.assertIn("not a corpus.json", self.bad_like('{"dim":5}'))
+        self.assertIn("bad.json: ", self.bad_like('{"dim":'))
+
+    def bad_like(self, text):
+        with open(self.path("bad.json"), "w", encoding="utf-8") as f:
+            f.write(text)
+        return self.run_lm("query", "--model", self.model, "--prompt", "a", "--like",
+                           self.path("bad.json"), code=1)
+
     def test_generation_is_the_most_likely_token(self):
         text = "Town 20: a"
         out = self.run_lm("generate", "--model", self.model, "--prompt", text, "--tokens", 4)
