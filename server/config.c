@@ -44,7 +44,7 @@ static const struct setting settings[] = {
     {"body-limit", BYTES, AT(body_limit), LIMIT_BODY_DEFAULT, 4 * KIB, 64 * GIB, "BYTES",
      "largest tensor body of one request"},
     {"body-budget", BYTES, AT(body_budget), LIMIT_BUDGET_DEFAULT, 8 * KIB, UINT64_C(1) << 50,
-     "BYTES", "all request bodies in flight together"},
+     "BYTES", "all request bodies, and large replies, in flight together"},
     {"connections", COUNT, AT(connections), LIMIT_CONNECTIONS, 1, 65536, "N", "open connections"},
     {"read-queue", COUNT, AT(read_queue), LIMIT_READ_QUEUE, 1, 65536, "N",
      "requests that may wait for a reader"},

@@ -52,6 +52,18 @@ static void body_free(struct exchange *x)
     x->job.body_len = 0;
 }
 
+static void reply_free(struct exchange *x)
+{
+    struct arena none = {.head = NULL};
+    struct buf *b = &x->job.reply_body;
+
+    if (b->len >= REAP_BYTES) {
+        server_reap(x->server, b->data, &none);
+        *b = (struct buf){.data = NULL};
+    }
+    buf_free(b);
+}
+
 static void finish(struct exchange *x)
 {
     if (x->parsed && x->job.route->finish)
@@ -94,7 +106,7 @@ void exchange_end(struct exchange *x, int status)
     if (status == 499)
         metrics_add(x->server->rt->metrics, METRIC_CANCELLED, 1);
     buf_free(&x->head);
-    buf_free(&x->job.reply_body);
+    reply_free(x);
     if (x->job.arena.total_bytes >= REAP_BYTES)
         server_reap(x->server, NULL, &x->job.arena);
     arena_free(&x->job.arena);
@@ -116,7 +128,7 @@ static int charge(struct exchange *x, uint64_t bytes)
     struct server *s = x->server;
 
     if (bytes > s->rt->config->body_budget - s->body_bytes) {
-        err_set(&x->job.err, ERR_BUSY, "the bodies in flight reach the budget of %llu bytes",
+        err_set(&x->job.err, ERR_BUSY, "what is in flight reaches the budget of %llu bytes",
                 (unsigned long long)s->rt->config->body_budget);
         return err_at_limit(&x->job.err, (int64_t)s->rt->config->body_budget);
     }
@@ -218,7 +230,7 @@ static void answer_problem(struct exchange *x)
 {
     struct job *j = &x->job;
 
-    buf_free(&j->reply_body);
+    reply_free(x);
     j->status = err_status(j->err.code);
     j->reply_type = "application/problem+json";
     j->reply_location = NULL;
@@ -259,10 +271,13 @@ void exchange_answer(struct exchange *x)
         err_set(&j->err, ERR_INTERNAL, "the reply could not be made");
     if (!j->err.code && j->reply_body.failed)
         err_set(&j->err, ERR_BUSY, "no memory for the reply");
-    if (j->err.code)
-        answer_problem(x);
     finish(x);
     body_free(x);
+    /* a reply may wait long for a slow reader: many of them together must stay within the budget */
+    if (!j->err.code && j->reply_body.len >= REAP_BYTES)
+        charge(x, j->reply_body.len);
+    if (j->err.code)
+        answer_problem(x);
     if (!j->status)
         j->status = 200;
     if (j->status == 204)

@@ -33,7 +33,7 @@ struct exchange {
     const char *coding; /* Content-Encoding, or NULL */
     uint64_t body_limit;
     size_t body_room;      /* allocated */
-    uint64_t body_charged; /* of the server's budget */
+    uint64_t body_charged; /* of the server's budget: the body, then a large reply */
     struct chunked chunked;
 
     struct stream stream;

@@ -21,7 +21,7 @@ struct route;
     X(ACCEPTED, "ascribe_connections_accepted_total", "counter", 1, "Connections accepted")        \
     X(REFUSED, "ascribe_connections_refused_total", "counter", 1, "Connections over the limit")    \
     X(CONNECTIONS, "ascribe_connections", "gauge", 1, "Open connections")                          \
-    X(BODY_BYTES, "ascribe_body_bytes", "gauge", 1, "Request bodies held in memory")               \
+    X(BODY_BYTES, "ascribe_body_bytes", "gauge", 1, "Bodies and large replies in memory")          \
     X(TIMEOUTS, "ascribe_slow_clients_total", "counter", 1, "Clients too slow to send or to read") \
     X(CANCELLED, "ascribe_cancelled_total", "counter", 1, "Requests whose client left")            \
     X(BUSY, "ascribe_busy_total", "counter", 1, "Requests refused because a bound was reached")    \

@@ -93,6 +93,14 @@ static int work_slow(struct job *j)
     return 0;
 }
 
+static int work_big(struct job *j)
+{
+    require(buf_reserve(&j->reply_body, 7 << 20));
+    memset(j->reply_body.data, 'b', 7 << 20);
+    j->reply_body.len = 7 << 20;
+    return 0;
+}
+
 static int work_stream(struct job *j)
 {
     static const char page[65536];
@@ -140,6 +148,8 @@ const struct route route_table[] = {
     {"PUT", "/echo/{name}", SCOPE_WRITE, BODY_TENSOR, false, "", NULL, parse_any, work_echo, NULL, reply_ok, finish_any},
     {"POST", "/json", SCOPE_READ, BODY_JSON, false, "", NULL, parse_any, work_echo, NULL, reply_ok, finish_any},
     {"GET", "/slow", SCOPE_READ, BODY_NONE, false, "", "ms", parse_any, work_slow, NULL, reply_ok, finish_any},
+    {"GET", "/big", SCOPE_READ, BODY_NONE, false, "", NULL, parse_any, work_big, NULL, reply_ok,
+     finish_any},
     {"GET", "/stream", SCOPE_READ, BODY_NONE, false, "", "bytes", parse_any, work_stream, NULL, reply_ok, finish_any},
     {"PUT", "/commit", SCOPE_WRITE, BODY_JSON, true, "", NULL, parse_any, NULL, commit_all, reply_ok, finish_any},
     {"DELETE", "/plain", SCOPE_ADMIN, BODY_NONE, false, "", NULL, parse_any, NULL, NULL, reply_ok, finish_any},
@@ -812,6 +822,35 @@ static void test_stream(void **state)
     assert_int_equal(atomic_load(&cancels), 0);
 }
 
+/* Large replies that nobody reads count against the budget of 16 MiB. */
+static void test_big_replies(void **state)
+{
+    int fd[3], small = 4096;
+    struct answer *a;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        fd[i] = dial();
+        setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+        ask(fd[i], "GET /big HTTP/1.1\r\n%s\r\n", t.auth);
+        wait_until(&finishes, (unsigned)i + 1);
+    }
+    fd[2] = dial();
+    ask(fd[2], "GET /big HTTP/1.1\r\n%s\r\n", t.auth);
+    a = hear(fd[2]);
+    assert_int_equal(a->status, 503);
+    assert_non_null(strstr(a->body, "\"code\":\"busy\""));
+    reset(fd[0]);
+    for (int i = 0; i < 100 && metric(METRIC_BODY_BYTES) > 7 << 20; i++)
+        usleep(10000);
+    ask(fd[2], "GET /big HTTP/1.1\r\n%s\r\n", t.auth);
+    a = hear_for(fd[2], true);
+    assert_int_equal(a->status, 200);
+    assert_int_equal(drink(fd[2], 7 << 20), 7 << 20);
+    close(fd[1]);
+    close(fd[2]);
+}
+
 /* A reader that stops reading holds no worker for longer than write-ms. */
 static void test_stream_stuck(void **state)
 {
@@ -1019,6 +1058,7 @@ int main(void)
         TEST(test_hang_up_cancels),
         TEST(test_deadline),
         TEST(test_stream),
+        TEST(test_big_replies),
         TEST(test_stream_stuck),
         TEST(test_commit_groups),
         TEST(test_overload),
