@@ -70,6 +70,8 @@ static int report(const json_error_t *fault, struct err *e)
     char text[JSON_ERROR_TEXT_LENGTH];
     size_t i;
 
+    if (json_error_code(fault) == json_error_out_of_memory)
+        return err_set(e, ERR_BUSY, "no memory for a JSON document");
     for (i = 0; i + 1 < sizeof text && fault->text[i]; i++)
         text[i] = fault->text[i] >= 0x20 && fault->text[i] < 0x7f ? fault->text[i] : '?';
     text[i] = '\0';
