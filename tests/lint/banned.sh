@@ -15,7 +15,6 @@ system|popen                    nothing: no shell is started from here
 tmpnam|tempnam|mktemp           mkstemp in a directory of our own
 rand|srand|random|drand48       philox (numbers) or libsodium (secrets)
 assert                          require() for our mistakes, struct err for input
-usleep|sleep                    a condition, or a timer of the loop
 '
 for f in $(find storage index server client -name '*.[ch]' | sort); do
     # The preprocessor takes the comments out and leaves lines where they were.

@@ -1,6 +1,6 @@
 #!/bin/sh
-# names.sh BUILD - what x.c exports starts with x_ (or is x itself); api_x.c exports x_ or api_x_.
-# Everything else is static. The exceptions are listed here, each with its reason.
+# names.sh BUILD - what x.c exports starts with x_ (or is x itself); x_y.c, a further file of x, exports
+# x_ as well; api_x.c exports x_ or api_x_. Everything else is static. The exceptions are listed here, each with its reason.
 set -u
 build=${1:-build/release}
 failed=0
@@ -10,12 +10,10 @@ allowed='
 storage/base/bytes buf_.*            the growable buffer of bytes.h
 storage/base/mem arena_.*            the arena of mem.h
 index/kern kern_.*                   the table in use
-index/kern_generic kern_.*           the specification
-index/kern_avx2 kern_avx2            one table an instruction set
-index/kern_avx512 kern_avx512        one table an instruction set
 storage/define store_corpus_.*       store.h in three files: the store, its corpora, its records
 storage/record store_record_.*
 storage/corpus view_.*               the views of corpus.h
+storage/annex view_.*                what a view says of its annexes
 storage/txn cursor_.*                a cursor lives in its transaction
 storage/backup restore_store         the way back, in maintain.h
 server/http chunked_.*               the chunked decoder of http.h
@@ -40,7 +38,7 @@ for dir in storage/base storage index server client client/cli client/lm; do
             failed=1
             continue
         fi
-        prefix=${stem#api_}
+        prefix="${stem#api_}|${stem%%_*}"
         [ "$dir" = client ] && prefix=asc # a library's names: asc_ public, asc__ between its files
         for symbol in $(nm -g --defined-only "$o" | awk '$2 ~ /^[TDBRC]$/ { print $3 }'); do
             echo "$symbol" | grep -qE "^(api_)?($prefix)(_|\$)" && continue
