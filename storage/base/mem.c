@@ -1,6 +1,7 @@
 /* mem.c - allocation helpers and the arena. */
 #include "storage/base/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +9,7 @@
 
 #include "storage/base/check.h"
 
-enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024 };
+enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024, KEEP_BYTES = 512 << 20 };
 
 struct arena_block {
     struct arena_block *next;
@@ -32,6 +33,14 @@ char *mem_copy(const void *bytes, size_t len)
     if (len)
         memcpy(p, bytes, len);
     return p;
+}
+
+/* Blocks above 32 MiB, glibc's ceiling for M_MMAP_THRESHOLD, are mapped and unmapped one by one whatever
+ * the threshold; LMDB allocates one such for every full chunk. So no block is mapped at all. */
+void mem_keep_large(void)
+{
+    (void)mallopt(M_MMAP_MAX, 0);
+    (void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
 }
 
 bool mem_mul(size_t a, size_t b, size_t *out)
