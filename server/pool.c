@@ -10,7 +10,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "index/flat.h"
 #include "server/limits.h"
@@ -322,11 +324,15 @@ int pool_lane(struct pool *p, int (*work)(void *arg, struct err *e), void *arg, 
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
+/* Maintenance yields to requests: on Linux the nice value is the thread's own. */
+enum { TASK_NICE = 10 };
+
 static void *task_main(void *arg)
 {
     struct pool *p = arg;
 
     flat_thread_init();
+    setpriority(PRIO_PROCESS, (id_t)gettid(), TASK_NICE); /* a wish; nothing depends on it */
     pthread_mutex_lock(&p->lock);
     for (;;) {
         if (p->task_count) {
