@@ -1,8 +1,8 @@
 /* backup.c - backup_store and restore_store of maintain.h.
  *
- * The ledger is copied first, at one moment; then every shard it names. Shards only grow, so what is
- * copied later holds at least what the ledger names, and what is past it does not exist. Meanwhile
- * no shard directory is removed. The copy is a store: it is written beside, synced, and renamed.
+ * The ledger is copied first, at one moment; then every shard it names. Shards only grow, so what
+ * is copied later holds at least what the ledger names, and what is past it does not exist.
+ * Meanwhile no shard directory is removed. The copy is a store: it is written beside, synced, and renamed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,7 +35,7 @@ static bool report(void *arg, uint64_t bytes)
            c->progress->report(c->progress->arg, c->done, c->total);
 }
 
-/* ---- Which shards the copied ledger names ---------------------------------------------------------- */
+/* ---- Which shards the copied ledger names ---------------------------------------------------- */
 
 static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
 {
@@ -66,7 +66,7 @@ static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
     return rc;
 }
 
-/* ---- Pieces ------------------------------------------------------------------------------------------ */
+/* ---- Pieces ---------------------------------------------------------------------------------- */
 
 /* Without a handle nothing writes to the shard, and its file is copied as it lies there. */
 static int copy_shard(struct copy *c, const char *shards_dir, uint32_t id)
@@ -300,7 +300,7 @@ int backup_store(struct store *s, const char *dest, const struct maintain_progre
     return rc;
 }
 
-/* ---- Restore: the same copy, then opened and verified before it gets its name ----------------------- */
+/* ---- Restore: the same copy, then opened and verified before it gets its name ---------------- */
 
 struct second_stage {
     struct copy *copy;

@@ -59,7 +59,7 @@ void block_close(struct block *b)
     *b = (struct block){0};
 }
 
-/* ---- The ROWS block (layout: storage/chunk.c). Its shape was checked when it was opened. ---------- */
+/* ---- The ROWS block (layout: storage/chunk.c). Its shape was checked when it was opened. ----- */
 
 static uint32_t row_count(const struct block *b)
 {

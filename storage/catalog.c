@@ -10,7 +10,7 @@
 #include "storage/base/mem.h"
 #include "storage/snapshot.h"
 
-/* ---- Corpora in memory ---------------------------------------------------------------------------- */
+/* ---- Corpora in memory ----------------------------------------------------------------------- */
 
 struct corpus *catalog_corpus_new(struct store *s, uint32_t id, const struct corpus_def *def,
                                   const char *manifest, size_t manifest_len)
@@ -132,7 +132,7 @@ int catalog_may_write(struct store *s, struct err *e)
     return 0;
 }
 
-/* ---- Loading -------------------------------------------------------------------------------------- */
+/* ---- Loading --------------------------------------------------------------------------------- */
 
 struct load {
     struct store *s;

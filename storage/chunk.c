@@ -40,7 +40,7 @@ unsigned chunk_kind_bit(enum block_kind kind)
     return kind == BLOCK_ENCODINGS ? 0 : kind == BLOCK_ROWS ? 1 : 2;
 }
 
-/* ---- Build -------------------------------------------------------------------------------------- */
+/* ---- Build ----------------------------------------------------------------------------------- */
 
 /* Payload of the ROWS block: u32 rows, u32 0; sequences; norms; rows + 1 id offsets (u32); ids. */
 static void build_rows(struct buf *out, const struct chunk_row *rows, uint32_t count)
@@ -112,7 +112,7 @@ uint32_t chunk_cut(const struct chunk_row *rows, size_t count, size_t row_bytes,
     return n;
 }
 
-/* ---- Put ---------------------------------------------------------------------------------------- */
+/* ---- Put ------------------------------------------------------------------------------------- */
 
 static void fill_header(unsigned char *h, const struct shard *s, uint64_t id, enum block_kind kind,
                         uint32_t rows)
@@ -187,7 +187,7 @@ void chunk_put(const struct chunk *c, struct txn *t, const struct shard *s, uint
         put_block(c, t, s, id, chunk_kinds[i]);
 }
 
-/* ---- Check -------------------------------------------------------------------------------------- */
+/* ---- Check ----------------------------------------------------------------------------------- */
 
 static int damage(const struct shard *s, uint64_t id, enum block_kind kind, const char *what,
                   struct err *e)

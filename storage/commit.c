@@ -1,4 +1,4 @@
-/* commit.c - see commit.h. Chunks, then the ledger, then the views, then the answer: in that order. */
+/* commit.c - see commit.h. Chunks, then the ledger, then the views, then the answer. */
 #include "storage/commit.h"
 
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 #define LEDGER_ROOM_MIN (UINT64_C(1) << 20)
 #define LEDGER_ROOM_MAX (UINT64_C(64) << 20)
 
-/* ---- First: chunks into shards, durable ----------------------------------------------------------- */
+/* ---- First: chunks into shards, durable ------------------------------------------------------ */
 
 static int write_corpus(struct store *s, struct group_corpus *gc, uint64_t *next_chunk,
                         uint32_t *next_shard, struct err *e)
@@ -41,7 +41,7 @@ static int write_corpus(struct store *s, struct group_corpus *gc, uint64_t *next
     return rc;
 }
 
-/* ---- Second: the ledger ----------------------------------------------------------------------------- */
+/* ---- Second: the ledger ---------------------------------------------------------------------- */
 
 static void record_shards(struct txn *t, const struct group_corpus *gc)
 {
@@ -93,7 +93,7 @@ static int record_group(struct store *s, const struct group *g, const struct led
     return txn_commit(&t, e);
 }
 
-/* ---- Third: what readers see -------------------------------------------------------------------------- */
+/* ---- Third: what readers see ----------------------------------------------------------------- */
 
 static void publish(struct group_corpus *gc)
 {
@@ -133,7 +133,7 @@ static void answer_batches(const struct group *g)
     }
 }
 
-/* ---- All of it ---------------------------------------------------------------------------------------- */
+/* ---- All of it ------------------------------------------------------------------------------- */
 
 static int write_group(struct store *s, struct group *g, struct err *e)
 {
@@ -182,7 +182,7 @@ int commit_group(struct store *s, struct commit_batch *const *batches, size_t co
     return rc;
 }
 
-/* ---- Takedown ----------------------------------------------------------------------------------------- */
+/* ---- Takedown -------------------------------------------------------------------------------- */
 
 static int record_delete(struct corpus *c, const char *id, size_t id_len,
                          const struct ledger_tombstone *d, const struct ledger_counts *counts,
@@ -210,7 +210,8 @@ int commit_delete(struct corpus *c, const char *id, size_t id_len, struct err *e
         return (int)e->code;
     if (!view_locate(c->view, d.sequence, &chunk, &d.row, &why)) {
         if (why.code == ERR_OK)
-            (void)err_set(&why, ERR_CORRUPT, "corpus %s: the ledger names sequence %llu, no chunk holds it",
+            (void)err_set(&why, ERR_CORRUPT,
+                          "corpus %s: the ledger names sequence %llu, no chunk holds it",
                           c->def.name, (unsigned long long)d.sequence);
         *e = why;
         return (int)e->code;

@@ -30,7 +30,7 @@ struct compact {
     const struct maintain_progress *progress;
 };
 
-/* ---- First act: choose ------------------------------------------------------------------------------ */
+/* ---- First act: choose ----------------------------------------------------------------------- */
 
 /* Two neighbours of one shard that would fit into one chunk. */
 static bool is_joinable(const struct compact *k, size_t i)
@@ -72,7 +72,7 @@ static bool active_is_taken(const struct compact *k)
     return false;
 }
 
-/* Two new shards in a row hold more than one old one, texts compress again to about what they were. */
+/* Two new shards in a row hold more than one old one; texts compress to about what they were. */
 static uint32_t shards_needed(const struct compact *k)
 {
     uint64_t bytes = 0;
@@ -119,7 +119,7 @@ static int choose(void *arg, struct err *e)
     return 0;
 }
 
-/* ---- Second act: copy --------------------------------------------------------------------------------- */
+/* ---- Second act: copy ------------------------------------------------------------------------ */
 
 /* Rows that wait until they fill a chunk. Every source chunk's rows are copied into an arena of its
  * own: no transaction stays open while the next is written. */
@@ -314,7 +314,7 @@ static int copy_rows(struct compact *k, struct err *e)
     return rc;
 }
 
-/* ---- Third act: swap ---------------------------------------------------------------------------------- */
+/* ---- Third act: swap ------------------------------------------------------------------------- */
 
 struct swap {
     struct compact *k;
@@ -477,10 +477,10 @@ static int swap(void *arg, struct err *e)
     return 0;
 }
 
-/* ---- All ------------------------------------------------------------------------------------------------ */
+/* ---- All ------------------------------------------------------------------------------------- */
 
-static int on_lane(const struct maintain_lane *lane, int (*work)(void *arg, struct err *e), void *arg,
-                   struct err *e)
+static int on_lane(const struct maintain_lane *lane, int (*work)(void *arg, struct err *e),
+                   void *arg, struct err *e)
 {
     return lane && lane->run ? lane->run(lane->arg, work, arg, e) : work(arg, e);
 }

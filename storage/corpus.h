@@ -36,7 +36,7 @@ struct corpus_stats {
 };
 void corpus_stats(struct corpus *c, struct corpus_stats *out);
 
-/* ---- View: what is committed at one moment; immutable; holds no transaction ------------------- */
+/* ---- View: what is committed at one moment; immutable; holds no transaction ------------------ */
 
 struct shard; /* storage/shard.h */
 
@@ -71,7 +71,7 @@ static inline bool view_row_dead(const struct view_chunk *c, uint32_t row)
     return c->dead && ((c->dead[row / 64] >> (row % 64)) & 1);
 }
 
-/* ---- Blocks: the bytes of one chunk ----------------------------------------------------------- */
+/* ---- Blocks: the bytes of one chunk ---------------------------------------------------------- */
 
 enum block_kind { /* values are part of the disk format */
     BLOCK_ENCODINGS = 'e', /* rows x dim x dtype: unit vectors */
@@ -97,7 +97,7 @@ uint64_t block_row_sequence(const struct block *rows, uint32_t row);
 double block_row_norm(const struct block *rows, uint32_t row);
 const char *block_row_id(const struct block *rows, uint32_t row, size_t *out_len); /* in the map */
 
-/* ---- Examples --------------------------------------------------------------------------------- */
+/* ---- Examples -------------------------------------------------------------------------------- */
 
 struct example { /* all memory in the arena given to the call; strings end in NUL as well */
     uint64_t sequence;

@@ -65,7 +65,7 @@ int db_error(struct db *db, int rc, bool committing, const char *what, struct er
     return err_set(e, ERR_IO, "%s: %s: %s", db->dir, what, mdb_strerror(rc));
 }
 
-/* ---- Before LMDB touches a file ----------------------------------------------------------------- */
+/* ---- Before LMDB touches a file -------------------------------------------------------------- */
 
 /* Offsets in LMDB 0.9's data file on 64-bit machines: a 16-byte page header, then MDB_meta. */
 enum {
@@ -126,7 +126,7 @@ static int check_length(struct db *db, const char *path, bool read_only, struct 
     return 0;
 }
 
-/* ---- Open --------------------------------------------------------------------------------------- */
+/* ---- Open ------------------------------------------------------------------------------------ */
 
 static int open_tables(struct db *db, const struct db_options *o, struct err *e)
 {
@@ -202,7 +202,7 @@ void db_close(struct db *db)
     *db = (struct db){0};
 }
 
-/* ---- Size, room, sync, copy ----------------------------------------------------------------------- */
+/* ---- Size, room, sync, copy ------------------------------------------------------------------ */
 
 uint64_t db_used(const struct db *db)
 {

@@ -108,7 +108,7 @@ size_t store_corpus_list(struct store *s, struct corpus ***out_list)
     return count;
 }
 
-/* ---- Drop ----------------------------------------------------------------------------------------- */
+/* ---- Drop ------------------------------------------------------------------------------------ */
 
 /* Every shard of the corpus, each once, in the order of its view and then the active one. */
 static void each_shard(struct corpus *c, void (*visit)(struct txn *t, struct shard *s),

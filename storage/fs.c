@@ -82,7 +82,7 @@ static int sync_fd(int fd, const char *path, struct err *e)
     do
         rc = fsync(fd);
     while (rc != 0 && errno == EINTR);
-    if (rc == 0 || errno == EINVAL || errno == EROFS) /* a file system that cannot sync directories */
+    if (rc == 0 || errno == EINVAL || errno == EROFS) /* it cannot sync directories, or at all */
         return 0;
     if (errno == ENOSPC || errno == EDQUOT)
         return fail(e, path);
@@ -120,7 +120,8 @@ int fs_sync_parent(const char *path, struct err *e)
     return rc;
 }
 
-static int write_all(int fd, const unsigned char *bytes, size_t len, const char *path, struct err *e)
+static int write_all(int fd, const unsigned char *bytes, size_t len, const char *path,
+                     struct err *e)
 {
     while (len > 0) {
         ssize_t wrote = write(fd, bytes, len);

@@ -9,7 +9,7 @@
 #include "storage/hash.h"
 #include "storage/text.h"
 
-/* ---- The ids of the group: open addressing, sized once for all examples --------------------------- */
+/* ---- The ids of the group: open addressing, sized once for all examples ---------------------- */
 
 struct group_ids {
     size_t cap;
@@ -49,7 +49,7 @@ static bool ids_add(struct group_ids *ids, uint32_t corpus, const char *id, uint
     return true;
 }
 
-/* ---- One batch ------------------------------------------------------------------------------------ */
+/* ---- One batch ------------------------------------------------------------------------------- */
 
 static size_t corpus_index(struct group *g, struct corpus *c)
 {

@@ -15,8 +15,9 @@ const char *const ledger_names[LEDGER_TABLES] = {
 
 enum { CHECK_BYTES = 4 };
 
-/* Address space, not disk. 64 GiB holds some 600 million examples and is small enough for sanitizers
- * and for `ulimit -v` users; a ledger that is half full gets twice its size at the next open. */
+/* Address space, not disk. 64 GiB holds some 600 million examples and is small enough for
+ * sanitizers and for `ulimit -v` users; a ledger that is half full gets twice its size at the next
+ * open. */
 #define LEDGER_MAP_BYTES (UINT64_C(64) << 30)
 
 int ledger_open(struct db *db, const char *dir, bool read_only, struct db_latch *latch,
@@ -34,7 +35,7 @@ int ledger_open(struct db *db, const char *dir, bool read_only, struct db_latch 
     return db_open(db, dir, &o, latch, e);
 }
 
-/* ---- Any record ------------------------------------------------------------------------------- */
+/* ---- Any record ------------------------------------------------------------------------------ */
 
 void ledger_put(struct txn *t, enum ledger_table table, const struct key *k, const void *value,
                 size_t len)
@@ -141,7 +142,7 @@ static bool shaped(struct txn *t, enum ledger_table table, const struct key *k, 
     return fits;
 }
 
-/* ---- Meta --------------------------------------------------------------------------------------- */
+/* ---- Meta ------------------------------------------------------------------------------------ */
 
 enum { META_BYTES = 24 };
 
@@ -171,7 +172,7 @@ void ledger_put_meta(struct txn *t, const struct ledger_meta *m)
     ledger_put(t, LEDGER_META, &k, v, sizeof v);
 }
 
-/* ---- Corpora -------------------------------------------------------------------------------------- */
+/* ---- Corpora --------------------------------------------------------------------------------- */
 
 enum { CORPUS_HEAD = 4 + 4 + STORE_FINGERPRINT_BYTES + 1 };
 
@@ -245,7 +246,7 @@ void ledger_put_counts(struct txn *t, uint32_t corpus, const struct ledger_count
     ledger_put(t, LEDGER_COUNTS, &k, v, sizeof v);
 }
 
-/* ---- Batches and ids -------------------------------------------------------------------------------- */
+/* ---- Batches and ids ------------------------------------------------------------------------- */
 
 enum { BATCH_BYTES = HASH_BYTES + 24 };
 
@@ -315,7 +316,7 @@ bool ledger_delete_id(struct txn *t, uint32_t corpus, const char *id, size_t len
     return txn_delete(t, LEDGER_IDS, &k);
 }
 
-/* ---- Chunks, tombstones, shards ------------------------------------------------------------------- */
+/* ---- Chunks, tombstones, shards -------------------------------------------------------------- */
 
 enum { CHUNK_BYTES = 32, TOMBSTONE_BYTES = 12, SHARD_BYTES = 8 };
 
@@ -409,7 +410,7 @@ bool ledger_parse_shard(struct span key, struct span v, struct ledger_shard *out
     return out->state == LEDGER_SHARD_ACTIVE || out->state == LEDGER_SHARD_SEALED;
 }
 
-/* ---- Removal of a dropped corpus ------------------------------------------------------------------ */
+/* ---- Removal of a dropped corpus ------------------------------------------------------------- */
 
 static size_t purge_table(struct txn *t, enum ledger_table table, const struct key *prefix,
                           size_t limit)

@@ -40,7 +40,7 @@ enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2 };
 int ledger_open(struct db *db, const char *dir, bool read_only, struct db_latch *latch,
                 struct err *e);
 
-/* ---- Any record ------------------------------------------------------------------------------- */
+/* ---- Any record ------------------------------------------------------------------------------ */
 
 void ledger_put(struct txn *t, enum ledger_table table, const struct key *k, const void *value,
                 size_t len);
@@ -61,7 +61,7 @@ void ledger_walk_after(struct ledger_walk *w, const struct key *k); /* start beh
 bool ledger_walk_next(struct ledger_walk *w, struct span *out_key, struct span *out_value);
 void ledger_walk_end(struct ledger_walk *w);
 
-/* ---- Typed records ---------------------------------------------------------------------------- */
+/* ---- Typed records --------------------------------------------------------------------------- */
 
 struct ledger_meta {
     uint32_t format;

@@ -84,7 +84,7 @@ int store_record_delete(struct store *s, enum store_table table, const void *key
     return txn_commit(&t, e);
 }
 
-/* ---- Walk: a page is copied out, the transaction ended, then the visits are made ------------------ */
+/* ---- Walk: a page is copied out, the transaction ended, then the visits are made ------------- */
 
 struct record {
     size_t key_at, key_len, value_at, value_len;
@@ -121,8 +121,8 @@ static void read_page(struct page *p, struct txn *t, const struct key *prefix)
     ledger_walk_end(&w);
 }
 
-int store_record_each(struct store *s, enum store_table table, const void *prefix, size_t prefix_len,
-                      store_visit *visit, void *arg, struct err *e)
+int store_record_each(struct store *s, enum store_table table, const void *prefix,
+                      size_t prefix_len, store_visit *visit, void *arg, struct err *e)
 {
     struct page *p = mem_new(1, sizeof *p);
     struct key k = {.len = 1, .bytes = {(unsigned char)table}};

@@ -12,7 +12,7 @@
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
 #define SHARD_SLACK (UINT64_C(16) << 20)
 
-/* ---- Home --------------------------------------------------------------------------------------- */
+/* ---- Home ------------------------------------------------------------------------------------ */
 
 void shard_home_init(struct shard_home *h, const char *store_dir, struct db_latch *latch)
 {
@@ -122,7 +122,7 @@ static void delist(struct shard_home *h, struct shard *s)
     pthread_mutex_unlock(&h->lock);
 }
 
-/* ---- Life --------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 void shard_name(uint32_t id, char out[SHARD_NAME_BYTES])
 {
@@ -251,7 +251,7 @@ int shard_settle(struct shard *s, struct err *e)
     return rc;
 }
 
-/* ---- Transactions --------------------------------------------------------------------------------- */
+/* ---- Transactions ---------------------------------------------------------------------------- */
 
 /* The environment, opened if need be; false with the error in t. The handle stays valid while the
  * caller holds a reference. */
@@ -360,7 +360,7 @@ int shard_copy(struct shard *s, const char *path, fs_report *report, void *arg, 
     return rc;
 }
 
-/* ---- Which blocks were checked -------------------------------------------------------------------- */
+/* ---- Which blocks were checked --------------------------------------------------------------- */
 
 struct shard_seen {
     uint64_t chunk; /* 0: free (chunk ids start at 1) */

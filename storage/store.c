@@ -23,7 +23,7 @@ enum { FORMAT_VERSION = 1, FORMAT_FILE_MAX = 64 };
 /* Opening a shard's environment costs some 100 us; past this many, orphans wait for the next write. */
 enum { TIDY_SHARDS_MAX = 256 };
 
-/* ---- What is in the directory --------------------------------------------------------------------- */
+/* ---- What is in the directory ---------------------------------------------------------------- */
 
 struct contents {
     bool has_format, has_ours, has_other;
@@ -114,7 +114,7 @@ static int take_lock(struct store *s, bool shared, struct err *e)
     return rc;
 }
 
-/* ---- Create --------------------------------------------------------------------------------------- */
+/* ---- Create ---------------------------------------------------------------------------------- */
 
 static int write_first_records(struct store *s, struct err *e)
 {
@@ -153,7 +153,7 @@ static int create(struct store *s, const char *ledger_dir, struct err *e)
     return rc;
 }
 
-/* ---- Tidy ----------------------------------------------------------------------------------------- */
+/* ---- Tidy ------------------------------------------------------------------------------------ */
 
 struct tidy {
     struct store *s;
@@ -322,7 +322,7 @@ static int tidy(struct store *s, struct err *e)
     return rc;
 }
 
-/* ---- Open and close ------------------------------------------------------------------------------- */
+/* ---- Open and close -------------------------------------------------------------------------- */
 
 static int check_options(const struct store_options *o, struct err *e)
 {
@@ -422,7 +422,7 @@ bool store_name_valid(const char *name, size_t len)
     return true;
 }
 
-/* ---- Operators ------------------------------------------------------------------------------------ */
+/* ---- Operators ------------------------------------------------------------------------------- */
 
 static void add_corpus(struct store_stats *out, struct corpus *c)
 {

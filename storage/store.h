@@ -46,7 +46,7 @@ const char *store_dir(const struct store *s);
  * server then exits with its own code; nothing is retried (docs/reliability.md). */
 bool store_has_failed(const struct store *s);
 
-/* ---- Corpora -------------------------------------------------------------------------------- */
+/* ---- Corpora --------------------------------------------------------------------------------- */
 
 enum { STORE_NAME_MAX = 63, STORE_FINGERPRINT_BYTES = 32 };
 
@@ -97,7 +97,7 @@ typedef bool store_visit(void *arg, const void *key, size_t key_len, const void 
 int store_record_each(struct store *s, enum store_table t, const void *prefix, size_t prefix_len,
                       store_visit *visit, void *arg, struct err *e);
 
-/* ---- Numbers for operators -------------------------------------------------------------------- */
+/* ---- Numbers for operators ------------------------------------------------------------------- */
 
 struct store_stats {
     uint64_t corpora, shards, chunks, batches, examples, tombstones;

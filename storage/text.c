@@ -16,7 +16,7 @@ enum {
 };
 #define NONE UINT32_MAX
 
-/* ---- Build -------------------------------------------------------------------------------------- */
+/* ---- Build ----------------------------------------------------------------------------------- */
 
 struct build {
     struct buf table, raw, frame_table, frames;
@@ -90,7 +90,7 @@ int text_build(const struct chunk_row *rows, uint32_t count, struct buf *out, st
                   : 0;
 }
 
-/* ---- Read --------------------------------------------------------------------------------------- */
+/* ---- Read ------------------------------------------------------------------------------------ */
 
 int text_reader_open(struct text_reader *r, const void *bytes, size_t len, uint32_t rows,
                      struct err *e)

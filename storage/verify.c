@@ -60,7 +60,7 @@ static int advance(struct check *k, uint64_t bytes)
     return 0;
 }
 
-/* ---- The ledger of one corpus ------------------------------------------------------------------- */
+/* ---- The ledger of one corpus ---------------------------------------------------------------- */
 
 struct tally {
     struct txn txn;
@@ -252,7 +252,7 @@ static int check_ledger(struct check *k)
     return y.txn.err.code == ERR_CORRUPT ? 0 : (int)y.txn.err.code;
 }
 
-/* ---- The blocks of one chunk ---------------------------------------------------------------------- */
+/* ---- The blocks of one chunk ----------------------------------------------------------------- */
 
 /* Names every live example of a damaged chunk: from the chunk itself when its table of rows is sound,
  * else from the ledger. */
@@ -387,7 +387,8 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
     } else {
         *e = t.err;
         if (e->code == ERR_OK)
-            (void)err_set(e, ERR_CORRUPT, "corpus %s: shard %06u: chunk %llu: %s: the block is missing",
+            (void)err_set(e, ERR_CORRUPT,
+                          "corpus %s: shard %06u: chunk %llu: %s: the block is missing",
                           c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
                           chunk_kind_name(kind));
         rc = (int)e->code;
@@ -447,7 +448,7 @@ static int check_chunk(struct check *k, const struct view_chunk *c)
     return 0;
 }
 
-/* ---- Shards: nothing in them that the ledger does not name ---------------------------------------- */
+/* ---- Shards: nothing in them that the ledger does not name ----------------------------------- */
 
 struct place {
     struct shard *shard;
@@ -507,7 +508,7 @@ static void check_shards(struct check *k, const struct view *v)
     free(places);
 }
 
-/* ---- All ------------------------------------------------------------------------------------------ */
+/* ---- All ------------------------------------------------------------------------------------- */
 
 static uint64_t chunk_bytes(const struct view_chunk *c)
 {

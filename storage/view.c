@@ -9,7 +9,7 @@
 #include "storage/snapshot.h"
 #include "storage/text.h"
 
-/* ---- Locate --------------------------------------------------------------------------------------- */
+/* ---- Locate ---------------------------------------------------------------------------------- */
 
 /* A chunk that was never compacted has no gaps, and the row is a subtraction. */
 static bool is_dense(const struct view_chunk *c)
@@ -68,7 +68,7 @@ bool view_locate(const struct view *v, uint64_t sequence, size_t *out_chunk, uin
     return true;
 }
 
-/* ---- Read ----------------------------------------------------------------------------------------- */
+/* ---- Read ------------------------------------------------------------------------------------ */
 
 /* The two small blocks of a chunk, open together. */
 struct pair {

@@ -32,7 +32,7 @@
         assert_int_equal(rc_, 0);                                                                  \
     } while (0)
 
-/* ---- Scratch -------------------------------------------------------------------------------------- */
+/* ---- Scratch --------------------------------------------------------------------------------- */
 
 struct scratch {
     char root[128];  /* removed at the end */
@@ -44,7 +44,9 @@ MAYBE int scratch_setup(void **state)
     const char *base = getenv("TMPDIR");
     struct scratch *s = mem_new(1, sizeof *s);
 
-    snprintf(s->root, sizeof s->root, "%s/ascribe-storage-XXXXXX", base ? base : access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+    if (!base)
+        base = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(s->root, sizeof s->root, "%s/ascribe-storage-XXXXXX", base);
     if (!mkdtemp(s->root))
         return -1;
     snprintf(s->store, sizeof s->store, "%s/store", s->root);
@@ -91,7 +93,7 @@ MAYBE struct corpus *make_corpus(struct store *s, const char *name, uint32_t dim
     return c;
 }
 
-/* ---- Made-up examples ------------------------------------------------------------------------------- */
+/* ---- Made-up examples ------------------------------------------------------------------------ */
 
 /* splitmix64 (Steele, Lea, Flood 2014). */
 MAYBE uint64_t mix(uint64_t x)
@@ -209,10 +211,11 @@ MAYBE void put_examples(struct store *s, struct corpus *c, const char *name, uin
     arena_free(&m.arena);
 }
 
-/* ---- Comparison ------------------------------------------------------------------------------------- */
+/* ---- Comparison ------------------------------------------------------------------------------ */
 
 /* Compares what a row holds with the example its id names; returns that example's number. */
-MAYBE uint64_t check_example(const struct example *x, const unsigned char *encoding, size_t row_bytes)
+MAYBE uint64_t check_example(const struct example *x, const unsigned char *encoding,
+                             size_t row_bytes)
 {
     unsigned char *expected = mem_new(row_bytes, 1);
     uint64_t n = strtoull(x->id + 3, NULL, 10);

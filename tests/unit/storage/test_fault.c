@@ -13,7 +13,7 @@
 
 #include "tests/unit/storage/fixture.h"
 
-/* ---- The fault -------------------------------------------------------------------------------------- */
+/* ---- The fault ------------------------------------------------------------------------------- */
 
 static struct {
     int countdown; /* fails when it gets to 0; negative: never */
@@ -92,7 +92,7 @@ static void disarm(void)
     fault.sync_only = false;
 }
 
-/* ---- What is tried ------------------------------------------------------------------------------------ */
+/* ---- What is tried --------------------------------------------------------------------------- */
 
 static const struct store_options options = {
     .create = true, .shard_bytes = 256 << 10, .chunk_bytes = 32 << 10};
@@ -192,7 +192,7 @@ static bool run(const struct scratch *x, enum op op, int n, int error, bool sync
     if (!hit)
         assert_ok(rc, &e);
     after = false;
-    if (!store_has_failed(s)) /* LMDB itself may refuse to read after a meta page could not be written */
+    if (!store_has_failed(s)) /* LMDB may refuse to read after a meta page could not be written */
         check_either(c, op, &after);
     if (rc) { /* refused: nothing of it is there, and the text says what failed */
         assert_false(after);

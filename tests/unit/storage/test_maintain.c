@@ -6,7 +6,7 @@
 
 #include "tests/unit/storage/fixture.h"
 
-/* ---- Helpers -------------------------------------------------------------------------------------- */
+/* ---- Helpers --------------------------------------------------------------------------------- */
 
 struct findings {
     char text[64 << 10];
@@ -88,7 +88,7 @@ static void flip(const char *path, long at)
     fclose(f);
 }
 
-/* ---- Verify --------------------------------------------------------------------------------------- */
+/* ---- Verify ---------------------------------------------------------------------------------- */
 
 static void test_verify_sound(void **state)
 {
@@ -342,7 +342,7 @@ static void test_truncated_shard(void **state)
     free(path);
 }
 
-/* ---- Backup and restore ----------------------------------------------------------------------------- */
+/* ---- Backup and restore ---------------------------------------------------------------------- */
 
 static bool cancel_at_once(void *arg, uint64_t done, uint64_t total)
 {
@@ -474,7 +474,7 @@ static void test_backup_beside_ingest(void **state)
     store_close(s);
 }
 
-/* ---- Compact ------------------------------------------------------------------------------------------ */
+/* ---- Compact --------------------------------------------------------------------------------- */
 
 static void test_compact(void **state)
 {
