@@ -1,7 +1,6 @@
 /* main.c - the program `ascribed`: settings, then everything in order of who needs whom, then the
  * loop; afterwards the same way back. Verbs other than `serve` are in offline.c. */
 #include <errno.h>
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -20,7 +19,7 @@
 #include "server/runtime.h"
 #include "server/server.h"
 #include "server/tasks.h"
-#include "storage/base/check.h"
+#include "storage/base/mem.h"
 #include "storage/store.h"
 
 static void help(void)
@@ -66,9 +65,7 @@ static void raise_descriptor_limit(uint64_t connections)
 static void prepare_process(const struct config *c)
 {
     raise_descriptor_limit(c->connections);
-    /* Bodies and encodings are large and short-lived: each gets its own mapping, so that freeing
-     * one gives its memory back whatever was allocated after it. */
-    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    mem_keep_large();
     log_set_level(c->log_level);
 }
 

@@ -3,6 +3,7 @@
  * numbers, so that the loop never touches the store. */
 #include "server/server.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,8 @@
 #include "storage/base/mem.h"
 #include "storage/store.h"
 
+/* Freed memory is kept for the next request (mem_keep_large) until none has come for so long. */
+static const uint64_t TRIM_AFTER_NS = UINT64_C(10000000000);
 static const uint64_t HOUSEWORK_NS = UINT64_C(1000000000);
 enum { HOUSEKEEP_EVERY = 60 }; /* of those: look for reader slots of dead processes */
 /* After the drain's time is over its jobs are cancelled; this long they may take to notice. */
@@ -180,6 +183,8 @@ static void do_housework(uv_work_t *w)
     struct metrics *m = s->rt->metrics;
     struct store_stats n;
 
+    if (s->trim)
+        malloc_trim(0);
     rss(m);
     if (s->rt->flat)
         metrics_set(m, METRIC_FLAT_BYTES, flat_bytes(s->rt->flat));
@@ -250,6 +255,19 @@ static void set_date(struct server *s)
     http_date((int64_t)time(NULL), s->date);
 }
 
+/* Decides before the housekeeper is sent off: `trim` is its own until it is back. */
+static void plan_trim(struct server *s)
+{
+    if (s->in_pool || s->body_bytes || s->quiet_request != s->next_request) {
+        s->quiet_request = s->next_request;
+        s->quiet_since = s->now_ns;
+        s->trimmed = false;
+    }
+    if (s->housework_busy)
+        return;
+    s->trim = !s->trimmed && s->now_ns - s->quiet_since > TRIM_AFTER_NS;
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct server *s = t->data;
@@ -262,9 +280,12 @@ static void on_tick(uv_timer_t *t)
         log_note(LOG_ERROR, "store failed", "a sync or write failed; nothing is retried");
         begin_drain(s, EXIT_STORE_FAILED, "the store failed");
     }
-    if (!s->draining && !s->housework_busy && s->now_ns >= s->housework_due)
+    plan_trim(s);
+    if (!s->draining && !s->housework_busy && s->now_ns >= s->housework_due) {
+        s->trimmed = s->trimmed || s->trim;
         s->housework_busy = uv_queue_work(&s->loop, &s->housework, do_housework,
                                           housework_done) == 0;
+    }
     if (s->draining && s->now_ns > s->drain_until)
         drain_is_over(s);
     finish_if_idle(s);

@@ -58,6 +58,8 @@ struct server {
     uv_work_t housework;
     bool housework_busy;
     uint64_t housework_due, housework_count;
+    uint64_t quiet_since, quiet_request; /* no request since, and which was the last */
+    bool trim, trimmed;                  /* the housekeeper is to give memory back; it did */
 
     struct conn *conns; /* doubly linked */
     size_t conn_count;
