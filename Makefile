@@ -26,6 +26,7 @@ LDFLAGS  += -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(CFLAGS_$(FLAVOU
 FAISS_C    = build/faiss/libfaiss_c.a
 LLHTTP_SRC = /usr/share/llhttp
 LLHTTP_INC = /usr/share/include/llhttp
+LLHTTP_DEF = -DLLHTTP_STRICT_MODE=1
 
 LIBS_base    := -lm
 LIBS_storage := -llmdb -lzstd -lxxhash
@@ -87,12 +88,12 @@ $(eval $(call archive,$(LIBLM),$(LM_C)))
 $(BUILD)/llhttp/%.o: $(LLHTTP_SRC)/%.c
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) -O2 -fPIC -I$(LLHTTP_INC) -c -o $@ $<
+	$(Q)$(CC) -O2 -fPIC $(LLHTTP_DEF) -I$(LLHTTP_INC) -c -o $@ $<
 $(LIBLLHTTP): $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
 	@rm -f $@
 	$(call say,AR)
 	$(Q)ar rcs $@ $^
-$(call obj,$(SERVER_C)): CPPFLAGS += -isystem $(LLHTTP_INC)
+$(call obj,$(SERVER_C)): CPPFLAGS += $(LLHTTP_DEF) -isystem $(LLHTTP_INC)
 
 # The FAISS C API: linked where the distribution ships it, else built from its source package.
 $(FAISS_C): index/faiss_c.sh
@@ -137,7 +138,7 @@ $(call unit_of,index): $(LIBINDEX) $(LIBBASE) $(FAISS_C)
 $(call unit_of,server): $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
 $(call unit_of,client): $(LIBASCRIBE)
 $(call unit_of,lm): $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
-$(BUILD)/tests/unit/server/%.o: CPPFLAGS += -isystem $(LLHTTP_INC)
+$(BUILD)/tests/unit/server/%.o: CPPFLAGS += $(LLHTTP_DEF) -isystem $(LLHTTP_INC)
 $(UNIT): $(BUILD)/unit/%: $(BUILD)/tests/unit/%.o $(call obj,$(UNIT_HELP))
 	@mkdir -p $(@D)
 	$(call say,LINK)
