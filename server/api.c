@@ -7,6 +7,7 @@
 #include "server/metrics.h"
 #include "server/runtime.h"
 #include "server/scan.h"
+#include "server/sift.h"
 #include "storage/store.h"
 
 int api_parse_plain(struct job *j)
@@ -79,6 +80,17 @@ int api_stopped(struct job *j, int code)
     if (code == ERR_CANCELLED && job_stopped(j))
         return (int)j->err.code;
     return code;
+}
+
+int api_filter(struct job *j, const char *filter, const struct view *v, const struct view **out)
+{
+    struct stop stop = api_stop(j);
+    struct sift_by by;
+    int code = sift_parse(filter, filter ? strlen(filter) : 0, &j->arena, &by, &j->err);
+
+    if (!code)
+        code = sift_view(j->rt->sift, &by, v, j->rt->pool, &stop, &j->arena, out, &j->err);
+    return api_stopped(j, code);
 }
 
 int api_body_done(struct job *j)

@@ -23,6 +23,8 @@ static void put_example(struct buf *b, const struct example *x)
     json_put_text(b, x->id, x->id_len);
     buf_format(b, ",\"sequence\":%" PRIu64 ",\"norm\":", x->sequence);
     json_put_real(b, x->norm);
+    buf_add_text(b, ",\"self_influence\":");
+    json_put_real(b, x->norm * x->norm);
     buf_add_text(b, ",\"text\":");
     if (x->text)
         json_put_text(b, x->text, x->text_len);
@@ -62,7 +64,7 @@ static int read_cursor(struct job *j, struct page *p)
 
 int examples_list_parse(struct job *j)
 {
-    static const char *const names[] = {"after", "limit", NULL};
+    static const char *const names[] = {"after", "limit", "filter", NULL};
     struct page *p = arena_new(&j->arena, 1, sizeof *p);
     int code = job_query_only(j, names);
 
@@ -140,16 +142,18 @@ static int put_page(struct job *j, const struct view *v, struct page *p)
 int examples_list_work(struct job *j)
 {
     struct corpus *c = NULL;
-    const struct view *v;
+    const struct view *v, *part = NULL;
     int code = api_corpus(j, &c);
 
     if (code)
         return code;
     v = corpus_view(c);
-    code = api_seen(j, put_page(j, v, j->state));
+    code = api_filter(j, job_query(j, "filter"), v, &part);
+    if (!code)
+        code = put_page(j, part, j->state);
     view_release(v);
     corpus_release(c);
-    return code ? code : api_body_done(j);
+    return code ? api_seen(j, code) : api_body_done(j);
 }
 
 /* ---- GET .../examples/{id}, .../encoding ----------------------------------------------------- */

@@ -18,6 +18,7 @@
 #include "server/route.h"
 #include "server/runtime.h"
 #include "server/server.h"
+#include "server/sift.h"
 #include "server/tasks.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
@@ -86,6 +87,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
 
     rt->metrics = metrics_new(route_table, route_count);
     rt->flat = flat_new(c->memory);
+    rt->sift = sift_new(LIMIT_FILTER_KEPT);
     s = server_new(rt);
     rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
     rt->tasks = tasks_new(rt->pool);
@@ -115,6 +117,7 @@ static void close_all(struct runtime *rt)
     server_free(rt->server);
     if (rt->flat)
         flat_free(rt->flat);
+    sift_free(rt->sift);
     metrics_free(rt->metrics);
     auth_free(rt->auth);
     if (rt->store)

@@ -10,6 +10,7 @@ struct pool;
 struct metrics;
 struct auth;
 struct tasks;
+struct sift;
 struct server;
 
 struct runtime {
@@ -17,6 +18,7 @@ struct runtime {
     struct store *store;
     struct pool *pool;
     struct flat *flat;       /* index/flat.h: the cache of engine `flat` */
+    struct sift *sift;       /* server/sift.h: what filters let through */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */
     struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */

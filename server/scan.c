@@ -106,14 +106,29 @@ static uint64_t source_key(void *arg, size_t i)
 
 /* ---- search ---------------------------------------------------------------------------------- */
 
+/* A filter that leaves few rows: proposing all of a chunk to keep a few costs more than scoring
+ * those few. Both are exact. */
+static bool is_sparse(const struct view *v)
+{
+    return v->live < v->rows / 2;
+}
+
 static void search_share(void *arg, unsigned slot)
 {
     struct search *s = arg;
     struct share *mine = &s->shares[slot];
     uint64_t began = scan_now();
 
-    if (flat_search(s->scan->flat, &s->source, s->query, &s->next, mine->pro,
-                    s->query->opponents ? mine->opp : NULL, &mine->work, &mine->err))
+    struct topk *opp = s->query->opponents ? mine->opp : NULL;
+    int code;
+
+    if (is_sparse(s->scan->view))
+        code = flat_search_plain(&s->source, s->query, &s->next, mine->pro, opp, &mine->work,
+                                 &mine->err);
+    else
+        code = flat_search(s->scan->flat, &s->source, s->query, &s->next, mine->pro, opp,
+                           &mine->work, &mine->err);
+    if (code)
         atomic_store(&s->halt, true);
     atomic_fetch_add(&s->ns, scan_now() - began);
 }

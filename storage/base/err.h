@@ -18,6 +18,7 @@
     X(BAD_HTTP, "bad_http", 400, false, "the bytes are not a well-formed HTTP/1.1 request")        \
     X(BAD_JSON, "bad_json", 400, false, "the JSON does not parse or has the wrong shape")          \
     X(BAD_TENSOR, "bad_safetensors", 400, false, "the safetensors file is malformed")              \
+    X(BAD_FILTER, "bad_filter", 400, false, "a filter or path does not parse; index is the byte")  \
     X(BAD_UTF8, "bad_utf8", 400, false, "a text is not UTF-8")                                     \
     X(UNAUTHORIZED, "unauthorized", 401, false, "no key, or a key that is not known")              \
     X(FORBIDDEN, "forbidden", 403, false, "the key lacks the scope")                               \
