@@ -20,6 +20,8 @@ int api_parse_corpus(struct job *j); /* and path[0] is a corpus name */
 int api_check_name(struct job *j, const char *what, const char *text);
 /* A switch: 1, 0, true or false. */
 int api_query_bool(struct job *j, const char *name, bool fallback, bool *out);
+/* A finite decimal number. */
+int api_query_real(struct job *j, const char *name, double fallback, double *out);
 
 /* ---- work ------------------------------------------------------------------------------------ */
 
@@ -31,9 +33,6 @@ bool api_ended(void *job);
 struct stop api_stop(struct job *j);
 /* A CANCELLED from work that was told to stop becomes what job_stopped says (left, or late). */
 int api_stopped(struct job *j, int code);
-/* The part of `v` that the filter lets through (server/sift.h); NULL: all of it, `v` itself. It
- * borrows from `v` and is never released. BAD_FILTER and whatever reading brings. */
-int api_filter(struct job *j, const char *filter, const struct view *v, const struct view **out);
 /* The reply's body is whole; BUSY when it ran out of memory. */
 int api_body_done(struct job *j);
 /* Is the body JSON rather than a tensor file? */
@@ -76,6 +75,10 @@ void examples_delete_commit(struct job *const *jobs, size_t count);
 
 int query_parse(struct job *j);
 int query_work(struct job *j);
+
+int fit_parse(struct job *j);
+int fit_work(struct job *j);
+int fit_reply(struct job *j);
 
 int scores_parse(struct job *j);
 int scores_work(struct job *j);

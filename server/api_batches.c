@@ -11,7 +11,10 @@
 #include "server/runtime.h"
 #include "storage/commit.h"
 
+enum { AGAIN_MAX = 8 }; /* fits that one batch may meet on its way: one takes seconds */
+
 struct batch_put {
+    unsigned again;
     struct corpus *corpus; /* a reference, or NULL */
     struct commit_batch batch;
 };
@@ -31,7 +34,7 @@ int batches_put_parse(struct job *j)
 
 int batches_put_work(struct job *j)
 {
-    struct batch_put *put = arena_new(&j->arena, 1, sizeof *put);
+    struct batch_put *put = j->state ? j->state : arena_new(&j->arena, 1, sizeof *put);
     struct stop stop = api_stop(j);
     int code;
 
@@ -48,6 +51,12 @@ int batches_put_work(struct job *j)
 /* The outcome of one batch of a group, told to its job. */
 static void settle(struct job *j, const struct commit_batch *b)
 {
+    struct batch_put *put = j->state;
+
+    if (b->err.code == ERR_STALE && put->again++ < AGAIN_MAX) {
+        j->again = true; /* the corpus was fitted meanwhile: encode it anew */
+        return;
+    }
     if (b->err.code) {
         j->err = b->err;
         api_seen(j, (int)b->err.code);

@@ -9,18 +9,20 @@
 #include "server/limits.h"
 #include "server/manifest.h"
 #include "server/runtime.h"
+#include "storage/annex.h"
 #include "storage/store.h"
 
 static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
 {
     const struct corpus_def *def = corpus_def(c);
     char fingerprint[2 * STORE_FINGERPRINT_BYTES + 1];
+    const struct view *v = corpus_view(c);
     struct corpus_stats s;
 
     corpus_stats(c, &s);
     bytes_hex(def->fingerprint, STORE_FINGERPRINT_BYTES, fingerprint);
-    buf_format(b, "{\"name\":\"%s\",\"fingerprint\":\"%s\",\"whitened\":false", def->name,
-               fingerprint);
+    buf_format(b, "{\"name\":\"%s\",\"fingerprint\":\"%s\",\"whitened\":%s", def->name,
+               fingerprint, v->state ? "true" : "false");
     buf_format(b, ",\"examples\":%llu,\"deleted\":%llu,\"batches\":%llu,\"chunks\":%llu",
                (unsigned long long)s.examples, (unsigned long long)s.tombstones,
                (unsigned long long)s.batches, (unsigned long long)s.chunks);
@@ -30,8 +32,11 @@ static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
     if (with_manifest) {
         buf_add_text(b, ",\"manifest\":");
         buf_add_text(b, def->manifest);
+        buf_add_text(b, ",\"fit\":");
+        buf_add_text(b, v->state ? annex_def(v->state)->text : "null");
     }
     buf_add(b, "}", 1);
+    view_release(v);
 }
 
 /* ---- PUT /v1/corpora/{c} --------------------------------------------------------------------- */

@@ -1,19 +1,15 @@
 /* ingest.c - see ingest.h. */
 #include "server/ingest.h"
 
-#include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
 
-#include "index/vec.h"
+#include "server/encode.h"
 #include "server/examples.h"
 #include "server/limits.h"
-#include "server/pool.h"
 #include "server/safetensors.h"
+#include "storage/annex.h"
 #include "storage/hash.h"
-
-/* Rows taken at a time: enough work to outweigh the counter, few enough to stop soon. */
-enum { SPAN_ROWS = 32 };
 
 int ingest_check_fingerprint(const struct corpus *c, const char *stated, struct err *e)
 {
@@ -29,121 +25,35 @@ int ingest_check_fingerprint(const struct corpus *c, const char *stated, struct 
     return err_at_field(e, "fingerprint");
 }
 
-/* ---- normalising, by several threads --------------------------------------------------------- */
-
-struct spread {
-    const struct safetensor *in;
-    enum dtype in_type, out_type;
-    size_t rows, dim;
-    unsigned char *encodings; /* rows x dim of out_type */
-    double *norms;
-    float *scratch;       /* dim floats a slot */
-    struct err *errs;     /* one a slot */
-    size_t *bad_row;      /* one a slot, SIZE_MAX: none */
-    const struct stop *stop;
-    _Atomic size_t next;  /* row */
-    _Atomic size_t first_bad;
-};
-
-/* The lowest bad row is found whatever the order of threads: spans are handed out ascending, so all
- * below a bad one are in somebody's hands and end; those above need not begin. */
-static void mark_bad(struct spread *s, unsigned slot, size_t row)
-{
-    size_t seen = atomic_load(&s->first_bad);
-
-    s->bad_row[slot] = row;
-    while (row < seen && !atomic_compare_exchange_weak(&s->first_bad, &seen, row))
-        ;
-}
-
-static int one_row(struct spread *s, unsigned slot, size_t row)
-{
-    size_t in_bytes = s->dim * dtype_size(s->in_type);
-    size_t out_bytes = s->dim * dtype_size(s->out_type);
-
-    return vec_normalise(s->in->data + row * in_bytes, s->in_type, s->dim, s->out_type,
-                         s->encodings + row * out_bytes, &s->norms[row],
-                         s->scratch + slot * s->dim, s->in->name, row, &s->errs[slot]);
-}
-
-static void normalise_share(void *arg, unsigned slot)
-{
-    struct spread *s = arg;
-
-    for (;;) {
-        size_t row = atomic_fetch_add(&s->next, SPAN_ROWS);
-        size_t end = row + SPAN_ROWS < s->rows ? row + SPAN_ROWS : s->rows;
-
-        if (row >= s->rows || row > atomic_load(&s->first_bad))
-            return;
-        if (stop_asked(s->stop)) {
-            err_set(&s->errs[slot], ERR_CANCELLED, "stopped at row %zu of %zu", row, s->rows);
-            mark_bad(s, slot, row);
-            return;
-        }
-        for (; row < end; row++)
-            if (one_row(s, slot, row)) {
-                mark_bad(s, slot, row);
-                return;
-            }
-    }
-}
-
-static int normalise(struct spread *s, struct pool *pool, struct arena *a, struct err *e)
-{
-    size_t spans = (s->rows + SPAN_ROWS - 1) / SPAN_ROWS;
-    unsigned width = pool ? pool_readers(pool) : 1;
-
-    if (width > spans)
-        width = (unsigned)spans;
-    s->scratch = arena_big(a, width * s->dim, sizeof *s->scratch);
-    s->errs = arena_new(a, width, sizeof *s->errs);
-    s->bad_row = arena_new(a, width, sizeof *s->bad_row);
-    if (!s->scratch)
-        return err_set(e, ERR_BUSY, "no memory for %u scratch rows", width);
-    for (unsigned i = 0; i < width; i++) {
-        s->errs[i] = ERR_INIT;
-        s->bad_row[i] = SIZE_MAX;
-    }
-    if (pool)
-        pool_fanout(pool, width, normalise_share, s);
-    else
-        normalise_share(s, 0);
-    for (unsigned i = 0; i < width; i++)
-        if (s->bad_row[i] != SIZE_MAX && s->bad_row[i] == atomic_load(&s->first_bad)) {
-            *e = s->errs[i];
-            return (int)e->code;
-        }
-    return 0;
-}
-
 /* ---- the batch ------------------------------------------------------------------------------- */
 
-static int read_gradients(const struct safetensor *t, struct corpus *c, struct pool *pool,
+static int read_gradients(const struct safetensor *t, const struct view *v, struct pool *pool,
                           const struct stop *stop, struct arena *a, struct commit_batch *out,
                           struct err *e)
 {
-    const struct corpus_def *def = corpus_def(c);
-    struct spread s = {.in = t,
+    const struct corpus_def *def = corpus_def(v->corpus);
+    size_t row_bytes = corpus_row_bytes(v->corpus);
+    struct encode k = {.in = t->data,
                        .dim = def->dim,
                        .out_type = (enum dtype)def->dtype,
-                       .stop = stop,
-                       .first_bad = SIZE_MAX};
-    int code = safetensors_rows(t, def->dim, LIMIT_BATCH_ROWS, &s.rows, &s.in_type, e);
+                       .field = t->name};
+    int code = safetensors_rows(t, def->dim, LIMIT_BATCH_ROWS, &k.rows, &k.in_type, e);
 
+    if (!code)
+        code = encode_whitening(v, &k.whiten, e);
     if (code)
         return code;
-    s.encodings = arena_big(a, s.rows, corpus_row_bytes(c));
-    s.norms = arena_big(a, s.rows, sizeof *s.norms);
-    if (!s.encodings || !s.norms)
-        return err_set(e, ERR_BUSY, "no memory for %zu encodings of %zu bytes", s.rows,
-                       corpus_row_bytes(c));
-    code = normalise(&s, pool, a, e);
+    k.out = arena_big(a, k.rows, row_bytes);
+    k.norms = arena_big(a, k.rows, sizeof *k.norms);
+    if (!k.out || !k.norms)
+        return err_set(e, ERR_BUSY, "no memory for %zu encodings of %zu bytes", k.rows, row_bytes);
+    code = encode_run(&k, pool, stop, e);
     if (code)
         return code;
-    out->count = (uint32_t)s.rows;
-    out->encodings = s.encodings;
-    out->norms = s.norms;
+    out->count = (uint32_t)k.rows;
+    out->encodings = k.out;
+    out->norms = k.norms;
+    out->epoch = view_epoch(v);
     return 0;
 }
 
@@ -191,8 +101,12 @@ int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const
     /* Ids and texts first: they cost little beside the vectors and are wrong more often. */
     if (!code)
         code = read_examples(examples, stop, rows, a, &batch, e);
-    if (!code)
-        code = read_gradients(gradients, c, pool, stop, a, &batch, e);
+    if (!code) {
+        const struct view *v = corpus_view(c);
+
+        code = read_gradients(gradients, v, pool, stop, a, &batch, e);
+        view_release(v);
+    }
     if (code)
         return code;
     /* Not against forgery: a client that makes two bodies collide deceives only its own batch. */

@@ -58,6 +58,7 @@ struct job {
 
     /* control */
     _Atomic bool cancelled;  /* client gone, deadline, or drain: ask job_stopped between blocks */
+    bool again; /* commit sets it: what work made is out of date; back to a reader, from work on */
     uint64_t started_ns;     /* monotonic */
     uint64_t deadline_ns;    /* monotonic; 0 = none */
 

@@ -199,3 +199,45 @@ end:
     json_decref(doc);
     return code;
 }
+
+static int shape_blocks(const json_t *blocks, const struct corpus_def *def, struct arena *a,
+                        struct manifest_shape *out, struct err *e)
+{
+    size_t sum = 0;
+
+    out->count = json_array_size(blocks);
+    out->names = arena_new(a, out->count + 1, sizeof *out->names);
+    out->dims = arena_new(a, out->count + 1, sizeof *out->dims);
+    for (size_t i = 0; i < out->count; i++) {
+        const json_t *block = json_array_get(blocks, i);
+        const char *name = json_string_value(json_object_get(block, "name"));
+
+        out->names[i] = arena_copy(a, name ? name : "", name ? strlen(name) : 0);
+        out->dims[i] = (size_t)json_integer_value(json_object_get(block, "dim"));
+        sum += out->dims[i];
+    }
+    if (out->count == 0 || sum != def->dim)
+        return err_set(e, ERR_CORRUPT, "corpus %s: the manifest's blocks have %zu dimensions of %u",
+                       def->name, sum, def->dim);
+    return 0;
+}
+
+int manifest_shape(const struct corpus_def *def, struct arena *a, struct manifest_shape *out,
+                   struct err *e)
+{
+    struct manifest_shape shape = {0};
+    json_t *doc = NULL;
+    int code = json_read_object(def->manifest, strlen(def->manifest), JSON_CONTROL, &doc, e);
+
+    if (code) {
+        e->code = ERR_CORRUPT;
+        err_wrap(e, "corpus %s: the manifest: ", def->name);
+        return (int)e->code;
+    }
+    shape.encoded = json_is_true(json_object_get(doc, "encoded"));
+    code = shape_blocks(json_object_get(doc, "blocks"), def, a, &shape, e);
+    json_decref(doc);
+    if (!code)
+        *out = shape;
+    return code;
+}

@@ -7,6 +7,7 @@
 #ifndef SERVER_MANIFEST_H
 #define SERVER_MANIFEST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "storage/base/err.h"
@@ -19,5 +20,16 @@ enum { MANIFEST_TEXT_MAX = 1024 }; /* loss and model */
  * naming the member, with the limit. */
 int manifest_read(const char *name, const void *json, size_t len, struct arena *a,
                   struct corpus_def *out, struct err *e);
+
+/* What a stored manifest says of the vectors. */
+struct manifest_shape {
+    bool encoded;
+    size_t count; /* blocks */
+    const char **names;
+    size_t *dims;
+};
+/* All memory in `a`. CORRUPT when the text is not what manifest_read made. */
+int manifest_shape(const struct corpus_def *def, struct arena *a, struct manifest_shape *out,
+                   struct err *e);
 
 #endif

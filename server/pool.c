@@ -254,6 +254,19 @@ static void count_commit(const struct job *j, size_t n, uint64_t ns)
     metrics_add(m, METRIC_COMMIT_NS, ns);
 }
 
+/* Lock held. Its place in the lane's bound stays its own. */
+static void work_again(struct pool *p, struct job *j)
+{
+    j->again = false;
+    if (p->stop_readers) {
+        err_set(&j->err, ERR_DRAINING, "the server is shutting down; send it again");
+        job_done(p, j);
+        return;
+    }
+    ring_put(&p->read, (struct item){.job = j});
+    pthread_cond_signal(&p->work);
+}
+
 /* Lock held, let go while committing. */
 static void run_commit(struct pool *p, const struct route *route)
 {
@@ -271,7 +284,10 @@ static void run_commit(struct pool *p, const struct route *route)
     pthread_mutex_lock(&p->lock);
     p->running--;
     for (size_t i = 0; i < n; i++)
-        job_done(p, group[i]);
+        if (!group[i]->again)
+            job_done(p, group[i]);
+        else
+            work_again(p, group[i]);
 }
 
 static void run_call(struct pool *p, struct lane_call *c)
@@ -380,7 +396,7 @@ int pool_submit(struct pool *p, struct job *j, struct err *e)
     if (r->commit && p->write_owed == LIMIT_WRITE_QUEUE) {
         err_set(e, ERR_BUSY, "%u requests wait for the writer already", LIMIT_WRITE_QUEUE);
         rc = err_at_limit(e, LIMIT_WRITE_QUEUE);
-    } else if (p->read.count == p->queue_max) {
+    } else if (p->read.count >= p->queue_max) {
         err_set(e, ERR_BUSY, "%u requests wait already", p->queue_max);
         rc = err_at_limit(e, p->queue_max);
     } else {
@@ -407,7 +423,8 @@ struct pool *pool_new(unsigned readers, unsigned queue_max, void (*done)(void *a
     pthread_cond_init(&p->lane, NULL);
     pthread_cond_init(&p->tasks, NULL);
     pthread_cond_init(&p->ended, NULL);
-    ring_init(&p->read, p->queue_max);
+    /* and those that commit sends back to be worked again */
+    ring_init(&p->read, p->queue_max + LIMIT_WRITE_QUEUE);
     /* every job owed, and one call from each thread that may wait for one: no put can fail */
     ring_init(&p->write, LIMIT_WRITE_QUEUE + p->readers + LANE_CALLERS);
     p->reader_threads = mem_new(p->readers, sizeof *p->reader_threads);

@@ -1,10 +1,11 @@
 /* queries.c - see queries.h. */
 #include "server/queries.h"
 
-#include "index/vec.h"
 #include "server/api.h"
+#include "server/encode.h"
 #include "server/ingest.h"
 #include "server/limits.h"
+#include "server/runtime.h"
 #include "server/safetensors.h"
 
 static const char field[] = "queries";
@@ -27,33 +28,32 @@ static int reserve(struct job *j, struct queries *q, size_t dim)
     return 0;
 }
 
-/* `rows` is count x dim of type t, from the body. */
-static int normalise(struct job *j, struct queries *q, const unsigned char *rows, enum dtype t,
-                     size_t dim)
+/* `rows` is count x dim of type t, from the body; or q->vectors itself, float32. */
+static int encode(struct job *j, const struct view *v, struct queries *q, const void *rows,
+                  enum dtype t)
 {
-    float *scratch = arena_big(&j->arena, dim, sizeof *scratch);
-    double norm;
+    struct stop stop = api_stop(j);
+    struct encode k = {.in = rows,
+                       .in_type = t,
+                       .rows = q->count,
+                       .dim = corpus_def(v->corpus)->dim,
+                       .out_type = DTYPE_F32,
+                       .out = q->vectors,
+                       .field = field};
+    int code = encode_whitening(v, &k.whiten, &j->err);
 
-    if (!scratch)
-        return err_set(&j->err, ERR_BUSY, "no memory for a row of %zu elements", dim);
-    for (size_t i = 0; i < q->count; i++) {
-        int code = vec_normalise(rows + i * dim * dtype_size(t), t, dim, DTYPE_F32,
-                                 q->vectors + i * dim, &norm, scratch, field, i, &j->err);
-
-        if (code)
-            return code;
-        if (i % 16 == 0 && job_stopped(j))
-            return (int)j->err.code;
-    }
-    return 0;
+    k.norms = arena_big(&j->arena, q->count, sizeof *k.norms);
+    if (!code && !k.norms)
+        code = err_set(&j->err, ERR_BUSY, "no memory for %zu queries", q->count);
+    return code ? code : api_stopped(j, encode_run(&k, j->rt->pool, &stop, &j->err));
 }
 
-static int read_tensors(struct job *j, const struct corpus *c, struct queries *q)
+static int read_tensors(struct job *j, const struct view *v, struct queries *q)
 {
     static const char *const names[] = {field, NULL};
     const struct safetensor *t = NULL;
     struct safetensors st;
-    size_t dim = corpus_def(c)->dim;
+    size_t dim = corpus_def(v->corpus)->dim;
     enum dtype type = DTYPE_F32;
     int code = safetensors_read(j->body, j->body_len, &j->arena, &st, &j->err);
 
@@ -62,12 +62,12 @@ static int read_tensors(struct job *j, const struct corpus *c, struct queries *q
     if (!code)
         code = safetensors_find(&st, field, &t, &j->err);
     if (!code)
-        code = ingest_check_fingerprint(c, st.fingerprint, &j->err);
+        code = ingest_check_fingerprint(v->corpus, st.fingerprint, &j->err);
     if (!code)
         code = safetensors_rows(t, dim, LIMIT_QUERIES, &q->count, &type, &j->err);
     if (!code)
         code = reserve(j, q, dim);
-    return code ? code : normalise(j, q, t->data, type, dim);
+    return code ? code : encode(j, v, q, t->data, type);
 }
 
 static int check_row(const json_t *row, size_t i, size_t dim, struct err *e)
@@ -121,10 +121,10 @@ static int check_count(const json_t *rows, struct err *e)
     return 0;
 }
 
-static int read_json(struct job *j, const struct corpus *c, const char *const members[],
+static int read_json(struct job *j, const struct view *v, const char *const members[],
                      struct queries *q)
 {
-    size_t dim = corpus_def(c)->dim;
+    size_t dim = corpus_def(v->corpus)->dim;
     const json_t *rows;
     float *raw;
     int code = json_read_object(j->body, j->body_len, JSON_CONTROL, &q->options, &j->err);
@@ -143,22 +143,22 @@ static int read_json(struct job *j, const struct corpus *c, const char *const me
         code = reserve(j, q, dim);
     if (code)
         return code;
-    raw = q->vectors; /* each row is overwritten by its own normalised form */
+    raw = q->vectors; /* each row is overwritten by its own encoding */
     for (size_t i = 0; !code && i < q->count; i++)
         code = read_row(json_array_get(rows, i), i, dim, raw + i * dim, &j->err);
-    return code ? code : normalise(j, q, (const unsigned char *)raw, DTYPE_F32, dim);
+    return code ? code : encode(j, v, q, raw, DTYPE_F32);
 }
 
-int queries_read(struct job *j, const struct corpus *c, const char *const members[],
+int queries_read(struct job *j, const struct view *v, const char *const members[],
                  struct queries *out)
 {
     struct queries q = {0};
-    int code = ingest_check_fingerprint(c, j->fingerprint, &j->err);
+    int code = ingest_check_fingerprint(v->corpus, j->fingerprint, &j->err);
 
     if (!code && api_body_is_json(j))
-        code = read_json(j, c, members, &q);
+        code = read_json(j, v, members, &q);
     else if (!code)
-        code = read_tensors(j, c, &q);
+        code = read_tensors(j, v, &q);
     if (code) {
         queries_free(&q);
         return code;

@@ -15,10 +15,10 @@ struct queries {
     json_t *options; /* the JSON body with its other members, or NULL; queries_free */
 };
 
-/* Reads the job's body, checks it against the corpus (dimension, type, finite, not zero,
- * fingerprint) and normalises every row to unit float32. `members` are what a JSON body may
+/* Reads the job's body, checks it against the view's corpus (dimension, type, finite, not zero,
+ * fingerprint) and encodes every row as the view's were, to unit float32. `members` are what a JSON body may
  * hold, "queries" among them, NULL-terminated. The error names tensor or member and row. */
-int queries_read(struct job *j, const struct corpus *c, const char *const members[],
+int queries_read(struct job *j, const struct view *v, const char *const members[],
                  struct queries *out);
 void queries_free(struct queries *q);
 

@@ -180,9 +180,7 @@ static bool view_has(const struct view *v, uint64_t key)
     return false;
 }
 
-/* Engine copies of chunks that are no more. Queries still on the old view may bring one back; it
- * then goes as the oldest does, and is never mistaken: keys do not come again. */
-static void forget_gone(struct flat *flat, const struct view *old, const struct view *now)
+void upkeep_forget_gone(struct flat *flat, const struct view *old, const struct view *now)
 {
     for (size_t i = 0; i < old->chunk_count; i++)
         if (!view_has(now, old->chunks[i].id))
@@ -197,7 +195,7 @@ static int compact_one(struct compact *c, struct corpus *corpus, struct err *e)
     int code = compact_corpus(corpus, &lane, &progress, e);
 
     now = corpus_view(corpus);
-    forget_gone(c->rt->flat, old, now);
+    upkeep_forget_gone(c->rt->flat, old, now);
     view_release(now);
     view_release(old);
     return code;

@@ -4,8 +4,10 @@
 
 #include "server/tasks.h"
 
+struct flat;
 struct runtime;
 struct verify_report;
+struct view;
 
 /* Each queues a task, writes its id and appends its description. BUSY, DRAINING; compact:
  * UNKNOWN_CORPUS (corpus NULL: all). Reader threads. */
@@ -13,6 +15,10 @@ int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, str
 int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e);
 int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
                            struct buf *out, struct err *e);
+
+/* Engine copies of chunks that `old` has and `now` has not. Queries still on the old view may bring one
+ * back; it then goes as the oldest does, and is never mistaken: keys do not come again. */
+void upkeep_forget_gone(struct flat *flat, const struct view *old, const struct view *now);
 
 /* What a verify found, as JSON; shared with the offline verb. */
 enum { FINDINGS_MAX = 1000 }; /* lines kept; all are counted */

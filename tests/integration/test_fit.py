@@ -1,0 +1,310 @@
+"""test_fit.py - the method against its definition: whitening and tasks of the server, beside TrackStar in
+dense numpy float64 (docs/encoding.md), and what a kill in the middle leaves.
+
+Every score is compared with <R^(-1/2) g, R^(-1/2) h> / (|.| |.|), R made whole from the gradients.
+"""
+import os
+import random
+import threading
+import time
+
+import numpy as np
+
+import harness
+from harness import ServerCase, batch, queries, read_tensors, tensors, wait_until
+
+CLOSE = 1e-5
+
+
+def made(rng, n, dim, skew=1.0):
+    """Gradients that whitening matters for: correlated columns over some decades, rows of all lengths."""
+    mix = rng.normal(size=(dim, dim)) * np.logspace(0, -skew, dim)
+    x = rng.normal(size=(n, dim)) @ mix + 0.5 * rng.normal(size=(1, dim)) @ mix
+    return (x * np.exp(rng.normal(size=(n, 1)))).astype("<f4")
+
+
+class Dense:
+    """TrackStar by its definition: one R for each block, inverse root by eigenvectors."""
+
+    def __init__(self, blocks, gradients, damping=0.1, evaluation=None, lam=0.0):
+        g = np.asarray(gradients, "f8")
+        self.roots, at = [], 0
+        for dim in blocks:
+            b = g[:, at:at + dim]
+            r = b.T @ b / len(b)
+            r += damping * np.trace(r) / dim * np.eye(dim)
+            if evaluation is not None:
+                e = np.asarray(evaluation, "f8")[:, at:at + dim]
+                r = (1 - lam) * r + lam * (e.T @ e) / len(e)
+            values, vectors = np.linalg.eigh(r)
+            self.roots.append((at, at + dim, vectors @ np.diag(values ** -0.5) @ vectors.T))
+            at += dim
+
+    def encode(self, gradients):
+        g = np.asarray(gradients, "f8")
+        return np.concatenate([g[:, a:b] @ root for a, b, root in self.roots], axis=1)
+
+    def unit(self, gradients):
+        x = self.encode(gradients)
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+    def scores(self, q, gradients):
+        return self.unit(q) @ self.unit(gradients).T
+
+
+class FitCase(ServerCase):
+    count = 0
+
+    def corpus(self, blocks, dtype="f32", **more):
+        FitCase.count += 1
+        name = f"c{FitCase.count}"
+        self.create(self.client, name, sum(blocks), dtype,
+                    blocks=[{"name": f"b{i}", "dim": d} for i, d in enumerate(blocks)], **more)
+        return name
+
+    def fill(self, name, gradients, first=0, batch_name=None):
+        examples = [{"id": f"e{first + i}", "text": f"text {first + i}"} for i in range(len(gradients))]
+        return self.ingest(self.client, name, batch_name or f"b{first}", gradients, examples)
+
+    def fit(self, name, **options):
+        query = "&".join(f"{k}={v}" for k, v in options.items())
+        job = self.wait_job(self.client, self.client.post(f"/v1/corpora/{name}/fit?{query}"), 120)
+        self.assertEqual(job["state"], "succeeded", job)
+        return job
+
+    def all_scores(self, name, q, task=None):
+        """{id: [score of each query]}, by the streamed scores."""
+        more = f"&task={task}" if task else ""
+        reply = self.client.post(f"/v1/corpora/{name}/scores?dtype=f64{more}", queries(q),
+                                 type=harness.TENSORS)
+        found, _ = read_tensors(self.assert_status(reply, 200).body)
+        ids = found["ids"][1].tobytes().decode().split("\n")[:-1]
+        return dict(zip(ids, found["scores"][1].T))
+
+    def check_scores(self, name, q, dense, gradients, ids, task=None, close=CLOSE):
+        got = self.all_scores(name, q, task)
+        want = dense.scores(q, gradients)
+        self.assertEqual(sorted(got), sorted(ids))
+        worst = max(np.abs(got[i] - want[:, n]).max() for n, i in enumerate(ids))
+        self.assertLess(worst, close)
+        self.check_query(name, q, want, got, ids, task, close)
+
+    def check_query(self, name, q, want, got, ids, task, close):
+        """The ranking is that of the scores, bit for bit, and near the dense one."""
+        more = f"&task={task}" if task else ""
+        reply = self.client.post(f"/v1/corpora/{name}/query?k=7&opponents=5{more}", queries(q),
+                                 type=harness.TENSORS)
+        for n, result in enumerate(self.assert_status(reply, 200).json()["results"]):
+            order = sorted(ids, key=lambda i: -got[i][n])
+            self.assertEqual([h["score"] for h in result["proponents"]],
+                             [got[i][n] for i in order[:7]])
+            self.assertEqual([h["score"] for h in result["opponents"]],
+                             [got[i][n] for i in order[::-1][:5]])
+            self.assertLess(abs(result["proponents"][0]["score"] - want[n].max()), close)
+
+
+class TestFit(FitCase):
+    def test_scores_are_trackstar(self):
+        rng = np.random.default_rng(1)
+        for blocks in ([24], [16, 40], [5, 1, 33, 17]):
+            with self.subTest(blocks=blocks):
+                g, q = made(rng, 300, sum(blocks)), made(rng, 7, sum(blocks))
+                name = self.corpus(blocks)
+                self.fill(name, g[:200])
+                self.fill(name, g[200:], 200)
+                job = self.fit(name)
+                self.assertEqual(job["result"]["rows"], 300)
+                about = self.client.get(f"/v1/corpora/{name}").json()
+                self.assertIs(about["whitened"], True)
+                self.assertEqual(about["fit"]["damping"], 0.1)
+                self.assertEqual([b["dim"] for b in about["fit"]["blocks"]], blocks)
+                at = 0
+                for b in about["fit"]["blocks"]:
+                    mean = np.mean(np.sum(g[:, at:at + b["dim"]].astype("f8") ** 2, axis=1)) / b["dim"]
+                    self.assertAlmostEqual(b["mean_eigenvalue"] / mean, 1, 5)
+                    at += b["dim"]
+                dense = Dense(blocks, g)
+                self.check_scores(name, q, dense, g, [f"e{i}" for i in range(300)])
+                one = self.client.get(f"/v1/corpora/{name}/examples/e7").json()
+                self.assertAlmostEqual(one["norm"] / np.linalg.norm(dense.encode(g[7:8])), 1, 5)
+                self.check_scores(name, q[:1], dense, g, [f"e{i}" for i in range(300)])
+
+    def test_types_damping_and_sample(self):
+        rng = np.random.default_rng(2)
+        g, q = made(rng, 400, 48), made(rng, 3, 48)
+        for dtype, close in (("f16", 5e-3), ("bf16", 4e-2), ("f32", CLOSE)):
+            name = self.corpus([16, 32], dtype)
+            self.fill(name, g)
+            self.fit(name, damping=0.01, sample=100)
+            chosen = [i for i in range(400) if (i + 1) // 4 > i // 4]
+            stored = g if dtype == "f32" else None
+            if stored is not None:
+                self.check_scores(name, q, Dense([16, 32], g[chosen], 0.01), g,
+                                  [f"e{i}" for i in range(400)], close=close)
+            else:
+                got, want = self.all_scores(name, q), Dense([16, 32], g[chosen], 0.01).scores(q, g)
+                self.assertLess(max(np.abs(got[f"e{i}"] - want[:, i]).max() for i in range(400)), close)
+
+    def test_rows_that_come_and_go(self):
+        """Ingest before, during and after, deletions at every moment, then a restart."""
+        rng = np.random.default_rng(3)
+        blocks = [64, 32]
+        g, q = made(rng, 900, 96), made(rng, 4, 96)
+        name = self.corpus(blocks)
+        self.fill(name, g[:600])
+        gone = set(rng.choice(600, 60, replace=False).tolist())
+        for i in gone:
+            self.assert_status(self.client.delete(f"/v1/corpora/{name}/examples/e{i}"), 204)
+        first = [i for i in range(600) if i not in gone]
+        stop, fed = threading.Event(), []
+
+        def feed():
+            with_key = self.server.client()
+            for k in range(600, 800, 5):
+                if stop.is_set():
+                    break
+                examples = [{"id": f"e{i}"} for i in range(k, k + 5)]
+                reply = with_key.put(f"/v1/corpora/{name}/batches/x{k}", batch(g[k:k + 5], examples))
+                self.assertEqual(reply.status, 201, reply)
+                fed.extend(range(k, k + 5))
+            with_key.close()
+
+        feeder = threading.Thread(target=feed)
+        reply = self.client.post(f"/v1/corpora/{name}/fit")
+        feeder.start()
+        job = self.wait_job(self.client, reply)
+        self.assertEqual(job["state"], "succeeded", job)
+        stop.set()
+        feeder.join()
+        self.fill(name, g[800:], 800, "after")
+        # What the Hessian was taken from: the live rows at the moment the job began.
+        taken = job["result"]["rows"]
+        dense = Dense(blocks, np.concatenate([g[first], g[600:600 + taken - len(first)]]))
+        live = first + fed + list(range(800, 900))
+        for i in live[::9]:
+            self.assert_status(self.client.delete(f"/v1/corpora/{name}/examples/e{i}"), 204)
+        live = [i for n, i in enumerate(live) if n % 9]
+        self.check_scores(name, q, dense, g[live], [f"e{i}" for i in live])
+        self.server.stop()
+        self.server.start(create=False)
+        self.client = self.server.client()
+        self.check_scores(name, q, dense, g[live], [f"e{i}" for i in live])
+        job = self.wait_job(self.client, self.client.post("/v1/admin/verify"))
+        self.assertEqual(job["result"]["finding_count"], 0, job)
+        job = self.wait_job(self.client, self.client.post(f"/v1/admin/compact?corpus={name}"))
+        self.assertEqual(job["state"], "succeeded", job)
+        self.check_scores(name, q, dense, g[live], [f"e{i}" for i in live])
+
+    def test_backup_carries_the_fit(self):
+        rng = np.random.default_rng(4)
+        g, q = made(rng, 50, 16), made(rng, 2, 16)
+        name = self.corpus([16])
+        self.fill(name, g)
+        self.fit(name)
+        job = self.wait_job(self.client, self.client.post("/v1/admin/backup"))
+        path = os.path.join(self.server.store, "backups", job["result"]["name"])
+        other = harness.Server(path)
+        other.start(create=False)
+        self.addCleanup(other.stop)
+        mine, self.client = self.client, other.client(self.server.key)
+        self.check_scores(name, q, Dense([16], g), g, [f"e{i}" for i in range(50)])
+        self.client = mine
+
+    def test_refused(self):
+        name = self.corpus([8])
+        fit = f"/v1/corpora/{name}/fit"
+        self.assert_problem(self.client.post(fit), 409, "corpus_empty")
+        for value in ("-1", "nan", "inf", "x", "", "0x1", "1e999"):
+            self.assert_problem(self.client.post(f"{fit}?damping={value}"), 400, "invalid_request",
+                                field="damping")
+        self.assert_problem(self.client.post(f"{fit}?sample=0"), 400, "invalid_request", field="sample")
+        self.assert_problem(self.client.post(f"{fit}?speed=1"), 400, "invalid_request")
+        self.assert_problem(self.client.post("/v1/corpora/none/fit"), 404, "unknown_corpus")
+        done = self.corpus([8], encoded=True)
+        self.fill(done, np.eye(8, dtype="<f4"))
+        self.assert_problem(self.client.post(f"/v1/corpora/{done}/fit"), 409, "corpus_encoded")
+
+    def test_a_hessian_that_cannot_be_inverted_changes_nothing(self):
+        name = self.corpus([8])
+        g = np.zeros((20, 8), "<f4")
+        g[:, 0] = np.arange(1, 21)
+        self.fill(name, g)
+        before = self.all_scores(name, g[:1])
+        job = self.wait_job(self.client, self.client.post(f"/v1/corpora/{name}/fit?damping=0"))
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "invalid_request"))
+        self.assertIs(self.client.get(f"/v1/corpora/{name}").json()["whitened"], False)
+        after = self.all_scores(name, g[:1])
+        self.assertTrue(all(np.array_equal(before[i], after[i]) for i in before))
+        self.assertEqual(len(os.listdir(os.path.join(self.server.store, "artifacts"))) if
+                         os.path.isdir(os.path.join(self.server.store, "artifacts")) else 0,
+                         sum(c["whitened"] for c in self.client.get("/v1/corpora").json()["corpora"]))
+
+
+class TestKilledFit(harness.Case):
+    """kill -9 at any moment leaves the rows as they were, or whitened, all of them."""
+    kills = 20
+
+    def setUp(self):
+        self.rng = np.random.default_rng(5)
+        self.blocks = [384, 128]
+        self.g, self.q = made(self.rng, 1500, 512), made(self.rng, 2, 512)
+        self.ids = [f"e{i}" for i in range(1500)]
+
+    def prepare(self):
+        server = self.serve()
+        client = server.client()
+        self.create(client, "c", 512, blocks=[{"name": f"b{i}", "dim": d}
+                                              for i, d in enumerate(self.blocks)])
+        for k in range(0, 1500, 500):
+            self.ingest(client, "c", f"b{k}", self.g[k:k + 500], [{"id": i} for i in self.ids[k:k + 500]])
+        return server, client
+
+    def check(self, client, before, dense):
+        about = client.get("/v1/corpora/c").json()
+        reply = client.post("/v1/corpora/c/scores?dtype=f64", queries(self.q), type=harness.TENSORS)
+        found, _ = read_tensors(self.assert_status(reply, 200).body)
+        want = dense if about["whitened"] else before
+        self.assertEqual(found["ids"][1].tobytes().decode().split("\n")[:-1], self.ids)
+        self.assertLess(np.abs(found["scores"][1] - want).max(), CLOSE)
+        job = self.wait_job(client, client.post("/v1/admin/verify"))
+        self.assertEqual(job["result"]["finding_count"], 0, job)
+        return about["whitened"]
+
+    def test_old_or_new(self):
+        server, client = self.prepare()
+        unit = lambda x: x / np.linalg.norm(x.astype("f8"), axis=1, keepdims=True)
+        before = unit(self.q) @ unit(self.g).T
+        dense = Dense(self.blocks, self.g).scores(self.q, self.g)
+        begun = time.monotonic()
+        outcomes = {False: 0, True: 0}
+        self.check(client, before, dense)
+        reply = client.post("/v1/corpora/c/fit")
+        asked = time.monotonic()
+        self.assertEqual(self.wait_job(client, reply)["state"], "succeeded")
+        span = 1.2 * (time.monotonic() - asked)
+        store = server.store
+        for kill in range(self.kills):
+            if self.check(client, before, dense):  # begin again from a corpus that is not fitted
+                client.delete("/v1/corpora/c")
+                self.create(client, "c", 512, blocks=[{"name": f"b{i}", "dim": d}
+                                                      for i, d in enumerate(self.blocks)])
+                for k in range(0, 1500, 500):
+                    self.ingest(client, "c", f"b{k}", self.g[k:k + 500],
+                                [{"id": i} for i in self.ids[k:k + 500]])
+            self.assert_status(client.post("/v1/corpora/c/fit"), 202)
+            time.sleep(span * (kill + self.rng.random()) / self.kills)
+            server.kill()
+            server.start(create=False)
+            client = server.client()
+            outcomes[self.check(client, before, dense)] += 1
+            files = os.path.join(store, "artifacts")
+            named = int(client.get("/v1/corpora/c").json()["whitened"])
+            self.assertEqual(len(os.listdir(files)) if os.path.isdir(files) else 0, named)
+        self.assertEqual(sum(outcomes.values()), self.kills)
+        self.assertGreater(outcomes[False], 0, "no kill came before the swap: the span is too long")
+        print(f"killed fits: {outcomes[False]} left the old rows, {outcomes[True]} the new, "
+              f"{time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    harness.main()
