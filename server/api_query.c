@@ -19,10 +19,12 @@ enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 
 struct query {
     uint64_t k, opponents;
-    bool text; /* with text and meta */
+    bool text;          /* with text and meta */
+    const char *filter; /* NULL: everything */
     /* work's own */
     struct corpus *corpus;
-    const struct view *view;
+    const struct view *whole; /* held; what borrows from it ends first */
+    const struct view *view;  /* the part of it that is asked */
     struct queries queries;
     struct scan_answer answer;
     uint64_t began_ns;
@@ -38,7 +40,7 @@ static int check_engine(const char *name, struct err *e)
 
 int query_parse(struct job *j)
 {
-    static const char *const names[] = {"k", "opponents", "engine", "text", NULL};
+    static const char *const names[] = {"k", "opponents", "engine", "text", "filter", NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     const char *engine;
     int code = job_query_only(j, names);
@@ -52,6 +54,7 @@ int query_parse(struct job *j)
         code = job_query_number(j, "opponents", 0, 0, LIMIT_K, &q->opponents);
     if (!code)
         code = api_query_bool(j, "text", true, &q->text);
+    q->filter = job_query(j, "filter");
     engine = job_query(j, "engine");
     if (!code && engine)
         code = check_engine(engine, &j->err);
@@ -72,6 +75,8 @@ static int read_options(struct query *q, struct err *e)
         code = json_get_number(options, "opponents", 0, LIMIT_K, &q->opponents, e);
     if (!code)
         code = json_get_bool(options, "text", &q->text, e);
+    if (!code)
+        code = json_get_text(options, "filter", LIMIT_FILTER_BYTES, &q->filter, e);
     if (!code)
         code = json_get_text(options, "engine", 64, &engine, e);
     return code ? code : check_engine(engine, e);
@@ -217,17 +222,20 @@ static int put_answer(struct job *j, const struct query *q)
 
 int query_work(struct job *j)
 {
-    static const char *const members[] = {"queries", "k", "opponents", "engine", "text", NULL};
+    static const char *const members[] = {"queries", "k",      "opponents", "engine",
+                                          "text",    "filter", NULL};
     struct query *q = j->state;
     int code = api_corpus(j, &q->corpus);
 
     if (code)
         return code;
     q->began_ns = scan_now();
-    q->view = corpus_view(q->corpus);
-    code = queries_read(j, q->view, members, &q->queries);
+    q->whole = corpus_view(q->corpus);
+    code = queries_read(j, q->whole, members, &q->queries);
     if (!code)
         code = read_options(q, &j->err);
+    if (!code)
+        code = api_filter(j, q->filter, q->whole, &q->view);
     if (!code)
         code = check_hits(q, &j->err);
     if (!code)
@@ -235,7 +243,7 @@ int query_work(struct job *j)
     if (!code)
         code = put_answer(j, q);
     queries_free(&q->queries);
-    view_release(q->view);
+    view_release(q->whole);
     corpus_release(q->corpus);
     return code ? api_seen(j, code) : api_body_done(j);
 }

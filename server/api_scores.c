@@ -23,10 +23,12 @@
 #define SEND_BYTES (256u << 10)
 
 struct scores {
-    bool wide; /* F64 */
+    bool wide;          /* F64 */
+    const char *filter; /* NULL: everything */
     /* work's own */
     struct corpus *corpus;
-    const struct view *view;
+    const struct view *whole; /* held; what borrows from it ends first */
+    const struct view *view;  /* the part of it that is asked */
     struct queries queries;
     uint64_t ids_bytes;
     bool begun;
@@ -45,7 +47,7 @@ static int check_dtype(const char *name, bool *wide, struct err *e)
 
 int scores_parse(struct job *j)
 {
-    static const char *const names[] = {"dtype", NULL};
+    static const char *const names[] = {"dtype", "filter", NULL};
     struct scores *s = arena_new(&j->arena, 1, sizeof *s);
     const char *dtype;
     int code = job_query_only(j, names);
@@ -53,6 +55,7 @@ int scores_parse(struct job *j)
     j->state = s;
     if (!code)
         code = api_check_name(j, "corpus", j->path[0]);
+    s->filter = job_query(j, "filter");
     dtype = job_query(j, "dtype");
     if (!code && dtype)
         code = check_dtype(dtype, &s->wide, &j->err);
@@ -244,19 +247,24 @@ static int send_scores(struct job *j, struct scores *s)
 
 int scores_work(struct job *j)
 {
-    static const char *const members[] = {"queries", "dtype", NULL};
+    static const char *const members[] = {"queries", "dtype", "filter", NULL};
     struct scores *s = j->state;
     const char *dtype = s->wide ? "f64" : "f32";
     int code = api_corpus(j, &s->corpus);
 
     if (code)
         return code;
-    s->view = corpus_view(s->corpus);
-    code = queries_read(j, s->view, members, &s->queries);
+    s->whole = corpus_view(s->corpus);
+    code = queries_read(j, s->whole, members, &s->queries);
     if (!code && s->queries.options)
         code = json_get_text(s->queries.options, "dtype", 64, &dtype, &j->err);
+    if (!code && s->queries.options)
+        code = json_get_text(s->queries.options, "filter", LIMIT_FILTER_BYTES, &s->filter,
+                             &j->err);
     if (!code)
         code = check_dtype(dtype, &s->wide, &j->err);
+    if (!code)
+        code = api_filter(j, s->filter, s->whole, &s->view);
     if (!code)
         code = each_row(j, s, measure_id);
     if (!code)
@@ -268,7 +276,7 @@ int scores_work(struct job *j)
     metrics_add(j->rt->metrics, METRIC_QUERIES, code ? 0 : s->queries.count);
     queries_free(&s->queries);
     buf_free(&s->out);
-    view_release(s->view);
+    view_release(s->whole);
     corpus_release(s->corpus);
     return api_seen(j, code);
 }

@@ -38,6 +38,11 @@
 #define LIMIT_ANSWER_BYTES (UINT64_C(256) << 20) /* of one answer: as much as a body */
 #define LIMIT_PAGE 1000u          /* examples in one page */
 #define LIMIT_PAGE_BYTES (32u << 20) /* a page of long texts ends early; the cursor goes on */
+#define LIMIT_FILTER_BYTES (1u << 20) /* of one filter: 10,000 ids of 100 bytes */
+#define LIMIT_FILTER_DEPTH 32u    /* brackets in brackets: people write 3; bounds the parser's stack */
+#define LIMIT_FILTER_TESTS 1024u  /* comparisons: each is made for every row; long sets go into a list */
+#define LIMIT_FILTER_VALUES 65536u /* of all lists of one filter */
+#define LIMIT_FILTER_KEPT (UINT64_C(64) << 20) /* bitmaps of matching rows: 1 filter over 512 million */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

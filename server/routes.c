@@ -22,7 +22,7 @@ const struct route route_table[] = {
      batches_put_finish},
 
     {"GET", "/v1/corpora/{c}/examples", SCOPE_READ, BODY_NONE, false,
-     "Examples in ingest order, by pages", "after limit", examples_list_parse, examples_list_work,
+     "Examples in ingest order, by pages", "after limit filter", examples_list_parse, examples_list_work,
      NULL, api_ok, NULL},
     {"GET", "/v1/corpora/{c}/examples/{id}", SCOPE_READ, BODY_NONE, false, "One example", NULL,
      examples_parse, examples_get_work, NULL, api_ok, NULL},
@@ -34,13 +34,13 @@ const struct route route_table[] = {
      examples_delete_commit, api_no_content, NULL},
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, false,
-     "Proponents and opponents of query gradients", "k opponents engine text", query_parse,
+     "Proponents and opponents of query gradients", "k opponents engine text filter", query_parse,
      query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
      "Start a fit: estimate the Hessian of the corpus and whiten its rows", "damping sample",
      fit_parse, fit_work, NULL, fit_reply, NULL},
     {"POST", "/v1/corpora/{c}/scores", SCOPE_READ, BODY_TENSOR, false,
-     "Every example's score, streamed as safetensors", "dtype", scores_parse, scores_work, NULL,
+     "Every example's score, streamed as safetensors", "dtype filter", scores_parse, scores_work, NULL,
      api_ok, NULL},
 
     {"GET", "/v1/jobs", SCOPE_READ, BODY_NONE, false, "Long work, newest first", NULL,
