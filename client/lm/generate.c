@@ -75,9 +75,9 @@ static int next_token(struct writer *w, uint32_t *out, struct err *e)
     return 0;
 }
 
-static bool ends_sentence(const unsigned char *piece, size_t len)
+static bool ends_clause(const unsigned char *piece, size_t len)
 {
-    return memchr(piece, '.', len) || memchr(piece, ';', len);
+    return memchr(piece, '.', len) || memchr(piece, ';', len) || memchr(piece, '(', len);
 }
 
 static int write_on(struct writer *w, struct buf *out, struct err *e)
@@ -92,7 +92,7 @@ static int write_on(struct writer *w, struct buf *out, struct err *e)
         if (token == TOK_END)
             return 0;
         piece = tok_piece(&w->model->tok, token, &len);
-        if (w->options->sentence && i > 0 && ends_sentence(piece, len))
+        if (w->options->clause && i > 0 && ends_clause(piece, len))
             return 0;
         buf_add(out, piece, len);
         w->tokens[w->count++] = token;

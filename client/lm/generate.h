@@ -12,7 +12,7 @@ struct generate_options {
     uint32_t tokens;    /* at most this many new ones */
     double temperature; /* 0 = always the most likely (the lower number on a tie) */
     uint64_t seed;      /* of the draws at a temperature above 0 */
-    bool sentence;      /* stop before a token with a full stop or semicolon, the first excepted */
+    bool clause;        /* stop before a token with one of . ; ( unless it is the first */
 };
 
 /* Appends the continuation to `out` (bytes; cut UTF-8 is dropped at its end). Stops at the model's

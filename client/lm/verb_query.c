@@ -19,8 +19,10 @@
 enum { PROMPTS_MAX = 4096 };
 
 struct prompt {
-    char *text, *target; /* owned; target NULL until it is known */
-    bool generated;
+    char *text;
+    char *continuation; /* the model's own, perhaps empty; NULL until it is known */
+    char *target;       /* NULL until it is known; all three owned */
+    bool generated;     /* the target is the continuation */
 };
 
 struct prompts {
@@ -32,6 +34,7 @@ static void prompts_free(struct prompts *ps)
 {
     for (size_t i = 0; i < ps->count; i++) {
         free(ps->list[i].text);
+        free(ps->list[i].continuation);
         free(ps->list[i].target);
     }
     free(ps->list);
@@ -92,17 +95,19 @@ static int read_prompts(struct prompts *ps, const char *path, struct err *e)
     return rc;
 }
 
-/* The model's own words, up to the end of the sentence. */
+/* The model's own words, up to the end of the clause; the target, when none was given. */
 static int continue_prompt(const struct model *m, struct prompt *p, uint32_t tokens, struct err *e)
 {
-    const struct generate_options o = {.tokens = tokens, .sentence = true};
+    const struct generate_options o = {.tokens = tokens, .clause = true};
     struct buf text = {0};
     int rc = generate_text(m, p->text, strlen(p->text), &o, &text, e);
 
-    if (!rc && text.len == 0)
+    if (!rc)
+        p->continuation = mem_copy(text.len ? (const void *)text.data : "", text.len);
+    if (!rc && !p->target && text.len == 0)
         rc = err_set(e, ERR_ZERO_GRADIENT,
                      "prompt \"%.80s\": the model has nothing to add; give a target", p->text);
-    if (!rc) {
+    if (!rc && !p->target) {
         p->target = mem_copy(text.data, text.len);
         p->generated = true;
     }
@@ -112,8 +117,9 @@ static int continue_prompt(const struct model *m, struct prompt *p, uint32_t tok
 
 static void print_prompt(const struct prompt *p, double loss)
 {
-    json_t *object = json_pack("{s:s, s:s, s:b, s:f}", "prompt", p->text, "target", p->target,
-                               "generated", (int)p->generated, "loss", loss);
+    json_t *object = json_pack("{s:s, s:s, s:s, s:b, s:f}", "prompt", p->text, "continuation",
+                               p->continuation, "target", p->target, "generated",
+                               (int)p->generated, "loss", loss);
     char *line = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
 
     puts(line ? line : "{}"); /* not reached: all texts came as UTF-8 */
@@ -182,8 +188,7 @@ static int answer(const struct model *m, struct prompts *ps, const struct reques
     if (r->like)
         rc = definition_check(like, &plan, e);
     for (size_t i = 0; i < ps->count && !rc; i++)
-        if (!ps->list[i].target)
-            rc = continue_prompt(m, &ps->list[i], (uint32_t)r->tokens, e);
+        rc = continue_prompt(m, &ps->list[i], (uint32_t)r->tokens, e);
     if (!rc)
         rc = encode_prompts(&plan, ps, r->out, e);
     encoder_plan_fini(&plan);
@@ -219,7 +224,7 @@ static int run(struct request *r, struct err *e)
 int verb_query(int argc, char *const argv[], struct err *e)
 {
     const char *second = "adam";
-    struct request r = {.tokens = 16, .dim = 16384, .seed = 1};
+    struct request r = {.tokens = 8, .dim = 16384, .seed = 1};
     const struct opts_row rows[] = {
         {"model", OPTS_TEXT, &r.model, 0, 0, "checkpoint (required)"},
         {"prompt", OPTS_TEXT, &r.prompt, 0, 0, "what the model was given"},

@@ -329,6 +329,8 @@ class LmFiles(unittest.TestCase):
                           DIM, "--seed", SEED, "--out", self.path("q.safetensors"))
         said = [json.loads(line) for line in out.splitlines()]
         self.assertEqual([s["generated"] for s in said], [False, True])
+        self.assertEqual(said[1]["continuation"], said[1]["target"])
+        self.assertTrue(said[0]["continuation"])
         _, tensors = read_tensors(self.path("q.safetensors"))
         self.assertEqual(tensors["queries"].shape, (2, DIM))
         for s, row in zip(said, tensors["queries"]):
