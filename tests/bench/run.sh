@@ -4,7 +4,7 @@
 # called directly, ready time on restart. Prints tables, appends JSON lines to build/bench/results.jsonl.
 #
 # Sizes by environment: BENCH_ROWS (20000), BENCH_DIM (16384), BENCH_DTYPE (f32), BENCH_BATCH (rows a
-# batch, 250), BENCH_QUERIES (40 a client), BENCH_DIR (where the stores lie; the disk that is measured).
+# batch, 250), BENCH_CLIENTS (2, ingesting), BENCH_QUERIES (40 a client), BENCH_DIR (where the stores lie; the disk that is measured).
 # Data: the encodings of `make demo` when they are there in full, else seeded normal deviates; the
 # first line says which.
 set -eu
