@@ -2,7 +2,11 @@
 # scripts.sh - shell scripts parse (and pass shellcheck where it is installed); Python compiles.
 set -u
 failed=0
-scripts=$(git ls-files '*.sh' .ci/run 2>/dev/null)
+# Of a repository what it tracks; of an unpacked archive what is there.
+files() { # GIT-PATTERN NAME-PATTERN
+    git ls-files "$1" 2>/dev/null | grep . || find . -name "$2" -not -path './build*' | sort
+}
+scripts="$(files '*.sh' '*.sh') .ci/run"
 for f in $scripts; do
     sh -n "$f" || failed=1
     head -1 "$f" | grep -q '^#' || {
@@ -16,7 +20,7 @@ if command -v shellcheck >/dev/null 2>&1; then
 fi
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-git ls-files '*.py' | while read -r f; do
+files '*.py' '*.py' | while read -r f; do
     /usr/bin/python3 - "$f" "$scratch/out.pyc" <<'CODE' || echo "$f: does not compile"
 import py_compile, sys
 try:
