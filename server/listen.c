@@ -66,11 +66,12 @@ static int resolve_inet(const char *spec, struct listen_address *out, bool *all_
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
     struct addrinfo *found, *chosen;
     char host[256];
-    const char *port = "";
+    const char *name, *port = "";
 
     if (split(spec, host, sizeof host, &port, e))
         return (int)e->code;
-    if (getaddrinfo(host[0] ? host : "0.0.0.0", port, &hints, &found))
+    name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host; /* RFC 6761: needs no name service */
+    if (getaddrinfo(name[0] ? name : "0.0.0.0", port, &hints, &found))
         return bad(e, spec, "the host is not known");
     chosen = found;
     *all_loopback = true;
