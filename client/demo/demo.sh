@@ -3,13 +3,13 @@
 # ingest over HTTP, ask which passages made the model say what it says.
 #
 # Everything lies in build/demo and is reused by the next run, but the store, which is made anew.
-# DEMO_PASSAGES (20000) and DEMO_MINUTES (3, of training) change the size.
+# DEMO_PASSAGES (20000) and DEMO_MINUTES (3.5, of training at most) change the size.
 set -eu
 cd "$(dirname "$0")/../.."
 build=${1:-build/release}
 demo=build/demo
 passages=${DEMO_PASSAGES:-20000}
-minutes=${DEMO_MINUTES:-3}
+minutes=${DEMO_MINUTES:-3.5}
 corpus=$demo/corpus-$passages.jsonl
 model=$demo/model-$passages.ckpt
 batches=$demo/batches-$passages
@@ -23,7 +23,7 @@ step "1  $passages real passages, from WordNet"
 [ -s "$corpus" ] || /usr/bin/python3 client/demo/wordnet.py --count "$passages" --out "$corpus"
 [ -s "$corpus" ] && sed -n '7001p' "$corpus"
 
-step "2  a small transformer learns them ($minutes minutes)"
+step "2  a small transformer learns them (at most $minutes minutes)"
 if [ -s "$model" ]; then
     echo "trained before: $model"
 else
@@ -44,7 +44,7 @@ trap 'exit 130' INT TERM
 step "5  why does the model say that?"
 echo "proponents: training passages that pushed the model towards its words; opponents: away from them"
 "$build/ascribe-lm" query --model "$model" --prompts client/demo/prompts.jsonl \
-    --out "$demo/queries.safetensors" >"$demo/queries.jsonl"
+    --like "$batches/corpus.json" --out "$demo/queries.safetensors" >"$demo/queries.jsonl"
 "$build/ascribe" query wordnet "$demo/queries.safetensors" -k 5 --opponents 2 --json >"$demo/answers.json"
 /usr/bin/python3 client/demo/show.py "$demo/queries.jsonl" "$demo/answers.json"
 

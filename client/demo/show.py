@@ -17,6 +17,14 @@ def hit_lines(sign, hits, width):
         yield head + textwrap.shorten(hit["text"], max(20, width - len(head)), placeholder="…")
 
 
+def says(query):
+    """What the model said; and what it was asked about, where that was something else."""
+    own = f"\033[4m{query['continuation'].strip()}\033[0m"
+    if query["generated"]:
+        return own
+    return f"{own}, by itself; asked about \033[4m{query['target'].strip()}\033[0m"
+
+
 def main():
     queries_path, answers_path = sys.argv[1:]
     with open(queries_path, encoding="utf-8") as lines:
@@ -27,7 +35,7 @@ def main():
         sys.exit(f"show.py: {len(queries)} prompts, {len(answer['results'])} answers")
     width = shutil.get_terminal_size((110, 40)).columns
     for query, result in zip(queries, answer["results"]):
-        print(f"\n\033[1m{query['prompt']}\033[0m ⟶ \033[4m{query['target'].strip()}\033[0m")
+        print(f"\n\033[1m{query['prompt']}\033[0m ⟶ {says(query)}")
         for line in hit_lines("▲", result["proponents"], width):
             print(line)
         for line in hit_lines("▽", result["opponents"], width):
