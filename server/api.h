@@ -40,6 +40,18 @@ int api_filter(struct job *j, const char *filter, const struct view *v, const st
 int api_body_done(struct job *j);
 /* Is the body JSON rather than a tensor file? */
 bool api_body_is_json(const struct job *j);
+/* A task that a query or scores request goes through. name NULL: none, *out is empty. `v` is the whole
+ * view, held; queries become the task's. UNKNOWN_TASK, TASK_STALE, CORRUPT, CANCELLED. */
+struct annex;
+struct lensed;
+struct queries;
+struct api_task {
+    struct annex *annex; /* a reference, or NULL */
+    struct lensed *lens;
+};
+int api_task_open(struct job *j, const char *name, struct corpus *c, const struct view *v,
+                  struct queries *q, struct api_task *out);
+void api_task_close(struct job *j, struct corpus *c, const struct view *v, struct api_task *t);
 /* Counts damage that was met, and passes the code on. */
 int api_seen(struct job *j, int code);
 /* A line in the log for what an administrator did: what, on what, with which key. */
@@ -82,6 +94,15 @@ int query_work(struct job *j);
 int fit_parse(struct job *j);
 int fit_work(struct job *j);
 int fit_reply(struct job *j);
+
+int tasks_put_parse(struct job *j);
+int tasks_put_work(struct job *j);
+int tasks_put_reply(struct job *j);
+int tasks_list_work(struct job *j);
+int tasks_parse(struct job *j);
+int tasks_get_work(struct job *j);
+int tasks_delete_work(struct job *j);
+void tasks_delete_commit(struct job *const *jobs, size_t count);
 
 int scores_parse(struct job *j);
 int scores_work(struct job *j);

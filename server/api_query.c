@@ -21,11 +21,13 @@ struct query {
     uint64_t k, opponents;
     bool text;          /* with text and meta */
     const char *filter; /* NULL: everything */
+    const char *task;   /* NULL: none */
     /* work's own */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
     const struct view *view;  /* the part of it that is asked */
     struct queries queries;
+    struct api_task through;
     struct scan_answer answer;
     uint64_t began_ns;
 };
@@ -40,7 +42,8 @@ static int check_engine(const char *name, struct err *e)
 
 int query_parse(struct job *j)
 {
-    static const char *const names[] = {"k", "opponents", "engine", "text", "filter", NULL};
+    static const char *const names[] = {"k",    "opponents", "engine", "text",
+                                        "filter", "task",      NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     const char *engine;
     int code = job_query_only(j, names);
@@ -55,6 +58,7 @@ int query_parse(struct job *j)
     if (!code)
         code = api_query_bool(j, "text", true, &q->text);
     q->filter = job_query(j, "filter");
+    q->task = job_query(j, "task");
     engine = job_query(j, "engine");
     if (!code && engine)
         code = check_engine(engine, &j->err);
@@ -77,6 +81,8 @@ static int read_options(struct query *q, struct err *e)
         code = json_get_bool(options, "text", &q->text, e);
     if (!code)
         code = json_get_text(options, "filter", LIMIT_FILTER_BYTES, &q->filter, e);
+    if (!code)
+        code = json_get_text(options, "task", STORE_NAME_MAX, &q->task, e);
     if (!code)
         code = json_get_text(options, "engine", 64, &engine, e);
     return code ? code : check_engine(engine, e);
@@ -104,7 +110,8 @@ static int search(struct job *j, struct query *q)
 {
     struct stop stop = api_stop(j);
     struct scan scan = {
-        .pool = j->rt->pool, .flat = j->rt->flat, .view = q->view, .stop = &stop};
+        .pool = j->rt->pool, .flat = j->rt->flat, .view = q->view, .stop = &stop,
+        .lens = q->through.lens};
     struct engine_query want = {.vectors = q->queries.vectors,
                                 .count = q->queries.count,
                                 .k = q->k,
@@ -211,9 +218,9 @@ static int put_answer(struct job *j, const struct query *q)
         buf_add_text(b, "]}");
     }
     buf_format(b,
-               "],\"exact\":\"certified\",\"engine\":\"flat\",\"examples\":%" PRIu64
+               "],\"exact\":\"certified\",\"engine\":\"%s\",\"examples\":%" PRIu64
                ",\"generation\":%" PRIu64,
-               q->view->live, q->view->generation);
+               q->through.lens ? "scan" : "flat", q->view->live, q->view->generation);
     buf_format(b, ",\"work\":{\"rows_proposed\":%" PRIu64 ",\"rows_exact\":%" PRIu64 "}",
                q->answer.work.rows_proposed, q->answer.work.rows_exact);
     buf_format(b, ",\"took_ms\":%.3f}", (double)(scan_now() - q->began_ns) * 1e-6);
@@ -223,7 +230,7 @@ static int put_answer(struct job *j, const struct query *q)
 int query_work(struct job *j)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
-                                          "text",    "filter", NULL};
+                                          "text",    "filter", "task",      NULL};
     struct query *q = j->state;
     int code = api_corpus(j, &q->corpus);
 
@@ -239,10 +246,13 @@ int query_work(struct job *j)
     if (!code)
         code = check_hits(q, &j->err);
     if (!code)
+        code = api_task_open(j, q->task, q->corpus, q->whole, &q->queries, &q->through);
+    if (!code)
         code = search(j, q);
     if (!code)
         code = put_answer(j, q);
     queries_free(&q->queries);
+    api_task_close(j, q->corpus, q->whole, &q->through);
     view_release(q->whole);
     corpus_release(q->corpus);
     return code ? api_seen(j, code) : api_body_done(j);

@@ -25,11 +25,13 @@
 struct scores {
     bool wide;          /* F64 */
     const char *filter; /* NULL: everything */
+    const char *task;   /* NULL: none */
     /* work's own */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
     const struct view *view;  /* the part of it that is asked */
     struct queries queries;
+    struct api_task through;
     uint64_t ids_bytes;
     bool begun;
     struct buf out; /* waits to be sent */
@@ -47,7 +49,7 @@ static int check_dtype(const char *name, bool *wide, struct err *e)
 
 int scores_parse(struct job *j)
 {
-    static const char *const names[] = {"dtype", "filter", NULL};
+    static const char *const names[] = {"dtype", "filter", "task", NULL};
     struct scores *s = arena_new(&j->arena, 1, sizeof *s);
     const char *dtype;
     int code = job_query_only(j, names);
@@ -56,6 +58,7 @@ int scores_parse(struct job *j)
     if (!code)
         code = api_check_name(j, "corpus", j->path[0]);
     s->filter = job_query(j, "filter");
+    s->task = job_query(j, "task");
     dtype = job_query(j, "dtype");
     if (!code && dtype)
         code = check_dtype(dtype, &s->wide, &j->err);
@@ -185,7 +188,8 @@ static int tile(struct job *j, struct scores *s, struct scan_scores *want, size_
 {
     struct stop stop = api_stop(j);
     struct scan scan = {
-        .pool = j->rt->pool, .flat = j->rt->flat, .view = s->view, .stop = &stop};
+        .pool = j->rt->pool, .flat = j->rt->flat, .view = s->view, .stop = &stop,
+        .lens = s->through.lens};
     struct arena own = {0};
     uint64_t began = scan_now();
     int code;
@@ -247,7 +251,7 @@ static int send_scores(struct job *j, struct scores *s)
 
 int scores_work(struct job *j)
 {
-    static const char *const members[] = {"queries", "dtype", "filter", NULL};
+    static const char *const members[] = {"queries", "dtype", "filter", "task", NULL};
     struct scores *s = j->state;
     const char *dtype = s->wide ? "f64" : "f32";
     int code = api_corpus(j, &s->corpus);
@@ -265,6 +269,10 @@ int scores_work(struct job *j)
         code = check_dtype(dtype, &s->wide, &j->err);
     if (!code)
         code = api_filter(j, s->filter, s->whole, &s->view);
+    if (!code && s->queries.options)
+        code = json_get_text(s->queries.options, "task", STORE_NAME_MAX, &s->task, &j->err);
+    if (!code)
+        code = api_task_open(j, s->task, s->corpus, s->whole, &s->queries, &s->through);
     if (!code)
         code = each_row(j, s, measure_id);
     if (!code)
@@ -276,6 +284,7 @@ int scores_work(struct job *j)
     metrics_add(j->rt->metrics, METRIC_QUERIES, code ? 0 : s->queries.count);
     queries_free(&s->queries);
     buf_free(&s->out);
+    api_task_close(j, s->corpus, s->whole, &s->through);
     view_release(s->whole);
     corpus_release(s->corpus);
     return api_seen(j, code);

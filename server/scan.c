@@ -7,6 +7,7 @@
 
 #include "index/flat.h"
 #include "index/kern.h"
+#include "server/lenses.h"
 #include "server/pool.h"
 #include "storage/base/check.h"
 
@@ -113,6 +114,92 @@ static bool is_sparse(const struct view *v)
     return v->live < v->rows / 2;
 }
 
+/* Scores of `count` rows side by side, for one query. Four at a time: each query element is fetched
+ * once for them, with the same bits as one by one (index/kern.h). */
+static void dot_rows(const struct corpus *c, const float *query, const unsigned char *rows,
+                     uint32_t count, double *out)
+{
+    const struct corpus_def *def = corpus_def(c);
+    size_t row_bytes = corpus_row_bytes(c);
+    uint32_t at = 0;
+
+    for (; def->dtype == DTYPE_F32 && at + 4 <= count; at += 4)
+        kern->dot4_f32(query, (const void *)(rows + at * row_bytes), row_bytes, def->dim,
+                       out + at);
+    for (; at < count; at++)
+        out[at] = kern_dot((enum dtype)def->dtype, query, rows + at * row_bytes, def->dim);
+}
+
+enum { LENS_ROWS = 4 };
+
+/* Rows row .. row+count-1, all live, through a task's denominators. */
+static void offer_rows(const struct search *s, struct share *mine, const struct engine_block *b,
+                       size_t chunk, const double *n, uint32_t row, uint32_t count)
+{
+    const struct corpus *c = s->scan->view->corpus;
+    const unsigned char *rows = (const unsigned char *)b->encodings + row * corpus_row_bytes(c);
+    double scores[LENS_ROWS];
+
+    for (size_t q = 0; q < s->query->count; q++) {
+        dot_rows(c, s->query->vectors + q * s->source.dim, rows, count, scores);
+        for (uint32_t i = 0; i < count; i++) {
+            struct topk_hit hit = {.score = lens_score(scores[i], n[row + i]),
+                                   .sequence = source_sequence(b, row + i),
+                                   .chunk = (uint32_t)chunk,
+                                   .row = row + i};
+
+            if (s->query->k)
+                topk_offer(&mine->pro[q], &hit);
+            if (s->query->opponents)
+                topk_offer(&mine->opp[q], &hit);
+        }
+    }
+    mine->work.rows_exact += (uint64_t)count * s->query->count;
+}
+
+static int lens_chunk(struct search *s, struct share *mine, size_t i)
+{
+    const struct view_chunk *chunk = &s->scan->view->chunks[i];
+    struct engine_block b;
+    const double *n;
+    uint32_t row = 0;
+    int code = lenses_norms(s->scan->lens, chunk, &n, &mine->err);
+
+    if (!code)
+        code = source_open(s, i, &b, &mine->err);
+    if (code)
+        return code;
+    while (row < chunk->rows) {
+        uint32_t count = 0;
+
+        while (count < LENS_ROWS && row + count < chunk->rows &&
+               !view_row_dead(chunk, row + count))
+            count++;
+        if (count)
+            offer_rows(s, mine, &b, i, n, row, count);
+        row += count ? count : 1;
+    }
+    source_close(s, &b);
+    mine->work.blocks++;
+    return 0;
+}
+
+/* Every live row by the exact kernel, then one division: no engine proposes under a task. */
+static int lens_search(struct search *s, struct share *mine)
+{
+    int code = 0;
+    size_t i;
+
+    while (!code && (i = atomic_fetch_add(&s->next, 1)) < s->source.count) {
+        if (source_cancelled(s))
+            return err_set(&mine->err, ERR_CANCELLED, "search cancelled after %zu of %zu chunks",
+                           i, s->source.count);
+        if (scan_live(&s->scan->view->chunks[i]))
+            code = lens_chunk(s, mine, i);
+    }
+    return code;
+}
+
 static void search_share(void *arg, unsigned slot)
 {
     struct search *s = arg;
@@ -122,7 +209,9 @@ static void search_share(void *arg, unsigned slot)
     struct topk *opp = s->query->opponents ? mine->opp : NULL;
     int code;
 
-    if (is_sparse(s->scan->view))
+    if (s->scan->lens)
+        code = lens_search(s, mine);
+    else if (is_sparse(s->scan->view))
         code = flat_search_plain(&s->source, s->query, &s->next, mine->pro, opp, &mine->work,
                                  &mine->err);
     else
@@ -282,23 +371,18 @@ struct scoring {
     _Atomic bool halt;
 };
 
-/* Rows `row` .. `row`+count-1, all live, whose scores begin at out[0]. Four at a time: each
- * query is fetched once for them, with the same bits as one by one (index/kern.h). */
-static void score_rows(const struct scoring *s, const unsigned char *rows, uint32_t count,
-                       double *out)
+/* `count` live rows side by side, whose scores begin at out[0]; n: their denominators, or NULL. */
+static void score_rows(const struct scoring *s, const unsigned char *rows, const double *n,
+                       uint32_t count, double *out)
 {
-    const struct corpus_def *def = corpus_def(s->scan->view->corpus);
-    size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
-    uint32_t quads = def->dtype == DTYPE_F32 ? count / 4 : 0;
+    const struct corpus *c = s->scan->view->corpus;
 
     for (size_t q = 0; q < s->want->count; q++) {
-        const float *query = s->want->vectors + q * def->dim;
         double *to = out + q * s->want->stride;
 
-        if (quads)
-            kern->dot4_f32(query, (const void *)rows, row_bytes, def->dim, to);
-        for (uint32_t i = quads * 4; i < count; i++)
-            to[i] = kern_dot((enum dtype)def->dtype, query, rows + i * row_bytes, def->dim);
+        dot_rows(c, s->want->vectors + q * corpus_def(c)->dim, rows, count, to);
+        for (uint32_t i = 0; n && i < count; i++)
+            to[i] = lens_score(to[i], n[i]);
     }
 }
 
@@ -307,10 +391,13 @@ static int score_chunk(const struct scoring *s, size_t i, struct err *e)
     const struct view_chunk *chunk = &s->scan->view->chunks[s->want->first + i];
     size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
     double *out = s->want->out + s->offset[i];
+    const double *n = NULL;
     struct block b;
     uint32_t row = 0;
-    int code = block_open(chunk, BLOCK_ENCODINGS, &b, e);
+    int code = s->scan->lens ? lenses_norms(s->scan->lens, chunk, &n, e) : 0;
 
+    if (!code)
+        code = block_open(chunk, BLOCK_ENCODINGS, &b, e);
     if (code)
         return code;
     while (row < chunk->rows) {
@@ -319,7 +406,7 @@ static int score_chunk(const struct scoring *s, size_t i, struct err *e)
         while (count < SCORE_ROWS && row + count < chunk->rows &&
                !view_row_dead(chunk, row + count))
             count++;
-        score_rows(s, b.bytes + row * row_bytes, count, out);
+        score_rows(s, b.bytes + row * row_bytes, n ? n + row : NULL, count, out);
         out += count;
         row += count ? count : 1;
     }

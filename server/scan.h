@@ -16,6 +16,7 @@
 
 struct pool;
 struct flat;
+struct lensed;
 
 /* What a search runs on. pool NULL: the calling thread alone. */
 struct scan {
@@ -23,6 +24,7 @@ struct scan {
     struct flat *flat;
     const struct view *view; /* held by the caller until the answer is read */
     const struct stop *stop; /* NULL: never */
+    struct lensed *lens;     /* NULL: plain scores; else those of a task (server/lenses.h) */
 };
 
 struct scan_answer {

@@ -240,6 +240,139 @@ class TestFit(FitCase):
                          sum(c["whitened"] for c in self.client.get("/v1/corpora").json()["corpora"]))
 
 
+class TestTasks(FitCase):
+    def put(self, name, task, evaluation, **options):
+        query = "&".join(f"{k}={v}" for k, v in options.items())
+        body = tensors([harness.matrix("gradients", evaluation)])
+        job = self.wait_job(self.client, self.client.put(f"/v1/corpora/{name}/tasks/{task}?{query}",
+                                                         body), 120)
+        self.assertEqual(job["state"], "succeeded", job)
+        return job["result"]
+
+    def test_scores_are_trackstar(self):
+        """Both sides whitened by the mixed Hessian, normalised after; several tasks over one corpus."""
+        rng = np.random.default_rng(11)
+        for blocks in ([32], [16, 40], [5, 1, 33, 17]):
+            with self.subTest(blocks=blocks):
+                dim = sum(blocks)
+                g, q = made(rng, 300, dim), made(rng, 6, dim)
+                evaluations = {"few": made(rng, 4, dim), "many": made(rng, 120, dim)}
+                name = self.corpus(blocks)
+                self.fill(name, g)
+                self.fit(name)
+                ids = [f"e{i}" for i in range(300)]
+                for task, evaluation in evaluations.items():
+                    for lam in (0.0, 0.5, 0.95):
+                        made_task = self.put(name, task, evaluation, **{"lambda": lam})
+                        self.assertEqual((made_task["lambda"], made_task["rows"]),
+                                         (lam, len(evaluation)))
+                        dense = Dense(blocks, g, evaluation=evaluation, lam=lam)
+                        self.check_scores(name, q, dense, g, ids, task)
+                listed = self.client.get(f"/v1/corpora/{name}/tasks").json()["tasks"]
+                self.assertEqual([(t["name"], t["state"]) for t in listed],
+                                 [("few", "ready"), ("many", "ready")])
+                self.check_scores(name, q, Dense(blocks, g), g, ids)  # the corpus itself is as it was
+
+    def test_lambda_by_the_rule(self):
+        rng = np.random.default_rng(12)
+        blocks, dim = [30, 50], 80
+        g, evaluation = made(rng, 300, dim), made(rng, 200, dim)
+        name = self.corpus(blocks)
+        self.fill(name, g)
+        self.fit(name)
+        task = self.put(name, "t", evaluation, downweight=8000)
+        k = round(8000 * dim / 65536)
+
+        def spectrum(x):
+            x, parts, at = x.astype("f8"), [], 0
+            for b in blocks:
+                parts.append(np.linalg.eigvalsh(x[:, at:at + b].T @ x[:, at:at + b] / len(x)))
+                at += b
+            return np.sort(np.concatenate(parts))[::-1]
+
+        train, own = spectrum(g), spectrum(evaluation)
+        want = train[k] / (own[k] + train[k])
+        self.assertEqual(task["k"], k)
+        self.assertAlmostEqual(task["lambda"], want, 6)
+        self.assertLess(abs(task["spectra"]["train"][0] / train[0] - 1), 1e-5)
+        self.assertLess(abs(task["spectra"]["eval"][0] / own[0] - 1), 1e-5)
+        self.assertEqual(task["spectra"]["place"][-1], dim - 1)
+        dense = Dense(blocks, g, evaluation=evaluation, lam=want)
+        q = made(rng, 3, dim)
+        self.check_scores(name, q, dense, g, [f"e{i}" for i in range(300)], "t")
+        again = self.client.get(f"/v1/corpora/{name}/tasks/t").json()
+        self.assertEqual(again["lambda"], task["lambda"])
+
+    def test_rows_that_come_and_go(self):
+        """Denominators of new chunks, after deletions, compact and a restart; written down by a job."""
+        rng = np.random.default_rng(13)
+        blocks = [24, 40]
+        g, q, evaluation = made(rng, 500, 64), made(rng, 4, 64), made(rng, 30, 64)
+        name = self.corpus(blocks)
+        self.fill(name, g[:200])
+        self.fit(name)
+        self.put(name, "t", evaluation, **{"lambda": 0.9})
+        dense = Dense(blocks, g[:200], evaluation=evaluation, lam=0.9)
+        for first in range(200, 500, 100):
+            self.fill(name, g[first:first + 100], first)
+            self.check_scores(name, q, dense, g[:first + 100], [f"e{i}" for i in range(first + 100)], "t")
+        def written():
+            jobs = [j for j in self.client.get("/v1/jobs").json()["jobs"] if j["kind"] == "denominators"]
+            return jobs and all(j["state"] == "succeeded" for j in jobs) and jobs
+        wait_until(written, "the denominators to be written anew")
+        live = [i for i in range(500) if i % 5]
+        for i in range(0, 500, 5):
+            self.assert_status(self.client.delete(f"/v1/corpora/{name}/examples/e{i}"), 204)
+        ids = [f"e{i}" for i in live]
+        self.check_scores(name, q, dense, g[live], ids, "t")
+        self.wait_job(self.client, self.client.post(f"/v1/admin/compact?corpus={name}"))
+        self.check_scores(name, q, dense, g[live], ids, "t")
+        self.server.stop()
+        self.server.start(create=False)
+        self.client = self.server.client()
+        self.check_scores(name, q, dense, g[live], ids, "t")
+        job = self.wait_job(self.client, self.client.post("/v1/admin/verify"))
+        self.assertEqual(job["result"]["finding_count"], 0, job)
+        some = self.client.post(f"/v1/corpora/{name}/query?task=t&k=500&filter=" +
+                                harness.quote('id starts "e1"'), queries(q[:1]), type=harness.TENSORS)
+        if some.status == 200:
+            kept = [i for i in live if str(i).startswith("1")]
+            self.assertEqual(len(some.json()["results"][0]["proponents"]), len(kept))
+
+    def test_refused(self):
+        rng = np.random.default_rng(14)
+        name = self.corpus([8])
+        g = made(rng, 30, 8)
+        self.fill(name, g)
+        path = f"/v1/corpora/{name}/tasks/t"
+        body = tensors([harness.matrix("gradients", g[:4])])
+        self.assert_problem(self.client.put(path, body), 409, "not_fitted")
+        self.fit(name)
+        for value in ("1", "-0.1", "nan", "1.5", "x"):
+            self.assert_problem(self.client.put(f"{path}?lambda={value}", body), 400, "invalid_request",
+                                field="lambda")
+        self.assert_problem(self.client.put(f"{path}?downweight=0", body), 400, "invalid_request",
+                            field="downweight")
+        self.assert_problem(self.client.put(f"{path}?downweight=3&lambda=0.5", body), 400,
+                            "invalid_request", field="downweight")
+        for bad, status, code in ((np.zeros((0, 8), "<f4"), 400, "invalid_request"),
+                                  (np.ones((2, 9), "<f4"), 422, "wrong_dimension"),
+                                  (np.array([[1] * 8, [0] * 8], "<f4"), 422, "zero_gradient"),
+                                  (np.array([[1] * 8, [np.nan] * 8], "<f4"), 422, "not_finite")):
+            self.assert_problem(self.client.put(path, tensors([harness.matrix("gradients", bad)])),
+                                status, code)
+        self.assert_problem(self.client.put("/v1/corpora/none/tasks/t", body), 404, "unknown_corpus")
+        self.assert_problem(self.client.get(path), 404, "unknown_task")
+        self.assert_problem(self.client.delete(path), 404, "unknown_task")
+        for verb in ("query", "scores"):
+            self.assert_problem(self.client.post(f"/v1/corpora/{name}/{verb}?task=t", queries(g[:1]),
+                                                 type=harness.TENSORS), 404, "unknown_task", field="task")
+        self.assertEqual(self.client.get(f"/v1/corpora/{name}/tasks").json(), {"tasks": []})
+        self.put(name, "t", g[:4], **{"lambda": 0.3})
+        self.assert_status(self.client.delete(path), 204)
+        self.assertEqual(self.client.get(f"/v1/corpora/{name}/tasks").json(), {"tasks": []})
+
+
 class TestKilledFit(harness.Case):
     """kill -9 at any moment leaves the rows as they were, or whitened, all of them."""
     kills = 20
