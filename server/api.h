@@ -104,6 +104,8 @@ int tasks_get_work(struct job *j);
 int tasks_delete_work(struct job *j);
 void tasks_delete_commit(struct job *const *jobs, size_t count);
 
+int search_work(struct job *j);
+
 int scores_parse(struct job *j);
 int scores_work(struct job *j);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "index/engine.h"
+#include "server/hits.h"
 #include "server/json.h"
 #include "server/limits.h"
 #include "server/metrics.h"
@@ -129,57 +130,6 @@ static int search(struct job *j, struct query *q)
 
 /* ---- the answer ------------------------------------------------------------------------------ */
 
-static void put_score(struct buf *b, const struct topk_hit *hit, size_t rank)
-{
-    buf_add_text(b, ",\"score\":");
-    json_put_real(b, hit->score);
-    buf_format(b, ",\"rank\":%zu,\"sequence\":%" PRIu64, rank, hit->sequence);
-}
-
-/* Without text and meta: straight from the block. */
-static int put_bare(struct job *j, const struct query *q, const struct topk_hit *hit, size_t rank)
-{
-    struct buf *b = &j->reply_body;
-    struct block rows;
-    const char *id;
-    size_t len;
-    int code = block_open(&q->view->chunks[hit->chunk], BLOCK_ROWS, &rows, &j->err);
-
-    if (code)
-        return code;
-    buf_add_text(b, "{\"id\":");
-    id = block_row_id(&rows, hit->row, &len);
-    json_put_text(b, id, len);
-    put_score(b, hit, rank);
-    buf_add(b, "}", 1);
-    block_close(&rows);
-    return 0;
-}
-
-static int put_full(struct job *j, const struct query *q, const struct topk_hit *hit, size_t rank)
-{
-    struct buf *b = &j->reply_body;
-    struct arena own = {0};
-    struct example x;
-    int code = view_example(q->view, hit->chunk, hit->row, &own, &x, &j->err);
-
-    if (!code) {
-        buf_add_text(b, "{\"id\":");
-        json_put_text(b, x.id, x.id_len);
-        put_score(b, hit, rank);
-        buf_add_text(b, ",\"text\":");
-        if (x.text)
-            json_put_text(b, x.text, x.text_len);
-        else
-            buf_add_text(b, "null");
-        buf_add_text(b, ",\"meta\":");
-        buf_add(b, x.meta ? x.meta : "null", x.meta ? x.meta_len : 4);
-        buf_add(b, "}", 1);
-    }
-    arena_free(&own);
-    return code;
-}
-
 static int put_hits(struct job *j, const struct query *q, const struct topk *list)
 {
     int code = 0;
@@ -187,17 +137,10 @@ static int put_hits(struct job *j, const struct query *q, const struct topk *lis
     for (size_t i = 0; !code && i < list->count; i++) {
         if (i % ASK_EVERY == 0 && job_stopped(j))
             return (int)j->err.code;
-        if (j->reply_body.len > LIMIT_ANSWER_BYTES) {
-            err_set(&j->err, ERR_TOO_LARGE,
-                    "the answer has more than %" PRIu64 " bytes; ask for less, or with text=0",
-                    LIMIT_ANSWER_BYTES);
-            err_at_field(&j->err, "k");
-            return err_at_limit(&j->err, (int64_t)LIMIT_ANSWER_BYTES);
-        }
         if (i)
             buf_add(&j->reply_body, ",", 1);
-        code = q->text ? put_full(j, q, &list->hits[i], i + 1)
-                       : put_bare(j, q, &list->hits[i], i + 1);
+        code = hits_put(&j->reply_body, q->view, &list->hits[i],
+                        &(struct hits_form){.rank = i + 1, .text = q->text}, &j->err);
     }
     return code;
 }

@@ -43,6 +43,9 @@
 #define LIMIT_FILTER_TESTS 1024u  /* comparisons: each is made for every row; long sets go into a list */
 #define LIMIT_FILTER_VALUES 65536u /* of all lists of one filter */
 #define LIMIT_FILTER_KEPT (UINT64_C(64) << 20) /* bitmaps of matching rows: 1 filter over 512 million */
+#define LIMIT_SEARCH_BYTES (64u << 10) /* of a text that is searched for: a long passage */
+#define LIMIT_SEARCH_TERMS 1024u  /* each is a pass over its postings; a passage has some hundred */
+#define LIMIT_SEARCH_WAIT_MS 10000u /* a search waits so long for its index; then says what is missing */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

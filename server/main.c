@@ -8,6 +8,7 @@
 #include "index/flat.h"
 #include "index/kern.h"
 #include "server/auth.h"
+#include "server/bm25.h"
 #include "server/config.h"
 #include "server/limits.h"
 #include "server/listen.h"
@@ -88,6 +89,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     rt->metrics = metrics_new(route_table, route_count);
     rt->flat = flat_new(c->memory);
     rt->sift = sift_new(LIMIT_FILTER_KEPT);
+    rt->bm25 = bm25_new(rt->store);
     s = server_new(rt);
     rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
     rt->tasks = tasks_new(rt->pool);
@@ -118,6 +120,7 @@ static void close_all(struct runtime *rt)
     if (rt->flat)
         flat_free(rt->flat);
     sift_free(rt->sift);
+    bm25_free(rt->bm25);
     metrics_free(rt->metrics);
     auth_free(rt->auth);
     if (rt->store)

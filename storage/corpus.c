@@ -38,6 +38,11 @@ size_t corpus_row_bytes(const struct corpus *c)
     return c->shape.row_bytes;
 }
 
+uint32_t corpus_id(const struct corpus *c)
+{
+    return c->id;
+}
+
 void corpus_stats(struct corpus *c, struct corpus_stats *out)
 {
     pthread_mutex_lock(&c->lock);

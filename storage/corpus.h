@@ -26,6 +26,8 @@ void corpus_release(struct corpus *c);
 /* Fixed at creation; valid as long as the reference. */
 const struct corpus_def *corpus_def(const struct corpus *c);
 size_t corpus_row_bytes(const struct corpus *c); /* dim * dtype_size */
+/* Unique in the store and never given again, not even to a corpus of the same name and definition. */
+uint32_t corpus_id(const struct corpus *c);
 
 struct corpus_stats {
     uint64_t examples;   /* live */

@@ -655,6 +655,8 @@ class Outside(h.ServerCase):
                          [(i, s) for i, s, _ in oracle.top(x[0], 2)[0]])
         scores = call("POST /v1/corpora/{c}/scores", 200, "/v1/corpora/mine/scores", body=h.queries(x[0]))
         self.assertEqual(h.read_tensors(scores.body)[0]["scores"][1].shape, (1, 4))
+        found = call("POST /v1/corpora/{c}/search", 200, "/v1/corpora/mine/search", body={"text": "any words"}).json()
+        self.assertEqual(found["results"], [])
         call("DELETE /v1/corpora/{c}/examples/{id}", 204, "/v1/corpora/mine/examples/a")
         job = None
         for verb in ("verify", "backup", "compact"):

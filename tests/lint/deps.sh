@@ -53,7 +53,7 @@ report=$(
     foreign 'jansson\.h' '(server|client|client/cli|client/lm)/[a-z_]+\.[ch]'
     foreign 'ini\.h' 'server/config\.c'
     foreign 'sodium\.h' 'server/[a-z_]+\.c'
-    foreign 'sqlite3\.h' 'server/search\.c'
+    foreign 'sqlite3\.h' 'server/textdb\.c'
     foreign 'curl/.*' 'client/[a-z_]+\.c'
 )
 [ -z "$report" ] || complain "$report"
