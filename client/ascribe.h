@@ -299,6 +299,7 @@ struct asc_query {
     uint32_t k;              /* proponents, 0 to 10,000 */
     uint32_t opponents;      /* 0 to 10,000 */
     const char *engine;      /* NULL: the server's choice */
+    const char *task;        /* through this task; NULL: none */
     bool no_text;            /* leave texts and meta out */
 };
 
@@ -378,6 +379,32 @@ int asc_job_wait(struct asc_client *c, const char *id, unsigned poll_ms,
                  struct asc_job *out, struct asc_error *e);
 void asc_job_clear(struct asc_job *job); /* what is inside */
 void asc_jobs_free(struct asc_job *list, size_t count);
+
+/* --- Fit and tasks ---------------------------------------------------------------------------- */
+
+struct asc_fit {
+    double damping;  /* negative: the server's default */
+    uint64_t sample; /* rows the Hessian is taken from; 0: all */
+};
+/* Starts the job that whitens a corpus. `how` NULL: defaults. */
+int asc_fit(struct asc_client *c, const char *corpus, const struct asc_fit *how,
+            struct asc_job *out, struct asc_error *e);
+
+struct asc_lambda {
+    double value;        /* 0 <= value < 1; negative: by the rule */
+    uint64_t downweight; /* of the rule; 0: the server's default */
+};
+/* Starts the job that makes a task of the gradients of an evaluation set (1 to 65,536 rows; k,
+ * engine and the like are not looked at). `lambda` NULL: by the rule. */
+int asc_task_put(struct asc_client *c, const char *corpus, const char *task,
+                 const struct asc_query *gradients, const struct asc_lambda *lambda,
+                 struct asc_job *out, struct asc_error *e);
+/* As docs/protocol.md has them, compact JSON; free with free(). */
+int asc_task_list(struct asc_client *c, const char *corpus, char **out_json, struct asc_error *e);
+int asc_task_get(struct asc_client *c, const char *corpus, const char *task, char **out_json,
+                 struct asc_error *e);
+int asc_task_delete(struct asc_client *c, const char *corpus, const char *task,
+                    struct asc_error *e);
 
 /* Each starts a job. compact: `corpus` or NULL for all. */
 int asc_backup(struct asc_client *c, struct asc_job *out, struct asc_error *e);

@@ -205,6 +205,12 @@ int asc__body_of_batch(const struct asc_batch *batch, struct asc__body *out, str
 
 int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct asc_error *e)
 {
+    return asc__body_of_vectors(q, "queries", QUERIES_MAX, out, e);
+}
+
+int asc__body_of_vectors(const struct asc_query *q, const char *name, uint64_t most,
+                         struct asc__body *out, struct asc_error *e)
+{
     struct vectors v = {q->vectors, q->matrix, q->first_row, q->rows, q->dim, q->dtype, 0};
     struct asc__buf head = {0};
     int rc;
@@ -214,12 +220,12 @@ int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct 
         asc__body_part(out, q->body, q->body_len);
         return 0;
     }
-    rc = vectors_check(&v, QUERIES_MAX, e);
+    rc = vectors_check(&v, most, e);
     if (rc == 0)
         rc = head_open(&head, q->fingerprint, e);
     if (rc != 0)
         return rc;
-    head_vectors(&head, "queries", &v);
+    head_vectors(&head, name, &v);
     rc = head_close(&head, out, e);
     if (rc == 0)
         vectors_part(&v, out);

@@ -103,6 +103,9 @@ int asc__save_close(struct asc__save *s, int rc, struct asc_error *e);
  * failure. */
 int asc__body_of_batch(const struct asc_batch *batch, struct asc__body *out, struct asc_error *e);
 int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct asc_error *e);
+/* One tensor `name` of at most `most` rows, from the query's vectors or body. */
+int asc__body_of_vectors(const struct asc_query *q, const char *name, uint64_t most,
+                         struct asc__body *out, struct asc_error *e);
 
 /* asc_batch_name for a body. */
 int asc__name_of(uint64_t position, const struct asc__body *b, char out[ASC_NAME_MAX + 1],
@@ -206,6 +209,8 @@ uint64_t asc__pause_ms(const struct asc_options *o, unsigned attempt, int retry_
 /* Performs and parses a JSON object; *out is owned by the caller (json_decref). */
 int asc__call(struct asc_client *c, const char *method, const char *path, const char *json,
               enum asc__retry retry, json_t **out, int *out_status, struct asc_error *e);
+/* job.c: the answer to a request that starts a job, or a job alone */
+int asc__job_fill(const json_t *o, struct asc_job *out, struct asc_error *e);
 int asc__json_parse(const char *text, size_t len, json_t **out, struct asc_error *e);
 uint64_t asc__json_u64(const json_t *o, const char *name);
 double asc__json_real(const json_t *o, const char *name, double otherwise);

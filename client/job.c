@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-static int fill(const json_t *o, struct asc_job *out, struct asc_error *e)
+int asc__job_fill(const json_t *o, struct asc_job *out, struct asc_error *e)
 {
     struct asc_job j = {0};
 
@@ -42,7 +42,7 @@ static int call(struct asc_client *c, const char *method, const char *id, struct
     if (rc == 0)
         rc = asc__call(c, method, path.data, NULL, ASC__RETRY_SAFE, out ? &o : NULL, NULL, e);
     if (rc == 0 && out)
-        rc = fill(o, out, e);
+        rc = asc__job_fill(o, out, e);
     json_decref(o);
     asc__buf_free(&path);
     return rc;
@@ -80,7 +80,7 @@ int asc_job_list(struct asc_client *c, struct asc_job **out, size_t *out_count,
     else if (!(list = calloc(json_array_size(all) + 1, sizeof *list)))
         rc = asc__no_memory(e, json_array_size(all) * sizeof *list);
     for (; rc == 0 && count < json_array_size(all); count++)
-        rc = fill(json_array_get(all, count), &list[count], e);
+        rc = asc__job_fill(json_array_get(all, count), &list[count], e);
     json_decref(o);
     if (rc != 0) {
         asc_jobs_free(list, count);
@@ -153,7 +153,7 @@ static int begin(struct asc_client *c, const char *path, struct asc_job *out, st
     int rc = asc__call(c, "POST", path, NULL, ASC__RETRY_UNSENT, &o, NULL, e);
 
     if (rc == 0)
-        rc = fill(o, out, e);
+        rc = asc__job_fill(o, out, e);
     json_decref(o);
     return rc;
 }

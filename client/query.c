@@ -107,6 +107,10 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
         asc__buf_text(path, "&engine=");
         asc__buf_escape(path, q->engine);
     }
+    if (q->task) {
+        asc__buf_text(path, "&task=");
+        asc__buf_escape(path, q->task);
+    }
     return path->failed ? asc__no_memory(e, path->len) : 0;
 }
 
@@ -192,6 +196,11 @@ int asc_scores(struct asc_client *c, const char *corpus, const struct asc_query 
         return asc__fail(e, ASC_ARGUMENT, "wrong_dtype", "scores are F32 or F64");
     rc = asc__corpus_path(&path, corpus,
                           dtype == ASC_F64 ? "/scores?dtype=f64" : "/scores?dtype=f32", e);
+    if (rc == 0 && q->task) {
+        asc__buf_text(&path, "&task=");
+        asc__buf_escape(&path, q->task);
+        rc = path.failed ? asc__no_memory(e, path.len) : 0;
+    }
     if (rc == 0) {
         r.path = path.data;
         rc = send_query(c, &r, q, &reply, e);

@@ -45,13 +45,22 @@ int cmd_job_backup(struct cli *cli, int argc, char **argv);
 int cmd_job_compact(struct cli *cli, int argc, char **argv);
 int cmd_corpus(struct cli *cli, int argc, char **argv);
 int cmd_example(struct cli *cli, int argc, char **argv);
+int cmd_fit(struct cli *cli, int argc, char **argv);
 int cmd_info(struct cli *cli, int argc, char **argv);
 int cmd_ingest(struct cli *cli, int argc, char **argv);
 int cmd_job(struct cli *cli, int argc, char **argv);
 int cmd_key(struct cli *cli, int argc, char **argv);
 int cmd_query(struct cli *cli, int argc, char **argv);
 int cmd_scores(struct cli *cli, int argc, char **argv);
+int cmd_task(struct cli *cli, int argc, char **argv);
 int cmd_job_verify(struct cli *cli, int argc, char **argv);
+
+/* --- cmd_job.c: what verbs that start a job do next -------------------------------------------- */
+
+/* Waits for the job with a meter and prints it as it ended, or with no_wait as it is. Clears it;
+ * gives the exit code. */
+int job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
+               bool no_wait);
 
 /* --- session.c: the server, the key, and stopping --------------------------------------------- */
 

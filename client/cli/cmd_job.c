@@ -165,6 +165,19 @@ int cmd_job(struct cli *cli, int argc, char **argv)
     return rc;
 }
 
+int job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
+               bool no_wait)
+{
+    int rc = EXIT_OK;
+
+    if (no_wait)
+        print_job(cli, job);
+    else
+        rc = wait_for(cli, c, job->id, kind);
+    asc_job_clear(job);
+    return rc;
+}
+
 /* --- The verbs that start a job --------------------------------------------------------------- */
 
 enum kind { BACKUP, VERIFY, COMPACT };
@@ -182,15 +195,7 @@ static int begin(struct cli *cli, enum kind kind, const char *corpus, bool no_wa
     rc = kind == BACKUP   ? asc_backup(c, &job, &e)
          : kind == VERIFY ? asc_verify(c, &job, &e)
                           : asc_compact(c, corpus, &job, &e);
-    if (rc != 0) {
-        rc = out_error(cli, &e);
-    } else {
-        if (no_wait)
-            print_job(cli, &job);
-        else
-            rc = wait_for(cli, c, job.id, names[kind]);
-        asc_job_clear(&job);
-    }
+    rc = rc != 0 ? out_error(cli, &e) : job_follow(cli, c, &job, names[kind], no_wait);
     asc_close(c);
     return rc;
 }

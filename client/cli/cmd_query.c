@@ -124,7 +124,7 @@ static const char about[] =
 
 int cmd_query(struct cli *cli, int argc, char **argv)
 {
-    const char *tensor = NULL, *engine = NULL;
+    const char *tensor = NULL, *engine = NULL, *task = NULL;
     uint64_t k = 10, opponents = 0, row = UINT64_MAX;
     bool whole = false, bare = false;
     const struct arg list[] = {
@@ -134,7 +134,8 @@ int cmd_query(struct cli *cli, int argc, char **argv)
         {"--no-text", 0, ARG_FLAG, &bare, 0, 0, NULL, "ids and scores only"},
         {"--row", 0, ARG_COUNT, &row, 0, UINT64_MAX - 1, "N", "only this row of the file (from 0)"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
-        {"--engine", 0, ARG_TEXT, &engine, 0, 0, "NAME", "flat, or auto"},
+        {"--task", 0, ARG_TEXT, &task, 0, 0, "NAME", "through this task's Hessian"},
+        {"--engine", 0, ARG_TEXT, &engine, 0, 0, "NAME", "auto, flat or scan"},
         {0}};
     const struct args args = {"query CORPUS FILE [options]", about, list, 2, 2};
     struct asc_query q = {0};
@@ -156,7 +157,7 @@ int cmd_query(struct cli *cli, int argc, char **argv)
         return out_input(cli, "%s: row %" PRIu64 " of %" PRIu64, argv[2], row, rows);
     }
     q = (struct asc_query){.matrix = m, .k = (uint32_t)k, .opponents = (uint32_t)opponents,
-                           .engine = engine, .no_text = bare,
+                           .engine = engine, .task = task, .no_text = bare,
                            .first_row = row == UINT64_MAX ? 0 : row};
     rc = rows == 0 ? out_input(cli, "%s: there are no rows in it", argv[2])
                    : session_open(cli, NULL, NULL, &c);

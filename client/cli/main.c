@@ -7,6 +7,8 @@
 static const struct command commands[] = {
     {"corpus", "create, list, show or drop corpora", cmd_corpus},
     {"ingest", "store the gradients and texts of training examples", cmd_ingest},
+    {"fit", "whiten a corpus by the Hessian of its gradients", cmd_fit},
+    {"task", "make, list, show or delete tasks: evaluation sets", cmd_task},
     {"query", "which training examples speak for a gradient, and which against", cmd_query},
     {"scores", "the score of every example, to a file", cmd_scores},
     {"example", "get, list or delete examples; fetch an encoding", cmd_example},

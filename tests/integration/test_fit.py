@@ -3,8 +3,9 @@ dense numpy float64 (docs/encoding.md), and what a kill in the middle leaves.
 
 Every score is compared with <R^(-1/2) g, R^(-1/2) h> / (|.| |.|), R made whole from the gradients.
 """
+import json
 import os
-import random
+import subprocess
 import threading
 import time
 
@@ -371,6 +372,41 @@ class TestTasks(FitCase):
         self.put(name, "t", g[:4], **{"lambda": 0.3})
         self.assert_status(self.client.delete(path), 204)
         self.assertEqual(self.client.get(f"/v1/corpora/{name}/tasks").json(), {"tasks": []})
+
+
+class TestCommand(FitCase):
+    def ascribe(self, *args, status=0):
+        done = subprocess.run([harness.program("ascribe"), "--server", self.server.url, "--store",
+                               self.server.store, "--json", *args], capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, status, done.stderr.decode())
+        return [json.loads(line) for line in done.stdout.decode().splitlines()]
+
+    def test_fit_and_tasks_by_the_command(self):
+        rng = np.random.default_rng(21)
+        g, q, evaluation = made(rng, 100, 24), made(rng, 2, 24), made(rng, 9, 24)
+        name, files = self.corpus([24]), self.base
+        self.fill(name, g)
+        np.save(f"{files}/q.npy", q)
+        np.save(f"{files}/eval.npy", evaluation)
+        self.ascribe("task", "put", name, "t", f"{files}/eval.npy", status=2)
+        job, = self.ascribe("fit", name, "--damping", "0.2")
+        self.assertEqual((job["state"], job["result"]["damping"]), ("succeeded", 0.2))
+        job, = self.ascribe("task", "put", name, "t", f"{files}/eval.npy", "--lambda", "0.8")
+        self.assertEqual((job["state"], job["result"]["lambda"]), ("succeeded", 0.8))
+        self.assertEqual([t["name"] for t in self.ascribe("task", "list", name)[0]["tasks"]], ["t"])
+        self.assertEqual(self.ascribe("task", "show", name, "t")[0]["rows"], 9)
+        dense = Dense([24], g, 0.2, evaluation, 0.8)
+        answer, = self.ascribe("query", name, f"{files}/q.npy", "--task", "t", "-k", "3")
+        want = dense.scores(q, g)
+        for n, result in enumerate(answer["results"]):
+            self.assertEqual(result["proponents"][0]["id"], f"e{np.argmax(want[n])}")
+        self.ascribe("scores", name, f"{files}/q.npy", "--task", "t", "--out", f"{files}/s.npy", "--f64")
+        self.assertLess(np.abs(np.load(f"{files}/s.npy") - want).max(), CLOSE)
+        self.ascribe("task", "delete", name, "t")
+        self.ascribe("query", name, f"{files}/q.npy", "--task", "t", status=2)
+        for bad in (["fit", name, "--damping", "x"], ["task", "put", name, "t"],
+                    ["task", "put", name, "t", f"{files}/eval.npy", "--lambda", "1"]):
+            self.ascribe(*bad, status=1)
 
 
 class TestKilledFit(harness.Case):
