@@ -123,7 +123,7 @@ int meta_info(struct job *j)
                ASCRIBE_VERSION);
     buf_add_text(out, ",\"simd\":");
     http_json_string(out, kern->name);
-    buf_format(out, ",\"engines\":[\"flat\"],\"dtypes\":[\"%s\",\"%s\",\"%s\"]",
+    buf_format(out, ",\"engines\":[\"flat\",\"scan\"],\"dtypes\":[\"%s\",\"%s\",\"%s\"]",
                dtype_name(DTYPE_F32), dtype_name(DTYPE_F16), dtype_name(DTYPE_BF16));
     buf_format(out, ",\"readers\":%u,\"uptime_s\":%llu,\"limits\":{", pool_readers(j->rt->pool),
                (unsigned long long)uptime(j->rt));

@@ -21,6 +21,7 @@ enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 struct query {
     uint64_t k, opponents;
     bool text;          /* with text and meta */
+    enum scan_engine engine; /* as asked */
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
     /* work's own */
@@ -33,11 +34,11 @@ struct query {
     uint64_t began_ns;
 };
 
-static int check_engine(const char *name, struct err *e)
+static int read_engine(struct query *q, const char *name, struct err *e)
 {
-    if (strcmp(name, "auto") == 0 || strcmp(name, "flat") == 0)
+    if (!name || scan_engine_named(name, &q->engine))
         return 0;
-    err_set(e, ERR_INVALID, "engine \"%.32s\": auto or flat", name);
+    err_set(e, ERR_INVALID, "engine \"%.32s\": auto, flat or scan", name);
     return err_at_field(e, "engine");
 }
 
@@ -46,7 +47,6 @@ int query_parse(struct job *j)
     static const char *const names[] = {"k",    "opponents", "engine", "text",
                                         "filter", "task",      NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
-    const char *engine;
     int code = job_query_only(j, names);
 
     j->state = q;
@@ -60,9 +60,8 @@ int query_parse(struct job *j)
         code = api_query_bool(j, "text", true, &q->text);
     q->filter = job_query(j, "filter");
     q->task = job_query(j, "task");
-    engine = job_query(j, "engine");
-    if (!code && engine)
-        code = check_engine(engine, &j->err);
+    if (!code)
+        code = read_engine(q, job_query(j, "engine"), &j->err);
     return code;
 }
 
@@ -70,7 +69,7 @@ int query_parse(struct job *j)
 static int read_options(struct query *q, struct err *e)
 {
     const json_t *options = q->queries.options;
-    const char *engine = "auto";
+    const char *engine = NULL;
     int code;
 
     if (!options)
@@ -86,7 +85,7 @@ static int read_options(struct query *q, struct err *e)
         code = json_get_text(options, "task", STORE_NAME_MAX, &q->task, e);
     if (!code)
         code = json_get_text(options, "engine", 64, &engine, e);
-    return code ? code : check_engine(engine, e);
+    return code ? code : read_engine(q, engine, e);
 }
 
 static uint64_t lower(uint64_t a, uint64_t b)
@@ -112,7 +111,7 @@ static int search(struct job *j, struct query *q)
     struct stop stop = api_stop(j);
     struct scan scan = {
         .pool = j->rt->pool, .flat = j->rt->flat, .view = q->view, .stop = &stop,
-        .lens = q->through.lens};
+        .lens = q->through.lens, .engine = q->engine};
     struct engine_query want = {.vectors = q->queries.vectors,
                                 .count = q->queries.count,
                                 .k = q->k,
@@ -163,7 +162,7 @@ static int put_answer(struct job *j, const struct query *q)
     buf_format(b,
                "],\"exact\":\"certified\",\"engine\":\"%s\",\"examples\":%" PRIu64
                ",\"generation\":%" PRIu64,
-               q->through.lens ? "scan" : "flat", q->view->live, q->view->generation);
+               q->answer.engine, q->view->live, q->view->generation);
     buf_format(b, ",\"work\":{\"rows_proposed\":%" PRIu64 ",\"rows_exact\":%" PRIu64 "}",
                q->answer.work.rows_proposed, q->answer.work.rows_exact);
     buf_format(b, ",\"took_ms\":%.3f}", (double)(scan_now() - q->began_ns) * 1e-6);

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "index/flat.h"
@@ -30,6 +31,7 @@ uint32_t scan_live(const struct view_chunk *c)
 struct search {
     const struct scan *scan;
     const struct engine_query *query;
+    enum scan_engine engine; /* chosen: never SCAN_AUTO */
     struct engine_source source;
     struct share *shares; /* one a slot */
     _Atomic size_t next;
@@ -112,6 +114,28 @@ static uint64_t source_key(void *arg, size_t i)
 static bool is_sparse(const struct view *v)
 {
     return v->live < v->rows / 2;
+}
+
+static enum scan_engine choose(const struct scan *s, const struct engine_query *q)
+{
+    if (s->lens)
+        return SCAN_EXACT; /* no engine proposes under a task */
+    if (s->engine != SCAN_AUTO)
+        return s->engine;
+    return is_sparse(s->view) || q->count < SCAN_BLAS_QUERIES ? SCAN_EXACT : SCAN_FLAT;
+}
+
+bool scan_engine_named(const char *name, enum scan_engine *out)
+{
+    static const char *const names[] = {
+        [SCAN_AUTO] = "auto", [SCAN_FLAT] = "flat", [SCAN_EXACT] = "scan"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum scan_engine)i;
+            return true;
+        }
+    return false;
 }
 
 /* Scores of `count` rows side by side, for one query. Four at a time: each query element is fetched
@@ -211,7 +235,7 @@ static void search_share(void *arg, unsigned slot)
 
     if (s->scan->lens)
         code = lens_search(s, mine);
-    else if (is_sparse(s->scan->view))
+    else if (s->engine == SCAN_EXACT)
         code = flat_search_plain(&s->source, s->query, &s->next, mine->pro, opp, &mine->work,
                                  &mine->err);
     else
@@ -301,6 +325,7 @@ static int shares_init(struct search *s, unsigned width, const struct engine_que
 static void gather(struct search *s, unsigned width, struct scan_answer *out)
 {
     *out = (struct scan_answer){.pro = s->shares[0].pro, .opp = s->shares[0].opp};
+    out->engine = s->engine == SCAN_FLAT ? "flat" : "scan";
     out->scan_ns = atomic_load(&s->ns);
     for (unsigned i = 0; i < width; i++) {
         const struct engine_work *w = &s->shares[i].work;
@@ -325,7 +350,7 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
 {
     const struct corpus_def *def = corpus_def(scan->view->corpus);
     struct engine_query query = *q;
-    struct search s = {.scan = scan, .query = &query};
+    struct search s = {.scan = scan, .query = &query, .engine = choose(scan, q)};
     const struct err **errs;
     unsigned width;
     int code;

@@ -18,6 +18,16 @@ struct pool;
 struct flat;
 struct lensed;
 
+/* How the exact answer is found; the answer itself never depends on it. flat: FAISS proposes, the
+ * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place. auto
+ * takes scan under a task, where a filter leaves few rows, and for fewer queries than FAISS takes to
+ * BLAS with, which it would run row by row and slower (docs/performance.md). */
+enum scan_engine { SCAN_AUTO, SCAN_FLAT, SCAN_EXACT };
+enum { SCAN_BLAS_QUERIES = 20 }; /* FAISS 1.7.3: distance_compute_blas_threshold */
+
+/* "auto", "flat", "scan"; false when it is none of them. */
+bool scan_engine_named(const char *name, enum scan_engine *out);
+
 /* What a search runs on. pool NULL: the calling thread alone. */
 struct scan {
     struct pool *pool;
@@ -25,11 +35,13 @@ struct scan {
     const struct view *view; /* held by the caller until the answer is read */
     const struct stop *stop; /* NULL: never */
     struct lensed *lens;     /* NULL: plain scores; else those of a task (server/lenses.h) */
+    enum scan_engine engine; /* as asked */
 };
 
 struct scan_answer {
     struct topk *pro, *opp; /* query.count each, sorted; a hit's chunk indexes the view's chunks */
     struct engine_work work;
+    const char *engine;     /* what was used: "flat" or "scan" */
     uint64_t scan_ns;       /* summed over threads */
 };
 

@@ -168,7 +168,7 @@ class TestMainJob(CliCase):
         self.ingest_pair("table")
         out, _ = self.cli("query", "table", self.path("x.npy"), "--row", 7, "-k", 2, "-o", 1)
         head, *rest = out.splitlines()
-        self.assertRegex(head, r"^query 1 of 1: 50 examples, engine flat, certified, [0-9.]+ ms$")
+        self.assertRegex(head, r"^query 1 of 1: 50 examples, engine scan, certified, [0-9.]+ ms$")
         self.assertRegex(rest[2], r"^ +1  \+1\.000000  e/7 +text 7 of e: naïve 日本$")
         self.assertRegex(out, r"(?m)^  opponents$")
         self.assertIn("text 7 of e", self.cli("query", "table", self.path("x.npy"), "--row", 7,

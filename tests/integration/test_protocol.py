@@ -192,7 +192,7 @@ class Wire(h.ServerCase):
         text = json.dumps(info)
         for word in ("version", "simd", "engines", "dtypes", "limits", "uptime"):
             self.assertIn(word, text)
-        self.assertIn("flat", info["engines"])
+        self.assertEqual(info["engines"], ["flat", "scan"])
         self.assertEqual(sorted(info["dtypes"]), ["bf16", "f16", "f32"])
         self.assertIn(info["simd"], ("generic", "avx2", "avx512"))
         have = {v for v in info["limits"].values() if isinstance(v, int)}
@@ -410,7 +410,7 @@ class Wire(h.ServerCase):
         got = self.assert_status(self.client.post("/v1/corpora/seen/query?k=3&opponents=2", h.queries(self.x[3])), 200).json()
         self.assertEqual(set(got), set(want))
         self.assertEqual(set(got["work"]), set(want["work"]))
-        self.assertEqual((got["exact"], got["engine"], got["examples"]), ("certified", "flat", 7))
+        self.assertEqual((got["exact"], got["engine"], got["examples"]), ("certified", "scan", 7))
         (result,) = got["results"]
         self.assertEqual(set(result), {"proponents", "opponents"})
         pro, opp = self.oracle.top(self.x[3], 3, 2)

@@ -1,4 +1,4 @@
-"""test_query_exact.py - engine flat over HTTP equals the oracle: ids, order and every bit of the scores.
+"""test_query_exact.py - every engine over HTTP equals the oracle: ids, order and every bit of the scores.
 
 Seeded corpora of many dimensions, all dtypes, ties, duplicates, deletions, many small batches and few
 big ones; then the same requests to servers that differ in instruction set, threads and shard size: the
@@ -44,12 +44,17 @@ class Corpus:
         self.test.assert_status(self.client.delete(f"/v1/corpora/{self.name}/examples/{h.quote(name)}"), 204)
         self.oracle.delete(name)
 
-    def check(self, q, k, opponents=0, sent="f32", engine="flat"):
-        """One request of all rows of q; every result against the oracle."""
+    def check(self, q, k, opponents=0, sent="f32", engines=("flat", "scan")):
+        """One request of all rows of q, by each engine; every result against the oracle."""
+        return [self.check_engine(q, k, opponents, sent, engine) for engine in engines][0]
+
+    def check_engine(self, q, k, opponents, sent, engine):
         q = np.asarray(q, "<f4").reshape(-1, self.dim)
         path = f"/v1/corpora/{self.name}/query?k={k}&opponents={opponents}&engine={engine}&text=0"
         got = self.test.assert_status(self.client.post(path, h.queries(q, sent)), 200).json()
         self.test.assertEqual((got["exact"], got["examples"]), ("certified", len(self.oracle.ids)))
+        chosen = "scan" if len(q) < 20 else "flat"
+        self.test.assertEqual(got["engine"], chosen if engine == "auto" else engine)
         self.test.assertEqual(len(got["results"]), len(q))
         for n, result in enumerate(got["results"]):
             pro, opp = self.oracle.top(q[n], k, opponents, sent)
@@ -212,7 +217,7 @@ class Exact(h.ServerCase):
             c.delete(name)
         for _ in range(3):
             q = r.standard_normal((2, c.dim)) if r.random() < .5 else r.choice([-1., 1.], (2, c.dim))
-            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)), engine="auto" if seed % 2 else "flat")
+            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)), engines=("auto", "scan") if seed % 2 else ("flat",))
         self.assert_status(client.delete(f"/v1/corpora/{c.name}"), 204)
 
     def test_seeded_corpora(self):
