@@ -14,6 +14,10 @@
 extern void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda,
                     double *w, double *work, const int *lwork, int *iwork, const int *liwork,
                     int *info, size_t jobz_len, size_t uplo_len);
+extern void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info,
+                    size_t uplo_len);
+extern void dpotri_(const char *uplo, const int *n, double *a, const int *lda, int *info,
+                    size_t uplo_len);
 
 static int check_input(const double *a, size_t n, const char *what, struct err *e)
 {
@@ -71,4 +75,23 @@ int lapack_eigenvalues(double *a, size_t n, double *values, const char *what, st
     int rc = check_input(a, n, what, e);
 
     return rc ? rc : solve("N", a, n, values, what, e);
+}
+
+int lapack_invert(double *a, size_t dim, const char *what, struct err *e)
+{
+    const int n = (int)dim;
+    int rc = check_input(a, dim, what, e), info = 0;
+
+    if (rc)
+        return rc;
+    dpotrf_("L", &n, a, &n, &info, 1);
+    if (info == 0)
+        dpotri_("L", &n, a, &n, &info, 1);
+    if (info != 0)
+        return err_set(e, ERR_INVALID, "%s: a %d x %d matrix is singular to working precision "
+                       "(dpotrf: %d)", what, n, n, info);
+    for (size_t i = 0; i < dim; i++)
+        for (size_t j = i + 1; j < dim; j++)
+            a[j * dim + i] = a[i * dim + j];
+    return 0;
 }

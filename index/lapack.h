@@ -1,4 +1,4 @@
-/* lapack.h - eigenvalues of symmetric matrices, by LAPACK's divide and conquer (dsyevd).
+/* lapack.h - eigenvalues of symmetric matrices, by LAPACK's divide and conquer (dsyevd), and inverses.
  *
  * lapack.c is the only file that names a Fortran symbol; they are in libopenblas itself, no LAPACKE
  * is needed. Works in float64, allocates its workspace, keeps nothing; any thread. OpenBLAS runs
@@ -21,5 +21,9 @@ enum { LAPACK_DIM_MAX = 32766 };
  * workspace; INTERNAL: no convergence. */
 int lapack_eigen(double *a, size_t n, double *values, const char *what, struct err *e);
 int lapack_eigenvalues(double *a, size_t n, double *values, const char *what, struct err *e);
+
+/* a: n x n, symmetric and positive definite, both triangles; becomes its inverse, both triangles (by
+ * Cholesky: dpotrf, dpotri). INVALID: not positive definite to working precision. */
+int lapack_invert(double *a, size_t n, const char *what, struct err *e);
 
 #endif

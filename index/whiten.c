@@ -338,6 +338,99 @@ int whiten_fit(struct whiten_block *b, const char *name, struct gram *g, double 
     return rc;
 }
 
+/* out = a b, all n x n by rows. */
+static void multiply(const double *a, const double *b, size_t dim, double *out)
+{
+    const int n = (int)dim;
+
+    cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, n, n, n, 1.0, a, n, b, n, 0.0, out, n);
+}
+
+static void widen(const float *from, size_t count, double *to)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = (double)from[i];
+}
+
+/* R = S^-1 C S^-1 into `c`; `inverse` takes S^-1; `spare` is room. Exactly symmetric. */
+static int undo(const struct whiten_block *old, double *c, double *inverse, double *spare,
+                const char *name, struct err *e)
+{
+    size_t n = old->dim;
+    char what[ERR_TEXT_MAX / 2];
+
+    snprintf(what, sizeof what, "block %s: undoing the earlier fit", name);
+    widen(old->root, n * n, inverse);
+    if (lapack_invert(inverse, n, what, e))
+        return (int)e->code;
+    multiply(inverse, c, n, spare);
+    multiply(spare, inverse, n, c);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = i + 1; j < n; j++)
+            c[i * n + j] = c[j * n + i] = (c[i * n + j] + c[j * n + i]) / 2;
+    return 0;
+}
+
+static double mean_of_diagonal(const double *a, size_t n)
+{
+    double sum = 0.0;
+
+    for (size_t i = 0; i < n; i++)
+        sum += a[i * n + i];
+    return sum / (double)n;
+}
+
+static int refit(struct whiten_block *b, float *move, const char *name, double *c, double *inverse,
+                 double *spare, const struct whiten_block *old, uint64_t rows, double damping,
+                 struct err *e)
+{
+    size_t n = old->dim;
+    double average;
+
+    if (undo(old, c, inverse, spare, name, e))
+        return (int)e->code;
+    average = mean_of_diagonal(c, n);
+    if (!(average > 0.0 && isfinite(average)))
+        return err_set(e, ERR_INVALID, "block %s: its gradients have mean square %g over %llu rows",
+                       name, average, (unsigned long long)rows);
+    if (fit_mean(b, name, c, n, rows, average, damping * average, e))
+        return (int)e->code;
+    widen(b->root, n * n, spare); /* the rounded one: what queries go through */
+    multiply(inverse, spare, n, c); /* (S_new S_old^-1)^T: both are symmetric */
+    for (size_t i = 0; i < n * n; i++)
+        move[i] = (float)c[i];
+    return 0;
+}
+
+int whiten_refit(struct whiten_block *b, float *move, const char *name, struct gram *g,
+                 const struct whiten_block *old, double damping, struct err *e)
+{
+    uint64_t rows = g->rows;
+    size_t dim = g->dim;
+    double *c, *inverse, *spare;
+
+    *b = (struct whiten_block){0};
+    require(old->dim == dim);
+    if (!(isfinite(damping) && damping >= 0.0)) {
+        err_set(e, ERR_INVALID, "damping %g: it must be finite and not negative", damping);
+        return err_at_field(e, "damping");
+    }
+    if (gram_take(g, &c, e)) {
+        err_wrap(e, "block %s: ", name);
+        return (int)e->code;
+    }
+    inverse = mem_big(dim * dim, sizeof *inverse);
+    spare = mem_big(dim * dim, sizeof *spare);
+    if (!inverse || !spare)
+        err_set(e, ERR_BUSY, "block %s: no memory for a %zu x %zu matrix", name, dim, dim);
+    else if (!refit(b, move, name, c, inverse, spare, old, rows, damping, e))
+        err_clear(e);
+    free(inverse);
+    free(spare);
+    free(c);
+    return (int)e->code;
+}
+
 /* --- applying --------------------------------------------------------------------------------- */
 
 size_t whiten_scratch(size_t dim)

@@ -50,6 +50,13 @@ int whiten_fit(struct whiten_block *b, const char *name, struct gram *g, double 
                struct err *e);
 void whiten_block_fini(struct whiten_block *b); /* safe twice */
 
+/* The same for rows that went through `old` already: g sums over x = S_old g. R of the gradients is
+ * S_old^-1 C S_old^-1, C the mean of x x^T; *b is fitted to that R as whiten_fit would. `move`
+ * (dim x dim, by rows, the caller's) takes (S_new S_old^-1)^T: whiten_apply with it as root carries
+ * x to S_new g. It is not symmetric. Peak memory: 5 dim^2 doubles. */
+int whiten_refit(struct whiten_block *b, float *move, const char *name, struct gram *g,
+                 const struct whiten_block *old, double damping, struct err *e);
+
 /* The step of whiten_fit in float64: `mean` (dim x dim, both triangles) becomes S; values: dim,
  * descending; damp is absolute. */
 int whiten_root(double *mean, size_t dim, double damp, double *values, const char *name,

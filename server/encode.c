@@ -334,7 +334,7 @@ int encode_run(const struct encode *k, struct pool *pool, const struct stop *sto
 {
     struct spread s = {.k = k, .stop = stop, .first_bad = SIZE_MAX};
     size_t tiles = (k->rows + WHITEN_TILE - 1) / WHITEN_TILE;
-    bool few = k->whiten && k->rows <= ENCODE_FEW;
+    bool few = k->whiten && !k->tiles && k->rows <= ENCODE_FEW;
     unsigned width = pool ? pool_readers(pool) : 1;
     int code;
 

@@ -4,6 +4,7 @@
 #ifndef SERVER_ENCODE_H
 #define SERVER_ENCODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "index/whiten.h"
@@ -20,6 +21,7 @@ int encode_whitening(const struct view *v, const struct whiten **out, struct err
 
 struct encode {
     const struct whiten *whiten; /* NULL: rows are only normalised */
+    bool tiles;                  /* its matrices are not symmetric: never the way of a few rows */
     const void *in;              /* rows x dim of in_type, side by side, any alignment */
     enum dtype in_type;
     size_t rows, dim;

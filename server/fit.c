@@ -34,6 +34,8 @@ struct fit {
     struct task *task;
     const struct view *view; /* that the Hessian is taken from */
     uint64_t rows;           /* of the sample */
+    const struct whiten *old; /* what the rows went through already, or NULL */
+    struct whiten moves;     /* then: from old to new; roots owned */
     struct artifact_writer *writer;
     struct buf text;        /* the new state's */
     uint64_t done, total;   /* work, in bytes of rows added to a Gram sum */
@@ -163,6 +165,27 @@ static void add_share(void *arg, unsigned slot)
     }
 }
 
+/* A first fit from the gradients, a later one from what they were whitened to. */
+static void fit_one(struct group *g, size_t i)
+{
+    struct fit *f = g->fit;
+    size_t block = g->first + i, dim = f->shape.dims[block];
+    float *move;
+
+    if (!f->old) {
+        whiten_fit(&g->blocks[i], f->shape.names[block], &g->grams[i], f->options.damping,
+                   &g->errs[i]);
+        return;
+    }
+    move = mem_big(dim * dim, sizeof *move);
+    if (!move)
+        err_set(&g->errs[i], ERR_BUSY, "no memory for a %zu x %zu matrix", dim, dim);
+    else
+        whiten_refit(&g->blocks[i], move, f->shape.names[block], &g->grams[i],
+                     &f->old->block[block], f->options.damping, &g->errs[i]);
+    f->moves.block[block] = (struct whiten_block){.dim = dim, .root = move, .memory = move};
+}
+
 static void fit_share(void *arg, unsigned slot)
 {
     struct group *g = arg;
@@ -175,8 +198,7 @@ static void fit_share(void *arg, unsigned slot)
         if (!tasks_report(f->task, f->done, f->total))
             stopped(&g->errs[i]);
         else
-            whiten_fit(&g->blocks[i], f->shape.names[g->first + i], &g->grams[i],
-                       f->options.damping, &g->errs[i]);
+            fit_one(g, i);
     }
 }
 
@@ -344,7 +366,8 @@ static int rewrite_rows(void *arg, const void *in, double *norms, size_t count, 
     struct rewrite *r = arg;
     const struct corpus_def *def = corpus_def(r->fit->corpus);
     struct stop stop = {.asked = rewrite_stop, .arg = r->fit};
-    struct encode k = {.whiten = &r->whiten,
+    struct encode k = {.whiten = r->fit->old ? &r->fit->moves : &r->whiten,
+                       .tiles = r->fit->old != NULL,
                        .in = in,
                        .in_type = (enum dtype)def->dtype,
                        .rows = count,
@@ -415,8 +438,12 @@ static int fit_view(struct fit *f, struct err *e)
 
     if (f->view->live == 0)
         return err_set(e, ERR_EMPTY, "corpus %s has no examples to fit on", corpus_def(f->corpus)->name);
-    if (f->view->state)
-        return err_set(e, ERR_CONFLICT, "corpus %s is fitted already", corpus_def(f->corpus)->name);
+    if (encode_whitening(f->view, &f->old, e))
+        return (int)e->code;
+    if (f->old)
+        f->moves = (struct whiten){.count = f->shape.count,
+                                   .dim = corpus_def(f->corpus)->dim,
+                                   .block = mem_new(f->shape.count, sizeof *f->moves.block)};
     f->rows = f->options.sample < f->view->live ? f->options.sample : f->view->live;
     f->total = all_work(f);
     put_text(f);
@@ -454,6 +481,7 @@ static void drop_fit(void *arg)
 {
     struct fit *f = arg;
 
+    whiten_fini(&f->moves);
     corpus_release(f->corpus);
     arena_free(&f->arena);
     buf_free(&f->text);

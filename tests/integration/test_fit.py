@@ -196,6 +196,32 @@ class TestFit(FitCase):
         self.assertEqual(job["state"], "succeeded", job)
         self.check_scores(name, q, dense, g[live], [f"e{i}" for i in live])
 
+    def test_fitted_again_as_it_grows(self):
+        """A later fit is that of the gradients, though only whitened rows are stored."""
+        rng = np.random.default_rng(6)
+        blocks = [40, 24]
+        g, q = np.concatenate([made(rng, 200, 64), made(rng, 203, 64)]), made(rng, 7, 64)
+        name = self.corpus(blocks)
+        self.fill(name, g[:200])
+        self.fit(name)
+        task = tensors([harness.matrix("gradients", g[:30])])
+        path = f"/v1/corpora/{name}/tasks/t"
+        self.wait_job(self.client, self.client.put(path + "?lambda=0.5", task))
+        self.fill(name, g[200:], 200)
+        for damping in (0.1, 0.02, 0.1):
+            job = self.fit(name, damping=damping)
+            dense = Dense(blocks, g, damping)
+            self.check_scores(name, q, dense, g, [f"e{i}" for i in range(403)])
+        mean = np.mean(np.sum(g[:, :40].astype("f8") ** 2, axis=1)) / 40
+        self.assertAlmostEqual(job["result"]["blocks"][0]["mean_eigenvalue"] / mean, 1, 4)
+        self.assertEqual(job["result"]["epoch"], 4)
+        self.assertEqual(self.client.get(path).json()["state"], "stale")
+        self.assert_problem(self.client.post(f"/v1/corpora/{name}/query?task=t", queries(q[:1]),
+                                             type=harness.TENSORS), 409, "task_stale", field="task")
+        self.wait_job(self.client, self.client.put(path + "?lambda=0.5", task))
+        self.check_scores(name, q, Dense(blocks, g, 0.1, g[:30], 0.5), g,
+                          [f"e{i}" for i in range(403)], "t")
+
     def test_backup_carries_the_fit(self):
         rng = np.random.default_rng(4)
         g, q = made(rng, 50, 16), made(rng, 2, 16)
