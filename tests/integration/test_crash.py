@@ -200,7 +200,7 @@ class Crash(h.Case):
             threads = [threading.Thread(target=writers.run, args=(server,)) for _ in range(CLIENTS)]
             for t in threads:
                 t.start()
-            time.sleep(moments.random() * 0.8 * min(h.SLOW, 4))
+            time.sleep(moments.random() * 0.8 * min(h.SLOW, 1.5))
             server.kill()
             for t in threads:
                 t.join(60)
