@@ -1,6 +1,6 @@
 #!/bin/sh
-# demo.sh BUILD - the main job on real input: prepare a corpus, train a language model on it, encode every passage's gradient,
-# ingest over HTTP, ask which passages made the model say what it says.
+# demo.sh BUILD - the main job on real input: prepare a corpus, train a language model on it, encode
+# every passage's gradient, ingest over HTTP, fit, ask which passages made the model say what it says.
 #
 # Everything lies in build/demo and is reused by the next run, but the store, which is made anew.
 # DEMO_PASSAGES (20000) and DEMO_MINUTES (3.5, of training at most) change the size.
@@ -41,14 +41,20 @@ trap server_stop EXIT
 trap 'exit 130' INT TERM
 "$build/ascribe" ingest wordnet --create "$batches/corpus.json" "$batches"/*.safetensors
 
-step "5  why does the model say that?"
+step "5  the Hessian of the corpus is estimated and every encoding whitened by it: TrackStar"
+"$build/ascribe" fit wordnet --json | /usr/bin/python3 -c '
+import json, sys
+fit = json.load(sys.stdin)["result"]
+print("{:,} rows, {} blocks, damping {:g}".format(fit["rows"], len(fit["blocks"]), fit["damping"]))'
+
+step "6  why does the model say that?"
 echo "proponents: training passages that pushed the model towards its words; opponents: away from them"
 "$build/ascribe-lm" query --model "$model" --prompts client/demo/prompts.jsonl \
     --like "$batches/corpus.json" --out "$demo/queries.safetensors" >"$demo/queries.jsonl"
 "$build/ascribe" query wordnet "$demo/queries.safetensors" -k 5 --opponents 2 --json >"$demo/answers.json"
 /usr/bin/python3 client/demo/show.py "$demo/queries.jsonl" "$demo/answers.json"
 
-step "6  the server stops when asked"
+step "7  the server stops when asked"
 server_stop
 trap - EXIT
 tail -n 1 "$demo/server.log"
