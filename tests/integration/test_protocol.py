@@ -245,7 +245,7 @@ class Wire(h.ServerCase):
     def test_corpus_members(self):
         (text,) = json_blocks("Look at a corpus")
         corpus = self.assert_status(self.client.get("/v1/corpora/seen"), 200).json()
-        self.assertEqual(set(corpus), names(re.sub(r'"manifest":\{.*?\}\}', '"manifest":0}', text, flags=re.S)))
+        self.assertEqual(set(corpus), names(re.sub(r'"manifest":\{.*?\},"fit"', '"manifest":0,"fit"', text, flags=re.S)))
         self.assertEqual((corpus["name"], corpus["whitened"], corpus["examples"], corpus["deleted"]),
                          ("seen", False, 7, 0))
         self.assertEqual((corpus["batches"], corpus["next_sequence"]), (1, 7))
@@ -253,6 +253,22 @@ class Wire(h.ServerCase):
             self.assertIsInstance(corpus[member], int, member)
             self.assertGreater(corpus[member], 0, member)
         self.assertRegex(corpus["fingerprint"], r"^[0-9a-f]{64}$")
+
+    def test_fit_and_task_examples_of_the_document(self):
+        x = np.random.default_rng(9).standard_normal((50, 16)).astype("f4")
+        self.create(self.client, "whole", 16, blocks=[{"name": "a", "dim": 10}, {"name": "b", "dim": 6}])
+        self.ingest(self.client, "whole", "b", x, [f"e{i}" for i in range(50)])
+        job = self.wait_job(self.client, self.client.post("/v1/corpora/whole/fit?damping=0.1&sample=20"))
+        (text,) = json_blocks("Fit")
+        self.assertEqual((job["kind"], shape(job["result"])), ("fit", shape(json.loads(text))))
+        corpus = self.client.get("/v1/corpora/whole").json()
+        self.assertEqual((corpus["whitened"], corpus["fit"]), (True, job["result"]))
+        body = h.tensors([h.matrix("gradients", x[:5])])
+        job = self.wait_job(self.client, self.client.put("/v1/corpora/whole/tasks/facts?downweight=20000", body))
+        (text,) = json_blocks("Tasks")
+        task = self.client.get("/v1/corpora/whole/tasks/facts").json()
+        self.assertEqual(shape(task), shape(json.loads(text)))
+        self.assertEqual(job["result"], {k: v for k, v in task.items() if k not in ("state", "fit", "bytes")})
 
     def test_fingerprint_is_sha256_of_the_canonical_manifest(self):
         for name, definition in (("fp1", {"dim": 5}), ("fp2", {"dim": 6, "dtype": "bf16", "model": "mé/1", "loss": "sum"}),
@@ -270,6 +286,7 @@ class Wire(h.ServerCase):
         self.assertEqual(set(listed), {"corpora"})
         one = self.client.get("/v1/corpora/seen").json()
         one.pop("manifest")
+        one.pop("fit")
         self.assertIn(one, listed["corpora"])
         order = [c["name"] for c in listed["corpora"]]
         self.assertEqual(order, sorted(order))
@@ -561,6 +578,15 @@ class Wire(h.ServerCase):
                 self.assert_problem(self.client.request(method, path, body=None if method == "GET" else b""), 404, "unknown_route")
 
 
+def shape(value):
+    """Names and kinds of a JSON value, lists by their first entry."""
+    if isinstance(value, dict):
+        return {k: shape(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])]
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+
+
 class Number(float):
     """A float that remembers how it was written."""
 
@@ -657,6 +683,14 @@ class Outside(h.ServerCase):
         self.assertEqual(h.read_tensors(scores.body)[0]["scores"][1].shape, (1, 4))
         found = call("POST /v1/corpora/{c}/search", 200, "/v1/corpora/mine/search", body={"text": "any words"}).json()
         self.assertEqual(found["results"], [])
+        job = call("POST /v1/corpora/{c}/fit", 202, "/v1/corpora/mine/fit?damping=0.5").json()["job"]["id"]
+        h.wait_until(lambda: curl("GET", f"/v1/jobs/{job}").json()["state"] == "succeeded", "the fit")
+        task = h.tensors([h.matrix("gradients", x[:2])])
+        job = call("PUT /v1/corpora/{c}/tasks/{t}", 202, "/v1/corpora/mine/tasks/t?lambda=0.5", body=task).json()["job"]["id"]
+        h.wait_until(lambda: curl("GET", f"/v1/jobs/{job}").json()["state"] == "succeeded", "the task")
+        self.assertEqual(len(call("GET /v1/corpora/{c}/tasks", 200, "/v1/corpora/mine/tasks").json()["tasks"]), 1)
+        call("GET /v1/corpora/{c}/tasks/{t}", 200, "/v1/corpora/mine/tasks/t")
+        call("DELETE /v1/corpora/{c}/tasks/{t}", 204, "/v1/corpora/mine/tasks/t")
         call("DELETE /v1/corpora/{c}/examples/{id}", 204, "/v1/corpora/mine/examples/a")
         job = None
         for verb in ("verify", "backup", "compact"):
