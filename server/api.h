@@ -106,6 +106,18 @@ void tasks_delete_commit(struct job *const *jobs, size_t count);
 
 int search_work(struct job *j);
 
+int saved_parse(struct job *j);
+int saved_put_work(struct job *j);
+void saved_put_commit(struct job *const *jobs, size_t count);
+int saved_put_reply(struct job *j);
+void saved_put_finish(struct job *j);
+int saved_get_work(struct job *j);
+int saved_gradient_work(struct job *j);
+int saved_list_parse(struct job *j);
+int saved_list_work(struct job *j);
+int saved_delete_work(struct job *j);
+void saved_delete_commit(struct job *const *jobs, size_t count);
+
 int scores_parse(struct job *j);
 int scores_work(struct job *j);
 

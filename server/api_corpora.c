@@ -9,6 +9,7 @@
 #include "server/limits.h"
 #include "server/manifest.h"
 #include "server/runtime.h"
+#include "server/saved.h"
 #include "storage/annex.h"
 #include "storage/store.h"
 
@@ -154,6 +155,7 @@ static void drop(struct job *j)
     v = corpus_view(c);
     if (!store_corpus_drop(j->rt->store, j->path[0], &j->err)) {
         api_audit(j, "corpus dropped", j->path[0]);
+        saved_forget(j->rt->store, corpus_id(c));
         for (size_t i = 0; i < v->chunk_count; i++)
             flat_forget(j->rt->flat, v->chunks[i].id);
     }

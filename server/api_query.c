@@ -45,7 +45,7 @@ static int read_engine(struct query *q, const char *name, struct err *e)
 int query_parse(struct job *j)
 {
     static const char *const names[] = {"k",    "opponents", "engine", "text",
-                                        "filter", "task",      NULL};
+                                        "filter", "task",      "saved",  NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     int code = job_query_only(j, names);
 
@@ -172,7 +172,7 @@ static int put_answer(struct job *j, const struct query *q)
 int query_work(struct job *j)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
-                                          "text",    "filter", "task",      NULL};
+                                          "text",    "filter", "task",      "saved",  NULL};
     struct query *q = j->state;
     int code = api_corpus(j, &q->corpus);
 
@@ -180,7 +180,7 @@ int query_work(struct job *j)
         return code;
     q->began_ns = scan_now();
     q->whole = corpus_view(q->corpus);
-    code = queries_read(j, q->whole, members, &q->queries);
+    code = queries_read_saved(j, q->whole, members, job_query(j, "saved"), &q->queries);
     if (!code)
         code = read_options(q, &j->err);
     if (!code)

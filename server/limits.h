@@ -46,6 +46,10 @@
 #define LIMIT_SEARCH_BYTES (64u << 10) /* of a text that is searched for: a long passage */
 #define LIMIT_SEARCH_TERMS 1024u  /* each is a pass over its postings; a passage has some hundred */
 #define LIMIT_SEARCH_WAIT_MS 10000u /* a search waits so long for its index; then says what is missing */
+#define LIMIT_SAVED 10000u        /* saved queries of a corpus: a list walks over them */
+#define LIMIT_SAVED_BYTES (64u << 10) /* of one, its gradient apart: prompt, target, output */
+#define LIMIT_SAVED_GRADIENT (1u << 20) /* a record of the store: 262,144 elements */
+#define LIMIT_SAVED_TAGS 32u
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

@@ -1,12 +1,15 @@
 /* queries.c - see queries.h. */
 #include "server/queries.h"
 
+#include <string.h>
+
 #include "server/api.h"
 #include "server/encode.h"
 #include "server/ingest.h"
 #include "server/limits.h"
 #include "server/runtime.h"
 #include "server/safetensors.h"
+#include "server/saved.h"
 
 static const char field[] = "queries";
 
@@ -121,50 +124,93 @@ static int check_count(const json_t *rows, struct err *e)
     return 0;
 }
 
-static int read_json(struct job *j, const struct view *v, const char *const members[],
-                     struct queries *q)
+static int read_rows(struct job *j, const struct view *v, struct queries *q)
 {
+    const json_t *rows = json_object_get(q->options, field);
     size_t dim = corpus_def(v->corpus)->dim;
-    const json_t *rows;
-    float *raw;
-    int code = json_read_object(j->body, j->body_len, JSON_CONTROL, &q->options, &j->err);
+    int code = check_count(rows, &j->err);
 
-    if (!code)
-        code = json_only(q->options, members, &j->err);
-    if (code)
-        return code;
-    rows = json_object_get(q->options, field);
-    code = check_count(rows, &j->err);
     q->count = json_array_size(rows);
     /* All shapes before memory is taken: so it is never more than the document has numbers. */
     for (size_t i = 0; !code && i < q->count; i++)
         code = check_row(json_array_get(rows, i), i, dim, &j->err);
     if (!code)
         code = reserve(j, q, dim);
-    if (code)
-        return code;
-    raw = q->vectors; /* each row is overwritten by its own encoding */
+    /* each row is overwritten by its own encoding */
     for (size_t i = 0; !code && i < q->count; i++)
-        code = read_row(json_array_get(rows, i), i, dim, raw + i * dim, &j->err);
-    return code ? code : encode(j, v, q, raw, DTYPE_F32);
+        code = read_row(json_array_get(rows, i), i, dim, q->vectors + i * dim, &j->err);
+    return code ? code : encode(j, v, q, q->vectors, DTYPE_F32);
 }
 
-int queries_read(struct job *j, const struct view *v, const char *const members[],
-                 struct queries *out)
+static int read_saved(struct job *j, const struct view *v, const char *name, struct queries *q)
+{
+    uint32_t corpus = corpus_id(v->corpus);
+    struct buf record = {0}, gradient = {0};
+    struct saved entry;
+    int code = api_check_name(j, "saved", name);
+
+    if (!code)
+        code = saved_get(j->rt->store, corpus, name, &record, &entry, &j->err);
+    if (!code)
+        code = saved_gradient(j->rt->store, corpus, name, &entry, &gradient, &j->err);
+    q->count = 1;
+    if (!code)
+        code = reserve(j, q, corpus_def(v->corpus)->dim);
+    if (!code) /* of the corpus's dim: checked when it was saved */
+        memcpy(q->vectors, gradient.data, gradient.len);
+    buf_free(&record);
+    buf_free(&gradient);
+    return code ? code : encode(j, v, q, q->vectors, DTYPE_F32);
+}
+
+static int both(struct err *e)
+{
+    err_set(e, ERR_INVALID, "a saved query and queries in the body: one of the two");
+    return err_at_field(e, "saved");
+}
+
+static int read_json(struct job *j, const struct view *v, const char *const members[],
+                     const char *saved, struct queries *q)
+{
+    int code = json_read_object(j->body, j->body_len, JSON_CONTROL, &q->options, &j->err);
+
+    if (!code)
+        code = json_only(q->options, members, &j->err);
+    if (!code)
+        code = json_get_text(q->options, "saved", STORE_NAME_MAX, &saved, &j->err);
+    if (code || !saved)
+        return code ? code : read_rows(j, v, q);
+    if (json_object_get(q->options, field))
+        return both(&j->err);
+    return read_saved(j, v, saved, q);
+}
+
+int queries_read_saved(struct job *j, const struct view *v, const char *const members[],
+                       const char *saved, struct queries *out)
 {
     struct queries q = {0};
     int code = ingest_check_fingerprint(v->corpus, j->fingerprint, &j->err);
 
-    if (!code && api_body_is_json(j))
-        code = read_json(j, v, members, &q);
+    if (!code && j->body_len == 0 && !saved)
+        code = err_set(&j->err, ERR_LENGTH, "no body: send queries, or name a saved one");
+    else if (!code && j->body_len == 0)
+        code = read_saved(j, v, saved, &q);
+    else if (!code && api_body_is_json(j))
+        code = read_json(j, v, members, saved, &q);
     else if (!code)
-        code = read_tensors(j, v, &q);
+        code = saved ? both(&j->err) : read_tensors(j, v, &q);
     if (code) {
         queries_free(&q);
         return code;
     }
     *out = q;
     return 0;
+}
+
+int queries_read(struct job *j, const struct view *v, const char *const members[],
+                 struct queries *out)
+{
+    return queries_read_saved(j, v, members, NULL, out);
 }
 
 void queries_free(struct queries *q)

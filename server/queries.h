@@ -16,10 +16,16 @@ struct queries {
 };
 
 /* Reads the job's body, checks it against the view's corpus (dimension, type, finite, not zero,
- * fingerprint) and encodes every row as the view's were, to unit float32. `members` are what a JSON body may
- * hold, "queries" among them, NULL-terminated. The error names tensor or member and row. */
+ * fingerprint) and encodes every row as the view's were, to unit float32. `members` are what a JSON
+ * body may hold, "queries" among them, NULL-terminated. The error names tensor or member, and row.
+ */
 int queries_read(struct job *j, const struct view *v, const char *const members[],
                  struct queries *out);
+/* The same for a route that also runs saved queries: `saved` NULL, or the name of one; the JSON
+ * member "saved" overrides it. Then the body is empty, or JSON with options alone.
+ * UNKNOWN_QUERY. */
+int queries_read_saved(struct job *j, const struct view *v, const char *const members[],
+                       const char *saved, struct queries *out);
 void queries_free(struct queries *q);
 
 #endif

@@ -27,6 +27,7 @@
     X(UNKNOWN_EXAMPLE, "unknown_example", 404, false, "no such example in the corpus")             \
     X(UNKNOWN_JOB, "unknown_job", 404, false, "no such job")                                       \
     X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                        \
+    X(UNKNOWN_QUERY, "unknown_query", 404, false, "no such saved query in the corpus")              \
     X(UNKNOWN_KEY, "unknown_key", 404, false, "no such key")                                       \
     X(METHOD, "method_not_allowed", 405, false, "the path exists, the method does not")            \
     X(SLOW_CLIENT, "request_timeout", 408, true, "the request did not arrive in time")             \

@@ -681,6 +681,12 @@ class Outside(h.ServerCase):
                          [(i, s) for i, s, _ in oracle.top(x[0], 2)[0]])
         scores = call("POST /v1/corpora/{c}/scores", 200, "/v1/corpora/mine/scores", body=h.queries(x[0]))
         self.assertEqual(h.read_tensors(scores.body)[0]["scores"][1].shape, (1, 4))
+        saved = "/v1/corpora/mine/queries/q1"
+        call("PUT /v1/corpora/{c}/queries/{q}", 201, saved, body={"prompt": "p", "gradient": [1.0] + [0.0] * 7})
+        self.assertEqual(call("GET /v1/corpora/{c}/queries/{q}", 200, saved).json()["prompt"], "p")
+        self.assertEqual(len(call("GET /v1/corpora/{c}/queries", 200, "/v1/corpora/mine/queries").json()["queries"]), 1)
+        call("GET /v1/corpora/{c}/queries/{q}/gradient", 200, saved + "/gradient")
+        call("DELETE /v1/corpora/{c}/queries/{q}", 204, saved)
         found = call("POST /v1/corpora/{c}/search", 200, "/v1/corpora/mine/search", body={"text": "any words"}).json()
         self.assertEqual(found["results"], [])
         job = call("POST /v1/corpora/{c}/fit", 202, "/v1/corpora/mine/fit?damping=0.5").json()["job"]["id"]
