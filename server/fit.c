@@ -38,7 +38,8 @@ struct fit {
     struct whiten moves;     /* then: from old to new; roots owned */
     struct artifact_writer *writer;
     struct buf text;        /* the new state's */
-    uint64_t done, total;   /* work, in bytes of rows added to a Gram sum */
+    _Atomic uint64_t done;  /* work, in bytes of rows added to a Gram sum */
+    uint64_t total;
     uint64_t rewrite_begin; /* done, when the rewrite began */
 };
 
@@ -63,8 +64,7 @@ static int stopped(struct err *e)
 
 static int advance(struct fit *f, uint64_t work, struct err *e)
 {
-    f->done += work;
-    return tasks_report(f->task, f->done, f->total) ? 0 : stopped(e);
+    return tasks_report(f->task, atomic_fetch_add(&f->done, work) + work, f->total) ? 0 : stopped(e);
 }
 
 static bool rewrite_report(void *arg, uint64_t done, uint64_t total)
@@ -199,6 +199,8 @@ static void fit_share(void *arg, unsigned slot)
             stopped(&g->errs[i]);
         else
             fit_one(g, i);
+        if (!g->errs[i].code)
+            advance(f, eigen_work(f->shape.dims[g->first + i]), &g->errs[i]);
     }
 }
 
@@ -274,8 +276,6 @@ static int write_blocks(struct group *g, struct err *e)
     for (size_t i = 0; !code && i < g->count; i++) {
         code = whiten_write_block(&g->blocks[i], &sink, e);
         put_block(f, g->first + i, &g->blocks[i]);
-        if (!code)
-            code = advance(f, eigen_work(g->blocks[i].dim), e);
         whiten_block_fini(&g->blocks[i]);
     }
     return code;

@@ -435,8 +435,8 @@ class TestCommand(FitCase):
             self.ascribe(*bad, status=1)
 
 
-class TestKilledFit(harness.Case):
-    """kill -9 at any moment leaves the rows as they were, or whitened, all of them."""
+class TestKilled(harness.Case):
+    """kill -9 at any moment leaves what was, or what was to be, whole."""
     kills = 20
 
     def setUp(self):
@@ -444,61 +444,79 @@ class TestKilledFit(harness.Case):
         self.blocks = [384, 128]
         self.g, self.q = made(self.rng, 1500, 512), made(self.rng, 2, 512)
         self.ids = [f"e{i}" for i in range(1500)]
+        self.server = self.serve()
+        self.client = self.server.client()
 
-    def prepare(self):
-        server = self.serve()
-        client = server.client()
-        self.create(client, "c", 512, blocks=[{"name": f"b{i}", "dim": d}
-                                              for i, d in enumerate(self.blocks)])
+    def fill(self):
+        self.create(self.client, "c", 512, blocks=[{"name": f"b{i}", "dim": d}
+                                                   for i, d in enumerate(self.blocks)])
         for k in range(0, 1500, 500):
-            self.ingest(client, "c", f"b{k}", self.g[k:k + 500], [{"id": i} for i in self.ids[k:k + 500]])
-        return server, client
+            self.ingest(self.client, "c", f"b{k}", self.g[k:k + 500],
+                        [{"id": i} for i in self.ids[k:k + 500]])
 
-    def check(self, client, before, dense):
-        about = client.get("/v1/corpora/c").json()
-        reply = client.post("/v1/corpora/c/scores?dtype=f64", queries(self.q), type=harness.TENSORS)
+    def job(self, reply):
+        """Seconds that a job takes which nothing disturbs."""
+        asked = time.monotonic()
+        self.assertEqual(self.wait_job(self.client, reply, 120)["state"], "succeeded")
+        return time.monotonic() - asked
+
+    def kill_after(self, seconds):
+        time.sleep(seconds)
+        self.server.kill()
+        self.server.start(create=False)
+        self.client = self.server.client()
+
+    def check(self, want, files, more=""):
+        reply = self.client.post("/v1/corpora/c/scores?dtype=f64" + more, queries(self.q),
+                                 type=harness.TENSORS)
         found, _ = read_tensors(self.assert_status(reply, 200).body)
-        want = dense if about["whitened"] else before
         self.assertEqual(found["ids"][1].tobytes().decode().split("\n")[:-1], self.ids)
         self.assertLess(np.abs(found["scores"][1] - want).max(), CLOSE)
-        job = self.wait_job(client, client.post("/v1/admin/verify"))
+        job = self.wait_job(self.client, self.client.post("/v1/admin/verify"))
         self.assertEqual(job["result"]["finding_count"], 0, job)
-        return about["whitened"]
+        path = os.path.join(self.server.store, "artifacts")
+        self.assertEqual(len(os.listdir(path)) if os.path.isdir(path) else 0, files)
 
-    def test_old_or_new(self):
-        server, client = self.prepare()
+    def test_fit(self):
         unit = lambda x: x / np.linalg.norm(x.astype("f8"), axis=1, keepdims=True)
-        before = unit(self.q) @ unit(self.g).T
-        dense = Dense(self.blocks, self.g).scores(self.q, self.g)
-        begun = time.monotonic()
+        want = {False: unit(self.q) @ unit(self.g).T,
+                True: Dense(self.blocks, self.g).scores(self.q, self.g)}
         outcomes = {False: 0, True: 0}
-        self.check(client, before, dense)
-        reply = client.post("/v1/corpora/c/fit")
-        asked = time.monotonic()
-        self.assertEqual(self.wait_job(client, reply)["state"], "succeeded")
-        span = 1.2 * (time.monotonic() - asked)
-        store = server.store
+        self.fill()
+        span = 1.2 * self.job(self.client.post("/v1/corpora/c/fit"))
         for kill in range(self.kills):
-            if self.check(client, before, dense):  # begin again from a corpus that is not fitted
-                client.delete("/v1/corpora/c")
-                self.create(client, "c", 512, blocks=[{"name": f"b{i}", "dim": d}
-                                                      for i, d in enumerate(self.blocks)])
-                for k in range(0, 1500, 500):
-                    self.ingest(client, "c", f"b{k}", self.g[k:k + 500],
-                                [{"id": i} for i in self.ids[k:k + 500]])
-            self.assert_status(client.post("/v1/corpora/c/fit"), 202)
-            time.sleep(span * (kill + self.rng.random()) / self.kills)
-            server.kill()
-            server.start(create=False)
-            client = server.client()
-            outcomes[self.check(client, before, dense)] += 1
-            files = os.path.join(store, "artifacts")
-            named = int(client.get("/v1/corpora/c").json()["whitened"])
-            self.assertEqual(len(os.listdir(files)) if os.path.isdir(files) else 0, named)
-        self.assertEqual(sum(outcomes.values()), self.kills)
+            if self.client.get("/v1/corpora/c").json()["whitened"]:
+                self.assert_status(self.client.delete("/v1/corpora/c"), 204)
+                self.fill()
+            self.assert_status(self.client.post("/v1/corpora/c/fit"), 202)
+            self.kill_after(span * (kill + self.rng.random()) / self.kills)
+            after = self.client.get("/v1/corpora/c").json()["whitened"]
+            self.check(want[after], int(after))
+            outcomes[after] += 1
         self.assertGreater(outcomes[False], 0, "no kill came before the swap: the span is too long")
-        print(f"killed fits: {outcomes[False]} left the old rows, {outcomes[True]} the new, "
-              f"{time.monotonic() - begun:.0f} s")
+        print(f"killed fits: {outcomes[False]} left the old rows, {outcomes[True]} the new")
+
+    def test_task(self):
+        evaluation = made(self.rng, 300, 512)
+        body = tensors([harness.matrix("gradients", evaluation)])
+        want = {lam: Dense(self.blocks, self.g, evaluation=evaluation, lam=lam).scores(self.q, self.g)
+                for lam in (0.3, 0.9)}
+        path, was, kept = "/v1/corpora/c/tasks/t", 0.3, 0
+        self.fill()
+        self.job(self.client.post("/v1/corpora/c/fit"))
+        span = 1.2 * self.job(self.client.put(path + "?lambda=0.3", body))
+        for kill in range(self.kills):
+            wish = 1.2 - was
+            self.assert_status(self.client.put(f"{path}?lambda={wish:.1f}", body), 202)
+            self.kill_after(span * (kill + self.rng.random()) / self.kills)
+            task = self.client.get(path).json()
+            self.assertEqual(task["state"], "ready")
+            self.assertIn(task["lambda"], want)
+            kept += task["lambda"] == was
+            was = task["lambda"]
+            self.check(want[was], 3, "&task=t")
+        self.assertGreater(kept, 0, "no kill came before the end: the span is too long")
+        print(f"killed tasks: {kept} of {self.kills} left the task as it was")
 
 
 if __name__ == "__main__":
