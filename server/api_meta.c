@@ -106,6 +106,7 @@ static void limits(struct buf *out, const struct config *c)
         {"saved_bytes", LIMIT_SAVED_BYTES},
         {"saved_gradient_bytes", LIMIT_SAVED_GRADIENT},
         {"saved_tags", LIMIT_SAVED_TAGS},
+        {"groups", LIMIT_GROUPS},
         {"manifest_bytes", LIMIT_MANIFEST},
         {"corpora", LIMIT_CORPORA},
         {"keys", LIMIT_KEYS},

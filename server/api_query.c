@@ -8,6 +8,9 @@
 #include <string.h>
 
 #include "index/engine.h"
+#include "server/census.h"
+#include "server/explain.h"
+#include "server/filter.h"
 #include "server/hits.h"
 #include "server/json.h"
 #include "server/limits.h"
@@ -21,6 +24,8 @@ enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 struct query {
     uint64_t k, opponents;
     bool text;          /* with text and meta */
+    bool blocks, percentile;
+    const char *group;  /* path of a meta field, or NULL */
     enum scan_engine engine; /* as asked */
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
@@ -31,6 +36,10 @@ struct query {
     struct queries queries;
     struct api_task through;
     struct scan_answer answer;
+    struct manifest_shape shape; /* with blocks */
+    double *shares;              /* of one hit */
+    struct census_groups groups;
+    struct census census;
     uint64_t began_ns;
 };
 
@@ -45,7 +54,8 @@ static int read_engine(struct query *q, const char *name, struct err *e)
 int query_parse(struct job *j)
 {
     static const char *const names[] = {"k",    "opponents", "engine", "text",
-                                        "filter", "task",      "saved",  NULL};
+                                        "filter", "task",      "saved",  "blocks",
+                                        "percentile", "group", NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     int code = job_query_only(j, names);
 
@@ -58,6 +68,11 @@ int query_parse(struct job *j)
         code = job_query_number(j, "opponents", 0, 0, LIMIT_K, &q->opponents);
     if (!code)
         code = api_query_bool(j, "text", true, &q->text);
+    if (!code)
+        code = api_query_bool(j, "blocks", false, &q->blocks);
+    if (!code)
+        code = api_query_bool(j, "percentile", false, &q->percentile);
+    q->group = job_query(j, "group");
     q->filter = job_query(j, "filter");
     q->task = job_query(j, "task");
     if (!code)
@@ -79,6 +94,12 @@ static int read_options(struct query *q, struct err *e)
         code = json_get_number(options, "opponents", 0, LIMIT_K, &q->opponents, e);
     if (!code)
         code = json_get_bool(options, "text", &q->text, e);
+    if (!code)
+        code = json_get_bool(options, "blocks", &q->blocks, e);
+    if (!code)
+        code = json_get_bool(options, "percentile", &q->percentile, e);
+    if (!code)
+        code = json_get_text(options, "group", LIMIT_META_BYTES, &q->group, e);
     if (!code)
         code = json_get_text(options, "filter", LIMIT_FILTER_BYTES, &q->filter, e);
     if (!code)
@@ -106,12 +127,20 @@ static int check_hits(const struct query *q, struct err *e)
     return err_at_limit(e, LIMIT_HITS);
 }
 
+static struct scan scan_of(struct job *j, const struct query *q, const struct stop *stop)
+{
+    return (struct scan){.pool = j->rt->pool,
+                         .flat = j->rt->flat,
+                         .view = q->view,
+                         .stop = stop,
+                         .lens = q->through.lens,
+                         .engine = q->engine};
+}
+
 static int search(struct job *j, struct query *q)
 {
     struct stop stop = api_stop(j);
-    struct scan scan = {
-        .pool = j->rt->pool, .flat = j->rt->flat, .view = q->view, .stop = &stop,
-        .lens = q->through.lens, .engine = q->engine};
+    struct scan scan = scan_of(j, q, &stop);
     struct engine_query want = {.vectors = q->queries.vectors,
                                 .count = q->queries.count,
                                 .k = q->k,
@@ -127,20 +156,94 @@ static int search(struct job *j, struct query *q)
     return 0;
 }
 
+/* ---- what is asked beside the lists ---------------------------------------------------------- */
+
+static int prepare_blocks(struct job *j, struct query *q)
+{
+    int code = q->blocks ? manifest_shape(corpus_def(q->corpus), &j->arena, &q->shape, &j->err) : 0;
+
+    if (!code && q->blocks)
+        q->shares = arena_new(&j->arena, q->shape.count, sizeof *q->shares);
+    return code;
+}
+
+/* Before the search: a path that does not parse costs nothing. */
+static int prepare(struct job *j, struct query *q)
+{
+    struct stop stop = api_stop(j);
+    struct filter_path path;
+    int code = prepare_blocks(j, q);
+
+    if (code || !q->group)
+        return code;
+    code = filter_parse_path(q->group, strlen(q->group), "group", &j->arena, &path, &j->err);
+    if (!code)
+        code = census_group(q->view, &path, &stop, &j->arena, &q->groups, &j->err);
+    return api_stopped(j, code);
+}
+
+static int take_census(struct job *j, struct query *q)
+{
+    struct stop stop = api_stop(j);
+    struct scan scan = scan_of(j, q, &stop);
+
+    if (!q->percentile && !q->group)
+        return 0;
+    q->census = (struct census){.vectors = q->queries.vectors, .count = q->queries.count};
+    if (q->percentile) {
+        q->census.pro = q->answer.pro;
+        q->census.opp = q->answer.opp;
+    }
+    if (q->group)
+        q->census.groups = &q->groups;
+    return api_stopped(j, census_take(&scan, &q->census, &j->arena, &j->err));
+}
+
 /* ---- the answer ------------------------------------------------------------------------------ */
 
-static int put_hits(struct job *j, const struct query *q, const struct topk *list)
+/* Members of a hit beyond the usual ones. below: how many scores are lower, or NULL. */
+static int put_more(struct job *j, const struct query *q, size_t n, const struct topk_hit *hit,
+                    const uint64_t *below, struct buf *more)
 {
+    const struct explain explain = {
+        .view = q->view, .shape = &q->shape, .lens = q->through.lens};
+    const float *query = q->queries.vectors + n * corpus_def(q->corpus)->dim;
+    int code = 0;
+
+    more->len = 0;
+    if (below) {
+        buf_add_text(more, ",\"percentile\":");
+        json_put_real(more, (double)*below / (double)q->view->live);
+    }
+    if (q->blocks)
+        code = explain_hit(&explain, query, hit, q->shares, &j->err);
+    if (!code && q->blocks)
+        explain_put(more, &q->shape, q->shares);
+    if (!code && more->failed)
+        code = err_set(&j->err, ERR_BUSY, "no memory for the answer");
+    return code;
+}
+
+static int put_hits(struct job *j, const struct query *q, size_t n, const struct topk *list,
+                    const uint64_t *below)
+{
+    struct buf more = {0};
     int code = 0;
 
     for (size_t i = 0; !code && i < list->count; i++) {
-        if (i % ASK_EVERY == 0 && job_stopped(j))
-            return (int)j->err.code;
+        if (i % ASK_EVERY == 0 && job_stopped(j)) {
+            code = (int)j->err.code;
+            break;
+        }
         if (i)
             buf_add(&j->reply_body, ",", 1);
-        code = hits_put(&j->reply_body, q->view, &list->hits[i],
-                        &(struct hits_form){.rank = i + 1, .text = q->text}, &j->err);
+        code = put_more(j, q, n, &list->hits[i], below ? &below[i] : NULL, &more);
+        if (!code)
+            code = hits_put(&j->reply_body, q->view, &list->hits[i],
+                            &(struct hits_form){.rank = i + 1, .text = q->text, .more = &more},
+                            &j->err);
     }
+    buf_free(&more);
     return code;
 }
 
@@ -152,12 +255,17 @@ static int put_answer(struct job *j, const struct query *q)
     buf_add_text(b, "{\"results\":[");
     for (size_t i = 0; !code && i < q->queries.count; i++) {
         buf_add_text(b, i ? ",{\"proponents\":[" : "{\"proponents\":[");
-        code = put_hits(j, q, &q->answer.pro[i]);
+        code = put_hits(j, q, i, &q->answer.pro[i],
+                        q->percentile ? q->census.below_pro[i] : NULL);
         if (!code) {
             buf_add_text(b, "],\"opponents\":[");
-            code = put_hits(j, q, &q->answer.opp[i]);
+            code = put_hits(j, q, i, &q->answer.opp[i],
+                            q->percentile ? q->census.below_opp[i] : NULL);
         }
-        buf_add_text(b, "]}");
+        buf_add(b, "]", 1);
+        if (q->group)
+            census_put_groups(b, &q->groups, q->census.sums[i]);
+        buf_add(b, "}", 1);
     }
     buf_format(b,
                "],\"exact\":\"certified\",\"engine\":\"%s\",\"examples\":%" PRIu64
@@ -172,7 +280,8 @@ static int put_answer(struct job *j, const struct query *q)
 int query_work(struct job *j)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
-                                          "text",    "filter", "task",      "saved",  NULL};
+                                          "text",    "filter", "task",      "saved",
+                                          "blocks",  "percentile", "group", NULL};
     struct query *q = j->state;
     int code = api_corpus(j, &q->corpus);
 
@@ -190,7 +299,11 @@ int query_work(struct job *j)
     if (!code)
         code = api_task_open(j, q->task, q->corpus, q->whole, &q->queries, &q->through);
     if (!code)
+        code = prepare(j, q);
+    if (!code)
         code = search(j, q);
+    if (!code)
+        code = take_census(j, q);
     if (!code)
         code = put_answer(j, q);
     queries_free(&q->queries);

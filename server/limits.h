@@ -50,6 +50,7 @@
 #define LIMIT_SAVED_BYTES (64u << 10) /* of one, its gradient apart: prompt, target, output */
 #define LIMIT_SAVED_GRADIENT (1u << 20) /* a record of the store: 262,144 elements */
 #define LIMIT_SAVED_TAGS 32u
+#define LIMIT_GROUPS 1000u        /* values of one grouping that are told apart: a page shows 20 */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

@@ -34,7 +34,8 @@ const struct route route_table[] = {
      examples_delete_commit, api_no_content, NULL},
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, true,
-     "Proponents and opponents of query gradients", "k opponents engine text filter task saved",
+     "Proponents and opponents of query gradients", "k opponents engine text filter task saved "
+     "blocks percentile group",
      query_parse, query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
      "Start a fit: estimate the Hessian of the corpus and whiten its rows", "damping sample",

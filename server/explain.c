@@ -1,0 +1,50 @@
+/* explain.c - see explain.h. */
+#include "server/explain.h"
+
+#include <string.h>
+
+#include "index/kern.h"
+#include "index/lens.h"
+#include "server/json.h"
+#include "server/lenses.h"
+
+int explain_hit(const struct explain *x, const float *query, const struct topk_hit *hit,
+                double *shares, struct err *e)
+{
+    const struct view_chunk *chunk = &x->view->chunks[hit->chunk];
+    const struct corpus_def *def = corpus_def(x->view->corpus);
+    size_t row_bytes = corpus_row_bytes(x->view->corpus), at = 0;
+    enum dtype type = (enum dtype)def->dtype;
+    const double *n = NULL;
+    struct block rows;
+    int code = x->lens ? lenses_norms(x->lens, chunk, &n, e) : 0;
+
+    if (!code)
+        code = block_open(chunk, BLOCK_ENCODINGS, &rows, e);
+    if (code)
+        return code;
+    for (size_t b = 0; b < x->shape->count; b++) {
+        const unsigned char *part =
+            rows.bytes + (size_t)hit->row * row_bytes + at * dtype_size(type);
+
+        shares[b] = kern_dot(type, query + at, part, x->shape->dims[b]);
+        if (n)
+            shares[b] = lens_score(shares[b], n[hit->row]);
+        at += x->shape->dims[b];
+    }
+    block_close(&rows);
+    return 0;
+}
+
+void explain_put(struct buf *b, const struct manifest_shape *shape, const double *shares)
+{
+    buf_add_text(b, ",\"blocks\":[");
+    for (size_t i = 0; i < shape->count; i++) {
+        buf_add_text(b, i ? ",{\"name\":" : "{\"name\":");
+        json_put_text(b, shape->names[i], strlen(shape->names[i]));
+        buf_add_text(b, ",\"share\":");
+        json_put_real(b, shares[i]);
+        buf_add(b, "}", 1);
+    }
+    buf_add(b, "]", 1);
+}

@@ -1,0 +1,30 @@
+/* explain.h - why a score is what it is: what each block of the gradient adds to it. Reader
+ * threads. */
+#ifndef SERVER_EXPLAIN_H
+#define SERVER_EXPLAIN_H
+
+#include <stddef.h>
+
+#include "index/topk.h"
+#include "server/manifest.h"
+#include "storage/corpus.h"
+
+struct lensed;
+
+/* What all hits of one answer have in common. */
+struct explain {
+    const struct view *view;
+    const struct manifest_shape *shape;
+    struct lensed *lens; /* of the task, or NULL */
+};
+
+/* shares[b] of block b: the exact kernel's product of that part of the query and the stored row,
+ * under a task over the row's denominator. Their sum is the score but for the order of additions
+ * (1e-12 of |query|). `query` is what the engine was asked with; shares has shape->count places. */
+int explain_hit(const struct explain *x, const float *query, const struct topk_hit *hit,
+                double *shares, struct err *e);
+
+/* Appends ,"blocks":[{"name","share"},...] */
+void explain_put(struct buf *b, const struct manifest_shape *shape, const double *shares);
+
+#endif
