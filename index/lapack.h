@@ -1,8 +1,9 @@
-/* lapack.h - eigenvalues of symmetric matrices, by LAPACK's divide and conquer (dsyevd), and inverses.
+/* lapack.h - eigenvalues of symmetric matrices, by LAPACK's divide and conquer (dsyevd), and
+ * inverses.
  *
- * lapack.c is the only file that names a Fortran symbol; they are in libopenblas itself, no LAPACKE
- * is needed. Works in float64, allocates its workspace, keeps nothing; any thread. OpenBLAS runs
- * with as many threads as it was set to; the last bits may depend on that number.
+ * lapack.c is the only file that names a Fortran symbol; they are in libopenblas itself, no
+ * LAPACKE is needed. Works in float64, allocates its workspace, keeps nothing; any thread.
+ * OpenBLAS runs with as many threads as it was set to; the last bits may depend on that number.
  */
 #ifndef INDEX_LAPACK_H
 #define INDEX_LAPACK_H
@@ -22,8 +23,8 @@ enum { LAPACK_DIM_MAX = 32766 };
 int lapack_eigen(double *a, size_t n, double *values, const char *what, struct err *e);
 int lapack_eigenvalues(double *a, size_t n, double *values, const char *what, struct err *e);
 
-/* a: n x n, symmetric and positive definite, both triangles; becomes its inverse, both triangles (by
- * Cholesky: dpotrf, dpotri). INVALID: not positive definite to working precision. */
+/* a: n x n, symmetric and positive definite, both triangles; becomes its inverse, both triangles
+ * (by Cholesky: dpotrf, dpotri). INVALID: not positive definite to working precision. */
 int lapack_invert(double *a, size_t n, const char *what, struct err *e);
 
 #endif

@@ -40,8 +40,8 @@ int api_filter(struct job *j, const char *filter, const struct view *v, const st
 int api_body_done(struct job *j);
 /* Is the body JSON rather than a tensor file? */
 bool api_body_is_json(const struct job *j);
-/* A task that a query or scores request goes through. name NULL: none, *out is empty. `v` is the whole
- * view, held; queries become the task's. UNKNOWN_TASK, TASK_STALE, CORRUPT, CANCELLED. */
+/* A task that a query or scores request goes through. name NULL: none, *out is empty. `v` is the
+ * whole view, held; queries become the task's. UNKNOWN_TASK, TASK_STALE, CORRUPT, CANCELLED. */
 struct annex;
 struct lensed;
 struct queries;

@@ -11,13 +11,14 @@
 #include "server/ingest.h"
 #include "server/lenses.h"
 #include "server/limits.h"
+#include "server/metrics.h"
 #include "server/queries.h"
 #include "server/runtime.h"
 #include "server/safetensors.h"
 #include "server/task_build.h"
 #include "storage/annex.h"
 
-/* ---- PUT ----------------------------------------------------------------------------------------- */
+/* ---- PUT ------------------------------------------------------------------------------------- */
 
 int tasks_put_parse(struct job *j)
 {
@@ -148,7 +149,7 @@ int tasks_put_reply(struct job *j)
     return 0;
 }
 
-/* ---- GET ----------------------------------------------------------------------------------------- */
+/* ---- GET ------------------------------------------------------------------------------------- */
 
 static void put_task(struct buf *out, const struct annex *a, const struct view *v)
 {
@@ -218,7 +219,7 @@ int tasks_get_work(struct job *j)
     return code ? code : api_body_done(j);
 }
 
-/* ---- DELETE -------------------------------------------------------------------------------------- */
+/* ---- DELETE ---------------------------------------------------------------------------------- */
 
 int tasks_delete_work(struct job *j)
 {
@@ -242,7 +243,7 @@ void tasks_delete_commit(struct job *const *jobs, size_t count)
     }
 }
 
-/* ---- task= --------------------------------------------------------------------------------------- */
+/* ---- task= ----------------------------------------------------------------------------------- */
 
 int api_task_open(struct job *j, const char *name, struct corpus *c, const struct view *v,
                   struct queries *q, struct api_task *out)
@@ -259,6 +260,8 @@ int api_task_open(struct job *j, const char *name, struct corpus *c, const struc
     if (!code)
         code = api_stopped(j, lenses_queries(out->lens, q->vectors, q->count, j->rt->pool, &stop,
                                              &j->err));
+    if (!code)
+        metrics_add(j->rt->metrics, METRIC_QUERIES_TASK, q->count);
     return code;
 }
 

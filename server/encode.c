@@ -1,8 +1,8 @@
 /* encode.c - see encode.h.
  *
- * Many rows: each thread takes a tile at a time and carries it through all blocks by matrix products.
- * A few rows, which is what queries are: the tile would be mostly filling, so the exact kernel takes
- * the products row by row of S, and threads share S. */
+ * Many rows: each thread takes a tile at a time and carries it through all blocks by matrix
+ * products. A few rows, which is what queries are: the tile would be mostly filling, so the
+ * exact kernel takes the products row by row of S, and threads share S. */
 #include "server/encode.h"
 
 #include <stdatomic.h>
@@ -15,7 +15,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-/* ---- the whitening of a view ------------------------------------------------------------------- */
+/* ---- the whitening of a view ----------------------------------------------------------------- */
 
 static void drop_whitening(void *thing)
 {
@@ -61,7 +61,7 @@ int encode_whitening(const struct view *v, const struct whiten **out, struct err
     return *out ? 0 : (int)e->code;
 }
 
-/* ---- many rows ----------------------------------------------------------------------------------- */
+/* ---- many rows ------------------------------------------------------------------------------- */
 
 struct slot {
     float *unit, *white; /* a tile of rows each */
@@ -113,7 +113,8 @@ static int settle_row(const struct encode *k, const float *white, double length,
     return code;
 }
 
-/* Unit rows for the products: as they came, or normalised into `unit`. Returns the first bad row. */
+/* Unit rows for the products: as they came, or normalised into `unit`. Returns the first bad
+ * row. */
 static size_t unit_rows(const struct encode *k, struct slot *mine, size_t first, size_t count,
                         double *lengths, const void **out, enum dtype *out_type)
 {
@@ -191,7 +192,7 @@ static void tile_share(void *arg, unsigned number)
     }
 }
 
-/* ---- a few rows ------------------------------------------------------------------------------------ */
+/* ---- a few rows ------------------------------------------------------------------------------ */
 
 enum { STRIP = 256 }; /* rows of S taken at a time */
 
@@ -201,8 +202,8 @@ static size_t strips_of(const struct whiten_block *b)
 }
 
 /* Elements from .. to of S_b g_b for every row. */
-static void white_strip(const struct spread *s, const struct whiten_block *b, size_t at, size_t from,
-                        size_t to)
+static void white_strip(const struct spread *s, const struct whiten_block *b, size_t at,
+                        size_t from, size_t to)
 {
     const size_t row_bytes = b->dim * sizeof(float);
     const struct encode *k = s->k;
@@ -272,7 +273,7 @@ static int few_rows(struct spread *s, struct pool *pool, unsigned width, struct 
     return code;
 }
 
-/* ---- both ------------------------------------------------------------------------------------------ */
+/* ---- both ------------------------------------------------------------------------------------ */
 
 static int slots_init(struct spread *s, unsigned width, bool few, struct err *e)
 {

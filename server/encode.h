@@ -1,6 +1,6 @@
-/* encode.h - from gradients to encodings, as a corpus's state says: before a fit the unit vector; after
- * it the unit vector of S g (index/whiten.h). Batches, stored rows in a rewrite, queries and
- * evaluation gradients all go through here. Reader, task and writer threads. */
+/* encode.h - from gradients to encodings, as a corpus's state says: before a fit the unit
+ * vector; after it the unit vector of S g (index/whiten.h). Batches, stored rows in a rewrite,
+ * queries and evaluation gradients all go through here. Reader, task and writer threads. */
 #ifndef SERVER_ENCODE_H
 #define SERVER_ENCODE_H
 
@@ -25,7 +25,7 @@ struct encode {
     const void *in;              /* rows x dim of in_type, side by side, any alignment */
     enum dtype in_type;
     size_t rows, dim;
-    const double *lengths; /* NULL: `in` are gradients; else unit rows of gradients of these lengths */
+    const double *lengths; /* NULL: `in` are gradients; else unit rows, of gradients so long */
     enum dtype out_type;
     void *out;     /* rows x dim of out_type: unit vectors */
     double *norms; /* rows: |x|, of the gradient or of S g; may be `lengths` */
@@ -33,8 +33,8 @@ struct encode {
 };
 
 /* On up to all readers of `pool` (NULL: on this thread alone). Of several bad rows the first is
- * reported: NOT_FINITE, ZERO_GRADIENT. CANCELLED, BUSY. The result of a row depends on its content and
- * its number mod WHITEN_TILE, and on whether there are more than ENCODE_FEW. */
+ * reported: NOT_FINITE, ZERO_GRADIENT. CANCELLED, BUSY. The result of a row depends on its
+ * content and its number mod WHITEN_TILE, and on whether there are more than ENCODE_FEW. */
 enum { ENCODE_FEW = 4 };
 int encode_run(const struct encode *k, struct pool *pool, const struct stop *stop, struct err *e);
 

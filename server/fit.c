@@ -1,7 +1,7 @@
 /* fit.c - see fit.h. Task thread; readers that are idle help, one always stays free for requests.
  *
- * Rows are read once for each group of blocks whose Gram sums fit in memory together. A chunk is copied
- * out before anything is computed: no read transaction waits for a matrix product. */
+ * Rows are read once for each group of blocks whose Gram sums fit in memory together. A chunk is
+ * copied out before anything is computed: no read transaction waits for a matrix product. */
 #include "server/fit.h"
 
 #include <inttypes.h>
@@ -18,6 +18,7 @@
 #include "server/json.h"
 #include "server/limits.h"
 #include "server/manifest.h"
+#include "server/metrics.h"
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "server/upkeep.h"
@@ -43,10 +44,10 @@ struct fit {
     uint64_t rewrite_begin; /* done, when the rewrite began */
 };
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress -------------------------------------------------------------------------------- */
 
-/* Measured (docs/encoding.md): the eigenvectors of a block of n cost what n^3 / 100 bytes of rows cost
- * to sum up; whitening a row twice what adding it does. */
+/* Measured (docs/encoding.md): the eigenvectors of a block of n cost what n^3 / 100 bytes of
+ * rows cost to sum up; whitening a row twice what adding it does. */
 static uint64_t eigen_work(size_t dim)
 {
     return (uint64_t)dim * dim * dim / 100;
@@ -64,7 +65,9 @@ static int stopped(struct err *e)
 
 static int advance(struct fit *f, uint64_t work, struct err *e)
 {
-    return tasks_report(f->task, atomic_fetch_add(&f->done, work) + work, f->total) ? 0 : stopped(e);
+    uint64_t done = atomic_fetch_add(&f->done, work) + work;
+
+    return tasks_report(f->task, done, f->total) ? 0 : stopped(e);
 }
 
 static bool rewrite_report(void *arg, uint64_t done, uint64_t total)
@@ -76,7 +79,7 @@ static bool rewrite_report(void *arg, uint64_t done, uint64_t total)
     return tasks_report(f->task, f->done, f->total);
 }
 
-/* ---- the sample ---------------------------------------------------------------------------------- */
+/* ---- the sample ------------------------------------------------------------------------------ */
 
 /* The rows of one chunk that count, side by side. */
 struct sample {
@@ -89,9 +92,9 @@ struct sample {
 static bool is_sampled(const struct fit *f, uint64_t i)
 {
     long double share = (long double)f->rows / (long double)f->view->live;
+    uint64_t before = (uint64_t)((long double)i * share + 1e-9L);
 
-    return f->rows >= f->view->live ||
-           (uint64_t)((long double)(i + 1) * share + 1e-9L) > (uint64_t)((long double)i * share + 1e-9L);
+    return f->rows >= f->view->live || (uint64_t)((long double)(i + 1) * share + 1e-9L) > before;
 }
 
 static void sample_free(struct sample *s)
@@ -108,7 +111,8 @@ static int sample_read(const struct fit *f, const struct view_chunk *c, uint64_t
     struct block encodings = {0}, rows = {0};
     int code;
 
-    *s = (struct sample){.rows = mem_big(c->rows, row_bytes), .norms = mem_big(c->rows, sizeof(double))};
+    *s = (struct sample){.rows = mem_big(c->rows, row_bytes),
+                         .norms = mem_big(c->rows, sizeof(double))};
     if (!s->rows || !s->norms)
         return err_set(e, ERR_BUSY, "no memory for %u rows of %zu bytes", c->rows, row_bytes);
     code = block_open(c, BLOCK_ROWS, &rows, e);
@@ -127,7 +131,7 @@ static int sample_read(const struct fit *f, const struct view_chunk *c, uint64_t
     return code;
 }
 
-/* ---- Gram sums of a group of blocks, by several threads ------------------------------------------- */
+/* ---- Gram sums of a group of blocks, by several threads -------------------------------------- */
 
 struct group {
     struct fit *fit;
@@ -245,7 +249,7 @@ static int sum_rows(struct group *g, struct err *e)
     return code;
 }
 
-/* ---- from sums to the artifact --------------------------------------------------------------------- */
+/* ---- from sums to the artifact --------------------------------------------------------------- */
 
 static int put_artifact(void *arg, const void *bytes, size_t len, struct err *e)
 {
@@ -346,7 +350,7 @@ static int fit_blocks(struct fit *f, struct err *e)
     return code;
 }
 
-/* ---- rewrite --------------------------------------------------------------------------------------- */
+/* ---- rewrite --------------------------------------------------------------------------------- */
 
 struct rewrite {
     struct fit *fit;
@@ -412,14 +416,15 @@ static int rewrite(struct fit *f, struct artifact *a, struct err *e)
     return code;
 }
 
-/* ---- the job --------------------------------------------------------------------------------------- */
+/* ---- the job --------------------------------------------------------------------------------- */
 
 static void put_text(struct fit *f)
 {
     buf_add_text(&f->text, "{\"damping\":");
     json_put_short(&f->text, f->options.damping);
-    buf_format(&f->text, ",\"rows\":%" PRIu64 ",\"of\":%" PRIu64 ",\"epoch\":%" PRIu64 ",\"blocks\":[",
-               f->rows, f->view->live, view_epoch(f->view) + 1);
+    buf_format(&f->text, ",\"rows\":%" PRIu64 ",\"of\":%" PRIu64 ",\"epoch\":%" PRIu64, f->rows,
+               f->view->live, view_epoch(f->view) + 1);
+    buf_add_text(&f->text, ",\"blocks\":[");
 }
 
 static uint64_t all_work(const struct fit *f)
@@ -437,7 +442,8 @@ static int fit_view(struct fit *f, struct err *e)
     int code;
 
     if (f->view->live == 0)
-        return err_set(e, ERR_EMPTY, "corpus %s has no examples to fit on", corpus_def(f->corpus)->name);
+        return err_set(e, ERR_EMPTY, "corpus %s has no examples to fit on",
+                       corpus_def(f->corpus)->name);
     if (encode_whitening(f->view, &f->old, e))
         return (int)e->code;
     if (f->old)
@@ -471,8 +477,11 @@ static int run_fit(struct task *t, void *arg, struct buf *result, struct err *e)
     f->task = t;
     f->view = corpus_view(f->corpus);
     code = fit_view(f, e);
-    if (!code)
+    if (!code) {
         buf_add_text(result, (const char *)f->text.data);
+        metrics_add(f->rt->metrics, METRIC_FITS, 1);
+        metrics_add(f->rt->metrics, METRIC_FIT_ROWS, f->view->live);
+    }
     view_release(f->view);
     return code;
 }
@@ -502,11 +511,13 @@ static int check_fit(struct fit *f, struct err *e)
         return err_at_field(e, "damping");
     }
     if (f->shape.encoded)
-        return err_set(e, ERR_ENCODED, "corpus %s was created encoded: its encodings are the client's, "
-                       "a fit needs gradients", def->name);
+        return err_set(e, ERR_ENCODED,
+                       "corpus %s was created encoded: its encodings are the client's, a fit "
+                       "needs gradients", def->name);
     for (size_t i = 0; i < f->shape.count; i++)
         if (f->shape.dims[i] > LAPACK_DIM_MAX) {
-            err_set(e, ERR_INVALID, "block %.64s has %zu dimensions; a fit takes blocks of at most %d",
+            err_set(e, ERR_INVALID,
+                    "block %.64s has %zu dimensions; a fit takes blocks of at most %d",
                     f->shape.names[i], f->shape.dims[i], LAPACK_DIM_MAX);
             return err_at_limit(e, LAPACK_DIM_MAX);
         }

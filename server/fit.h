@@ -1,6 +1,6 @@
-/* fit.h - the fit of a corpus as a job: Hessian of the stored gradients, whitening, rewrite, swap
- * (docs/encoding.md, 4 and 5). Bounded memory: LIMIT_FIT_BYTES of Gram sums, or one block's when that is
- * more, one chunk of rows, and per reader thread three matrices of a block. */
+/* fit.h - the fit of a corpus as a job: Hessian of the stored gradients, whitening, rewrite,
+ * swap (docs/encoding.md, 4 and 5). Bounded memory: LIMIT_FIT_BYTES of Gram sums, or one block's
+ * when that is more, one chunk of rows, and per reader thread three matrices of a block. */
 #ifndef SERVER_FIT_H
 #define SERVER_FIT_H
 

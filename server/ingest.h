@@ -1,6 +1,6 @@
 /* ingest.h - one batch as it travels: a safetensors file with `gradients` and `examples` ->
- * checked, encoded as the corpus's state says, in the form that storage commits. The HTTP route and the offline verb
- * both use it. */
+ * checked, encoded as the corpus's state says, in the form that storage commits. The HTTP route
+ * and the offline verb both use it. */
 #ifndef SERVER_INGEST_H
 #define SERVER_INGEST_H
 
@@ -15,9 +15,10 @@
 struct pool;
 
 /* Decodes `body` for corpus `c` and fills the "in" part of *out but its name; all memory in `a`,
- * which must live until the commit. Rows are encoded (server/encode.h) on up to all readers of `pool` (NULL: on
- * this thread alone). `stated` is the fingerprint from a header, or NULL; one in the file counts as
- * well. Of several bad rows the first is reported. Errors: docs/protocol.md, "Ingest". */
+ * which must live until the commit. Rows are encoded (server/encode.h) on up to all readers of
+ * `pool` (NULL: on this thread alone). `stated` is the fingerprint from a header, or NULL; one
+ * in the file counts as well. Of several bad rows the first is reported. Errors:
+ * docs/protocol.md, "Ingest". */
 int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const char *stated,
                   struct pool *pool, const struct stop *stop, struct arena *a,
                   struct commit_batch *out, struct err *e);

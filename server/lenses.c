@@ -1,5 +1,6 @@
-/* lenses.c - see lenses.h. What was computed on the way stands in a list beside the file's table; both
- * are searched by chunk id, and nothing in them ever changes or goes while the annex lives. */
+/* lenses.c - see lenses.h. What was computed on the way stands in a list beside the file's
+ * table; both are searched by chunk id, and nothing in them ever changes or goes while the annex
+ * lives. */
 #include "server/lenses.h"
 
 #include <pthread.h>
@@ -31,7 +32,7 @@ struct lensed {
     bool asked; /* that the file be written anew */
 };
 
-/* ---- the file ------------------------------------------------------------------------------------ */
+/* ---- the file -------------------------------------------------------------------------------- */
 
 void lenses_head(struct buf *out, const struct lenses_entry *entries, size_t count)
 {
@@ -154,7 +155,7 @@ int lenses_open(struct corpus *c, const struct view *v, const char *name, struct
     return (int)e->code;
 }
 
-/* ---- queries --------------------------------------------------------------------------------------- */
+/* ---- queries --------------------------------------------------------------------------------- */
 
 struct bend {
     const struct lensed *t;
@@ -215,7 +216,7 @@ int lenses_queries(const struct lensed *t, float *vectors, size_t count, struct 
     return (int)b.err.code;
 }
 
-/* ---- denominators ------------------------------------------------------------------------------------ */
+/* ---- denominators ---------------------------------------------------------------------------- */
 
 /* First entry whose chunk is not below. */
 static size_t place_of(const struct known *list, size_t count, uint64_t chunk)

@@ -39,7 +39,8 @@ bool lenses_overdue(struct lensed *t, const struct view *v);
 int lenses_compute(const struct lens *l, enum dtype t, const struct view_chunk *c, double *out,
                    struct err *e);
 
-/* The file of denominators: a head for `count` chunks, ascending by id, then their n in that order. */
+/* The file of denominators: a head for `count` chunks, ascending by id, then their n in that
+ * order. */
 struct lenses_entry {
     uint64_t chunk, rows;
 };

@@ -55,8 +55,8 @@
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */
 
-#define LIMIT_TASK_BYTES (UINT64_C(1) << 30) /* evaluation gradients of tasks that wait or are built */
-#define LIMIT_FIT_BYTES (UINT64_C(3) << 30) /* Gram sums in memory at once; a block always fits alone */
+#define LIMIT_TASK_BYTES (UINT64_C(1) << 30) /* gradients of tasks that wait */
+#define LIMIT_FIT_BYTES (UINT64_C(3) << 30) /* Gram sums at once; one block always fits */
 
 /* Inside */
 #define LIMIT_READ_QUEUE 256u   /* jobs waiting for a reader; more is 503 at once */

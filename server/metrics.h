@@ -34,6 +34,11 @@ struct route;
     X(QUERIES, "ascribe_queries_total", "counter", 1, "Query rows answered")                       \
     X(ROWS_SCANNED, "ascribe_rows_scanned_total", "counter", 1, "Rows an engine looked at")        \
     X(ROWS_EXACT, "ascribe_rows_exact_total", "counter", 1, "Rows scored by the exact kernel")     \
+    X(QUERIES_TASK, "ascribe_queries_task_total", "counter", 1, "Query rows under a task")           \
+    X(FITS, "ascribe_fits_total", "counter", 1, "Fits that ended well")                             \
+    X(FIT_ROWS, "ascribe_fit_rows_total", "counter", 1, "Rows carried over by fits")                \
+    X(TASKS_MADE, "ascribe_tasks_made_total", "counter", 1, "Tasks made")                           \
+    X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")    \
     X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \
     X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
     X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \

@@ -14,6 +14,7 @@
 #include "server/lenses.h"
 #include "server/limits.h"
 #include "server/manifest.h"
+#include "server/metrics.h"
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "storage/annex.h"
@@ -44,7 +45,7 @@ struct build {
     struct buf text;
 };
 
-/* ---- what waits ------------------------------------------------------------------------------------ */
+/* ---- what waits ------------------------------------------------------------------------------ */
 
 static _Atomic uint64_t reserved_bytes;
 
@@ -65,7 +66,7 @@ void task_build_release(uint64_t bytes)
     atomic_fetch_sub(&reserved_bytes, bytes);
 }
 
-/* ---- common ------------------------------------------------------------------------------------------ */
+/* ---- common ---------------------------------------------------------------------------------- */
 
 static int advance(struct build *b, uint64_t bytes, struct err *e)
 {
@@ -127,7 +128,7 @@ static int each(struct build *b, size_t count, int (*one)(struct build *b, size_
     return (int)c.err.code;
 }
 
-/* ---- lambda ------------------------------------------------------------------------------------------ */
+/* ---- lambda ---------------------------------------------------------------------------------- */
 
 /* One block of rows (float32, stride dim) times their lengths, in float64. */
 static double *wide_block(const struct build *b, const float *rows, const double *lengths, size_t i)
@@ -190,7 +191,7 @@ static int choose_lambda(struct build *b, struct err *e)
     return lambda_choose(b->k, b->train, dim, b->eval, dim, &b->lambda, &b->clamped, e);
 }
 
-/* ---- the lens ---------------------------------------------------------------------------------------- */
+/* ---- the lens -------------------------------------------------------------------------------- */
 
 /* Many rows: their mean product, by tiles. */
 static int fit_by_mean(struct build *b, size_t i, struct err *e)
@@ -262,7 +263,7 @@ static int make_lens(struct build *b, struct err *e)
     return code;
 }
 
-/* ---- files ------------------------------------------------------------------------------------------- */
+/* ---- files ----------------------------------------------------------------------------------- */
 
 static int put_artifact(void *arg, const void *bytes, size_t len, struct err *e)
 {
@@ -398,7 +399,7 @@ static int write_norms(struct build *b, struct artifact **out, struct err *e)
     return code;
 }
 
-/* ---- the record ---------------------------------------------------------------------------------------- */
+/* ---- the record ------------------------------------------------------------------------------ */
 
 /* Places 0, 1, 2, ... and ever wider, for a plot on a logarithmic axis. */
 static size_t places(size_t dim, size_t out[PLACES_MAX])
@@ -481,7 +482,7 @@ static int put_record(struct build *b, const char *text, struct artifact *lens,
     return pool_lane(b->rt->pool, record, &r, e);
 }
 
-/* ---- the jobs ------------------------------------------------------------------------------------------- */
+/* ---- the jobs -------------------------------------------------------------------------------- */
 
 static int build(struct build *b, struct err *e)
 {
@@ -519,8 +520,10 @@ static int run_build(struct task *t, void *arg, struct buf *result, struct err *
     b->before = annex_find(b->corpus, b->what.name);
     b->view = corpus_view(b->corpus);
     code = build(b, e);
-    if (!code)
+    if (!code) {
         buf_format(result, "{\"name\":\"%s\",%s", b->what.name, (const char *)b->text.data + 1);
+        metrics_add(b->rt->metrics, METRIC_TASKS_MADE, 1);
+    }
     view_release(b->view);
     return code;
 }
@@ -558,8 +561,10 @@ static int run_extend(struct task *t, void *arg, struct buf *result, struct err 
     b->task = t;
     b->view = corpus_view(b->corpus);
     code = extend(b, e);
-    if (!code)
+    if (!code) {
         buf_format(result, "{\"task\":\"%s\",\"rows\":%" PRIu64 "}", b->what.name, b->view->rows);
+        metrics_add(b->rt->metrics, METRIC_TASKS_EXTENDED, 1);
+    }
     view_release(b->view);
     return code;
 }

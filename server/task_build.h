@@ -1,7 +1,7 @@
 /* task_build.h - the job that makes a task: spectra, lambda, lens, denominators, record
- * (docs/encoding.md, 6 and 7); and the one that writes its denominators anew. Memory: the evaluation
- * gradients twice in float32, two blocks of them in float64, one chunk of rows a thread; tasks that
- * wait hold LIMIT_TASK_BYTES of gradients together at most. */
+ * (docs/encoding.md, 6 and 7); and the one that writes its denominators anew. Memory: the
+ * evaluation gradients twice in float32, two blocks of them in float64, one chunk of rows a
+ * thread; tasks that wait hold LIMIT_TASK_BYTES of gradients together at most. */
 #ifndef SERVER_TASK_BUILD_H
 #define SERVER_TASK_BUILD_H
 
@@ -25,8 +25,8 @@ struct task_build {
     size_t rows;
 };
 
-/* Takes what the gradients will cost, before they are copied: BUSY when too much waits already. What was
- * taken and not given to task_build_start is given back by task_build_release. */
+/* Takes what the gradients will cost, before they are copied: BUSY when too much waits already.
+ * What was taken and not given to task_build_start is given back by task_build_release. */
 int task_build_reserve(uint64_t bytes, struct err *e);
 void task_build_release(uint64_t bytes);
 
@@ -35,8 +35,8 @@ void task_build_release(uint64_t bytes);
 int task_build_start(struct runtime *rt, struct corpus *c, const struct task_build *b,
                      char id[TASK_ID_MAX], struct buf *out, struct err *e);
 
-/* Queues the job that writes a task's denominators anew, for the rows there are now. Never fails: it is
- * asked for again when it could not begin. */
+/* Queues the job that writes a task's denominators anew, for the rows there are now. Never
+ * fails: it is asked for again when it could not begin. */
 void task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a);
 
 #endif

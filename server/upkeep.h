@@ -16,8 +16,9 @@ int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, str
 int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
                            struct buf *out, struct err *e);
 
-/* Engine copies of chunks that `old` has and `now` has not. Queries still on the old view may bring one
- * back; it then goes as the oldest does, and is never mistaken: keys do not come again. */
+/* Engine copies of chunks that `old` has and `now` has not. Queries still on the old view may
+ * bring one back; it then goes as the oldest does, and is never mistaken: keys do not come
+ * again. */
 void upkeep_forget_gone(struct flat *flat, const struct view *old, const struct view *now);
 
 /* What a verify found, as JSON; shared with the offline verb. */

@@ -23,7 +23,7 @@ struct annex {
     void (*drop)(void *thing);
 };
 
-/* ---- Life ----------------------------------------------------------------------------------------- */
+/* ---- Life ------------------------------------------------------------------------------------ */
 
 struct annex *annex_new(const struct annex_def *def, size_t text_len)
 {
@@ -85,7 +85,7 @@ uint64_t view_epoch(const struct view *v)
     return v->state ? v->state->def.epoch : 0;
 }
 
-/* ---- The record ----------------------------------------------------------------------------------- */
+/* ---- The record ------------------------------------------------------------------------------ */
 
 struct key annex_record_prefix(void)
 {
@@ -194,7 +194,7 @@ struct annex *annex_record_read(struct store *s, struct span key, struct span v,
     return a;
 }
 
-/* ---- The corpus's list ---------------------------------------------------------------------------- */
+/* ---- The corpus's list ----------------------------------------------------------------------- */
 
 void annex_adopt(struct annex *a)
 {
@@ -300,7 +300,7 @@ size_t annex_list(struct corpus *c, struct annex ***out_list)
     return count;
 }
 
-/* ---- Writing -------------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static int check_put(const struct corpus *c, const struct annex_def *def,
                  const struct annex *replaces, struct err *e)

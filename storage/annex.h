@@ -1,12 +1,13 @@
 /* annex.h - what a corpus has beside its rows: records with large files (artifacts) behind them.
  *
- * The annex without a name is the corpus's *state*: how its rows are encoded. It changes only together
- * with all rows (storage/rewrite.h), and every view carries the one its rows belong to; NULL means
- * as ingested. Named annexes are tasks. Each remembers the epoch, the count of state changes, it was
- * made for. Storage knows a record's name, epoch and artifacts; its text is its user's.
+ * The annex without a name is the corpus's *state*: how its rows are encoded. It changes only
+ * together with all rows (rewrite_corpus), and every view carries the one its rows belong to;
+ * NULL means as ingested. Named annexes are tasks. Each remembers the epoch, the count of state
+ * changes, it was made for. Storage knows a record's name, epoch and artifacts; its text is its
+ * user's.
  *
- * An annex is immutable and counted; a replaced one lives until its last reference goes, its files
- * with it. Calls marked [W] and [R] as in storage/store.h.
+ * An annex is immutable and counted; a replaced one lives until its last reference goes, its
+ * files with it. Calls marked [W] and [R] as in storage/store.h.
  */
 #ifndef STORAGE_ANNEX_H
 #define STORAGE_ANNEX_H
@@ -42,15 +43,17 @@ struct annex *annex_find(struct corpus *c, const char *name);
 /* [R] References to all named ones, by name; the array is the caller's (free). */
 size_t annex_list(struct corpus *c, struct annex ***out_list);
 
-/* [W] Makes, or replaces, a named annex; durable when it returns. STALE when the corpus's epoch is not
- * the definition's; CONFLICT when `replaces` is not what stands there now (NULL: must not exist). */
+/* [W] Makes, or replaces, a named annex; durable when it returns. STALE when the corpus's epoch
+ * is not the definition's; CONFLICT when `replaces` is not what stands there now (NULL: must not
+ * exist). */
 int annex_put(struct corpus *c, const struct annex_def *def, const struct annex *replaces,
               struct err *e);
 /* [W] UNKNOWN_TASK when there is none. */
 int annex_delete(struct corpus *c, const char *name, struct err *e);
 
-/* [R] What the user made of the artifacts, made once and kept as long as the annex: `make` runs at the
- * first call (others wait), `drop` with the last reference. NULL when make failed; it is tried again. */
+/* [R] What the user made of the artifacts, made once and kept as long as the annex: `make` runs
+ * at the first call (others wait), `drop` with the last reference. NULL when make failed; it is
+ * tried again. */
 typedef void *annex_make(struct annex *a, void *arg, struct err *e);
 void *annex_derived(struct annex *a, annex_make *make, void (*drop)(void *thing), void *arg,
                     struct err *e);

@@ -1,7 +1,7 @@
 /* annex_record.h - annexes (storage/annex.h) as the ledger and the catalogue have them.
  *
- * A record of table "records", key: STORE_ANNEXES, corpus (be32), name. Value: epoch (le64), count of
- * artifacts (le64), id and payload bytes of each (le64 both), then the text.
+ * A record of table "records", key: STORE_ANNEXES, corpus (be32), name. Value: epoch (le64),
+ * count of artifacts (le64), id and payload bytes of each (le64 both), then the text.
  */
 #ifndef STORAGE_ANNEX_RECORD_H
 #define STORAGE_ANNEX_RECORD_H

@@ -19,8 +19,8 @@
 #include "storage/catalog.h"
 #include "storage/hash.h"
 
-/* Head, little-endian (docs/format.md). The sum covers the head up to itself and the table of pieces,
- * so a file in another's place is caught as well as a flipped bit. */
+/* Head, little-endian (docs/format.md). The sum covers the head up to itself and the table of
+ * pieces, so a file in another's place is caught as well as a flipped bit. */
 enum {
     AT_MAGIC = 0,
     AT_VERSION = 4,
@@ -112,7 +112,7 @@ static void fill_head(unsigned char head[HEAD], uint64_t id, uint64_t bytes)
     bytes_put_le64(head + AT_PIECE, PIECE);
 }
 
-/* ---- Writing -------------------------------------------------------------------------------------- */
+/* ---- Writing --------------------------------------------------------------------------------- */
 
 static int make_dir(struct store *s, struct err *e)
 {
@@ -251,7 +251,7 @@ void artifact_writer_end(struct artifact_writer *w)
     free(w);
 }
 
-/* ---- Handles -------------------------------------------------------------------------------------- */
+/* ---- Handles --------------------------------------------------------------------------------- */
 
 struct artifact *artifact_new(struct store *s, uint64_t id, uint64_t bytes)
 {
@@ -315,7 +315,7 @@ uint64_t artifact_bytes(const struct artifact *a)
     return a->bytes;
 }
 
-/* ---- Reading -------------------------------------------------------------------------------------- */
+/* ---- Reading --------------------------------------------------------------------------------- */
 
 static int damage(const struct artifact *a, const char *what, struct err *e)
 {
@@ -411,7 +411,7 @@ int artifact_map(struct artifact *a, const unsigned char **out, size_t *out_len,
     return 0;
 }
 
-/* ---- The directory -------------------------------------------------------------------------------- */
+/* ---- The directory --------------------------------------------------------------------------- */
 
 int artifact_copy(const char *from_store, const char *to_store, uint64_t id, fs_report *report,
                   void *arg, struct err *e)

@@ -1,8 +1,8 @@
 /* ledger.h - the records of the ledger: what exists. One source of truth (docs/format.md).
  *
- * Every value ends in a 32-bit check of (table, key, value), so a damaged record is CORRUPT and never
- * a wrong answer. Functions work on a sticky transaction (storage/txn.h): `get` is false when there
- * is no such record or the transaction has failed.
+ * Every value ends in a 32-bit check of (table, key, value), so a damaged record is CORRUPT and
+ * never a wrong answer. Functions work on a sticky transaction (storage/txn.h): `get` is false
+ * when there is no such record or the transaction has failed.
  */
 #ifndef STORAGE_LEDGER_H
 #define STORAGE_LEDGER_H
@@ -32,8 +32,8 @@ enum ledger_table { /* order is this program's, names are the format's */
 
 extern const char *const ledger_names[LEDGER_TABLES];
 
-/* A store is of the first format until it holds an annex (storage/annex.h): a program that does not know
- * them would take rows in as if nothing had been fitted, and so must not open it. */
+/* A store is of the first format until it holds an annex (storage/annex.h): a program that does
+ * not know them would take rows in as if nothing had been fitted, and so must not open it. */
 enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2 };
 
 /* Opens (or creates) the ledger's environment in `dir`. */
@@ -47,8 +47,8 @@ void ledger_put(struct txn *t, enum ledger_table table, const struct key *k, con
 bool ledger_get(struct txn *t, enum ledger_table table, const struct key *k, struct span *out);
 bool ledger_delete(struct txn *t, enum ledger_table table, const struct key *k);
 
-/* Walks the records whose key starts with `prefix`, in key order. With `lenient` a damaged record is
- * given with damaged = true and an empty value; else it fails the transaction. */
+/* Walks the records whose key starts with `prefix`, in key order. With `lenient` a damaged
+ * record is given with damaged = true and an empty value; else it fails the transaction. */
 struct ledger_walk {
     struct cursor cursor;
     enum ledger_table table;

@@ -1,9 +1,9 @@
 /* mover.h - carries live rows out of old chunks into new ones: the copying half of compact and of a
- * rewrite. Rows may pass through a transform on the way; what is written exists only when the ledger
- * names it (storage/writer.h). One thread; needs no lane.
+ * rewrite. Rows may pass through a transform on the way; what is written exists only when the
+ * ledger names it (storage/writer.h). One thread; needs no lane.
  *
- * Every source chunk's rows are copied into an arena of their own: no transaction stays open while
- * the next is written.
+ * Every source chunk's rows are copied into an arena of their own: no transaction stays open
+ * while the next is written.
  */
 #ifndef STORAGE_MOVER_H
 #define STORAGE_MOVER_H

@@ -1,9 +1,10 @@
-/* rewrite.c - rewrite_corpus of maintain.h: every live row through a transform, into new shards, and
- * the corpus's state with them.
+/* rewrite.c - rewrite_corpus of maintain.h: every live row through a transform, into new shards,
+ * and the corpus's state with them.
  *
- * Rounds. Each takes the chunks that were committed since the last one; when little is left, the lane
- * does the rest and swaps, so no batch can come between. What is committed after the swap is of the
- * new epoch (storage/group.c). Whatever happens before the swap's commit leaves the store as it was.
+ * Rounds. Each takes the chunks that were committed since the last one; when little is left, the
+ * lane does the rest and swaps, so no batch can come between. What is committed after the swap
+ * is of the new epoch (storage/group.c). Whatever happens before the swap's commit leaves the
+ * store as it was.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -53,7 +54,7 @@ static uint64_t rows_from(const struct view *v, size_t first)
     return rows;
 }
 
-/* ---- On the lane: ids ----------------------------------------------------------------------------- */
+/* ---- On the lane: ids ------------------------------------------------------------------------ */
 
 struct reservation {
     struct rewrite *r;
@@ -89,13 +90,13 @@ static int reserve(void *arg, struct err *e)
     return 0;
 }
 
-static int on_lane(const struct maintain_lane *lane, int (*work)(void *arg, struct err *e), void *arg,
-                   struct err *e)
+static int on_lane(const struct maintain_lane *lane, int (*work)(void *arg, struct err *e),
+                   void *arg, struct err *e)
 {
     return lane && lane->run ? lane->run(lane->arg, work, arg, e) : work(arg, e);
 }
 
-/* ---- A round -------------------------------------------------------------------------------------- */
+/* ---- A round --------------------------------------------------------------------------------- */
 
 static int advance(struct rewrite *r, const struct view *v, size_t i, struct err *e)
 {
@@ -152,7 +153,7 @@ static int next_round(struct rewrite *r, const struct view *v, const struct main
     return rc;
 }
 
-/* ---- On the lane: the rest, and the swap ----------------------------------------------------------- */
+/* ---- On the lane: the rest, and the swap ----------------------------------------------------- */
 
 static int swap_all(struct rewrite *r, struct err *e)
 {
@@ -198,7 +199,7 @@ static int finish(void *arg, struct err *e)
     return rc ? rc : swap_all(r, e);
 }
 
-/* ---- All ------------------------------------------------------------------------------------------ */
+/* ---- All ------------------------------------------------------------------------------------- */
 
 static int check_state(const struct rewrite *r, struct err *e)
 {

@@ -191,14 +191,14 @@ int swap_chunks(const struct swap *s, struct err *e)
     struct work x = {.s = s, .c = s->c, .store = s->c->store, .counts = s->c->counts,
                      .bytes = s->c->bytes};
     int rc = catalog_may_write(x.store, e);
+    uint64_t room;
 
     if (rc)
         return rc;
     if (atomic_load(&x.c->dropped))
         return err_set(e, ERR_UNKNOWN_CORPUS, "corpus %s was dropped meanwhile", x.c->def.name);
-    if (db_make_room(&x.store->ledger,
-                     (s->writer->chunk_count + s->then_count) * UINT64_C(4096) + (UINT64_C(2) << 20),
-                     e))
+    room = (s->writer->chunk_count + s->then_count) * UINT64_C(4096) + (UINT64_C(2) << 20);
+    if (db_make_room(&x.store->ledger, room, e))
         return (int)e->code;
     x.state = state_after(s);
     x.to = build_view(&x);

@@ -20,8 +20,8 @@ struct swap {
     const struct annex_def *state; /* the corpus's state from now on; NULL: as it is */
 };
 
-/* Either all of it is durable and visible, or nothing has changed. Rows deleted since they were copied
- * are dead in the new chunks as well. */
+/* Either all of it is durable and visible, or nothing has changed. Rows deleted since they were
+ * copied are dead in the new chunks as well. */
 int swap_chunks(const struct swap *s, struct err *e);
 
 #endif

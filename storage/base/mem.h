@@ -23,7 +23,7 @@ void *mem_big(size_t count, size_t size);
 /* For programs that fill and free blocks of tens of MiB all the time (a commit, a request body): keeps
  * freed memory, up to 512 MiB of it, instead of giving every large block back to the kernel, which would
  * zero its pages anew, one fault each. Process-wide; once, at the start of main. Halves the cost of a
- * commit (docs/format.md, section 4). */
+ * commit (docs/format.md, section 5). */
 void mem_keep_large(void);
 
 /* out = a*b or a+b; false (out untouched) on overflow. */
