@@ -55,6 +55,7 @@ static void settle(struct job *j, const struct commit_batch *b)
 
     if (b->err.code == ERR_STALE && put->again++ < AGAIN_MAX) {
         j->again = true; /* the corpus was fitted meanwhile: encode it anew */
+        metrics_add(j->rt->metrics, METRIC_AGAIN, 1);
         return;
     }
     if (b->err.code) {

@@ -37,6 +37,7 @@ struct route;
     X(QUERIES_TASK, "ascribe_queries_task_total", "counter", 1, "Query rows under a task")           \
     X(FITS, "ascribe_fits_total", "counter", 1, "Fits that ended well")                             \
     X(FIT_ROWS, "ascribe_fit_rows_total", "counter", 1, "Rows carried over by fits")                \
+    X(AGAIN, "ascribe_encoded_again_total", "counter", 1, "Batches that met a fit on their way")    \
     X(TASKS_MADE, "ascribe_tasks_made_total", "counter", 1, "Tasks made")                           \
     X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")    \
     X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \

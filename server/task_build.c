@@ -17,6 +17,7 @@
 #include "server/metrics.h"
 #include "server/pool.h"
 #include "server/runtime.h"
+#include "server/task_norms.h"
 #include "storage/annex.h"
 #include "storage/base/check.h"
 
@@ -285,118 +286,21 @@ static int write_lens(struct build *b, struct artifact **out, struct err *e)
     return code;
 }
 
-static int by_id(const void *a, const void *b)
+static int norms_progress(void *arg, uint64_t bytes, struct err *e)
 {
-    const struct view_chunk *x = *(const struct view_chunk *const *)a,
-                            *y = *(const struct view_chunk *const *)b;
-
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-enum { TOGETHER = 8 }; /* chunks computed before they are written, in order */
-
-struct wave {
-    struct build *b;
-    const struct view_chunk *const *chunks;
-    double **n;
-    size_t count;
-    _Atomic size_t next;
-    _Atomic bool failed;
-    struct err err;
-};
-
-static int one_chunk(const struct build *b, const struct view_chunk *c, double *out, struct err *e)
-{
-    const double *known = b->lensed ? lenses_known(b->lensed, c) : NULL;
-
-    if (known) {
-        memcpy(out, known, c->rows * sizeof *out);
-        return 0;
-    }
-    return lenses_compute(&b->lens, (enum dtype)corpus_def(b->corpus)->dtype, c, out, e);
-}
-
-static void wave_share(void *arg, unsigned slot)
-{
-    struct wave *w = arg;
-    size_t i;
-
-    (void)slot;
-    while (!atomic_load(&w->failed) && (i = atomic_fetch_add(&w->next, 1)) < w->count) {
-        struct err e = ERR_INIT;
-
-        w->n[i] = mem_big(w->chunks[i]->rows, sizeof **w->n);
-        if (!w->n[i])
-            err_set(&e, ERR_BUSY, "no memory for %u denominators", w->chunks[i]->rows);
-        else
-            one_chunk(w->b, w->chunks[i], w->n[i], &e);
-        if (e.code && !atomic_exchange(&w->failed, true))
-            w->err = e;
-    }
-}
-
-/* Up to TOGETHER chunks by several threads, then written in order. */
-static int write_wave(struct build *b, const struct view_chunk *const *chunks, size_t count,
-                      struct artifact_writer *out, struct err *e)
-{
-    double *n[TOGETHER] = {NULL};
-    struct wave w = {.b = b, .chunks = chunks, .n = n, .count = count, .err = ERR_INIT};
-    unsigned width = pool_readers(b->rt->pool);
-    int code;
-
-    pool_fanout(b->rt->pool, width < count ? width : (unsigned)count, wave_share, &w);
-    if (w.err.code)
-        *e = w.err;
-    code = (int)w.err.code;
-    for (size_t i = 0; i < count; i++) {
-        if (!code)
-            code = artifact_add(out, n[i], chunks[i]->rows * sizeof *n[i], e);
-        if (!code)
-            code = advance(b, chunks[i]->rows * corpus_row_bytes(b->corpus), e);
-        free(n[i]);
-    }
-    return code;
-}
-
-static int write_all(struct build *b, const struct view_chunk **chunks, struct artifact_writer *out,
-                     struct err *e)
-{
-    size_t count = b->view->chunk_count;
-    struct lenses_entry *entries = mem_new(count, sizeof *entries);
-    struct buf head = {0};
-    int code = 0;
-
-    for (size_t i = 0; i < count; i++)
-        chunks[i] = &b->view->chunks[i];
-    if (count)
-        qsort(chunks, count, sizeof *chunks, by_id);
-    for (size_t i = 0; i < count; i++)
-        entries[i] = (struct lenses_entry){chunks[i]->id, chunks[i]->rows};
-    lenses_head(&head, entries, count);
-    if (head.failed)
-        code = err_set(e, ERR_BUSY, "no memory for the table of %zu chunks", count);
-    if (!code)
-        code = artifact_add(out, head.data, head.len, e);
-    for (size_t i = 0; !code && i < count; i += TOGETHER)
-        code = write_wave(b, chunks + i, count - i < TOGETHER ? count - i : TOGETHER, out, e);
-    buf_free(&head);
-    free(entries);
-    return code;
+    return advance(arg, bytes, e);
 }
 
 static int write_norms(struct build *b, struct artifact **out, struct err *e)
 {
-    const struct view_chunk **chunks = mem_new(b->view->chunk_count, sizeof *chunks);
-    struct artifact_writer *w = NULL;
-    int code = artifact_begin(b->rt->store, &w, e);
+    struct task_norms n = {.rt = b->rt,
+                           .view = b->view,
+                           .lens = &b->lens,
+                           .known = b->lensed,
+                           .advance = norms_progress,
+                           .arg = b};
 
-    if (!code)
-        code = write_all(b, chunks, w, e);
-    if (!code)
-        code = artifact_finish(w, out, e);
-    artifact_writer_end(w);
-    free(chunks);
-    return code;
+    return task_norms_write(&n, out, e);
 }
 
 /* ---- the record ------------------------------------------------------------------------------ */

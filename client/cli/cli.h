@@ -44,6 +44,7 @@ struct command {
 int cmd_job_backup(struct cli *cli, int argc, char **argv);
 int cmd_job_compact(struct cli *cli, int argc, char **argv);
 int cmd_corpus(struct cli *cli, int argc, char **argv);
+int cmd_eval(struct cli *cli, int argc, char **argv);
 int cmd_example(struct cli *cli, int argc, char **argv);
 int cmd_fit(struct cli *cli, int argc, char **argv);
 int cmd_info(struct cli *cli, int argc, char **argv);
@@ -59,7 +60,7 @@ int cmd_job_verify(struct cli *cli, int argc, char **argv);
 
 /* Waits for the job with a meter and prints it as it ended, or with no_wait as it is. Clears it;
  * gives the exit code. */
-int job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
+int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
                bool no_wait);
 
 /* --- session.c: the server, the key, and stopping --------------------------------------------- */

@@ -165,7 +165,7 @@ int cmd_job(struct cli *cli, int argc, char **argv)
     return rc;
 }
 
-int job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
+int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,
                bool no_wait)
 {
     int rc = EXIT_OK;
@@ -195,7 +195,7 @@ static int begin(struct cli *cli, enum kind kind, const char *corpus, bool no_wa
     rc = kind == BACKUP   ? asc_backup(c, &job, &e)
          : kind == VERIFY ? asc_verify(c, &job, &e)
                           : asc_compact(c, corpus, &job, &e);
-    rc = rc != 0 ? out_error(cli, &e) : job_follow(cli, c, &job, names[kind], no_wait);
+    rc = rc != 0 ? out_error(cli, &e) : cmd_job_follow(cli, c, &job, names[kind], no_wait);
     asc_close(c);
     return rc;
 }

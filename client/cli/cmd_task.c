@@ -53,7 +53,7 @@ int cmd_fit(struct cli *cli, int argc, char **argv)
     if (asc_fit(c, argv[1], &how, &job, &e) != 0)
         rc = out_error(cli, &e);
     else
-        rc = job_follow(cli, c, &job, "fit", no_wait);
+        rc = cmd_job_follow(cli, c, &job, "fit", no_wait);
     asc_close(c);
     return rc;
 }
@@ -87,7 +87,7 @@ static int put(struct cli *cli, struct asc_client *c, char *const *at,
     else if (asc_task_put(c, at[0], at[1], &q, &lambda, &job, &e) != 0)
         rc = out_error(cli, &e);
     else
-        rc = job_follow(cli, c, &job, "task", o->no_wait);
+        rc = cmd_job_follow(cli, c, &job, "task", o->no_wait);
     asc_matrix_close(m);
     return rc;
 }

@@ -5,6 +5,7 @@ Every score is compared with <R^(-1/2) g, R^(-1/2) h> / (|.| |.|), R made whole 
 """
 import json
 import os
+import re
 import subprocess
 import threading
 import time
@@ -221,6 +222,62 @@ class TestFit(FitCase):
         self.wait_job(self.client, self.client.put(path + "?lambda=0.5", task))
         self.check_scores(name, q, Dense(blocks, g, 0.1, g[:30], 0.5), g,
                           [f"e{i}" for i in range(403)], "t")
+
+    def test_batches_that_meet_a_fit_on_their_way(self):
+        """Fits one after the other under ingest by four clients: every row ends in the same coordinates."""
+        rng = np.random.default_rng(7)
+        g, q = made(rng, 2000, 96), made(rng, 3, 96)
+        name = self.corpus([96])
+        self.fill(name, g[:400])
+        stop, failed = threading.Event(), []
+
+        def feed(first):
+            client = self.server.client()
+            for k in range(first, first + 400, 20):
+                if stop.is_set():
+                    return
+                reply = client.put(f"/v1/corpora/{name}/batches/x{k}",
+                                   batch(g[k:k + 20], [{"id": f"e{i}"} for i in range(k, k + 20)]))
+                if reply.status != 201:
+                    failed.append(reply)
+            client.close()
+
+        feeders = [threading.Thread(target=feed, args=(400 * n,)) for n in range(1, 5)]
+        for f in feeders:
+            f.start()
+        while any(f.is_alive() for f in feeders):
+            self.fit(name)
+        for f in feeders:
+            f.join()
+        self.assertEqual(failed, [])
+        self.fit(name)
+        self.check_scores(name, q, Dense([96], g), g, [f"e{i}" for i in range(2000)], close=2e-5)
+        page = self.client.get("/metrics").body.decode()
+        again = int(re.search(r"^ascribe_encoded_again_total (\d+)", page, re.M)[1])
+        print(f"batches encoded again: {again}")
+
+    def test_cancelled(self):
+        """At any moment, and nothing is left of it."""
+        rng = np.random.default_rng(8)
+        g = made(rng, 1200, 700)
+        name = self.corpus([400, 300])
+        self.fill(name, g)
+        before = self.all_scores(name, g[:2])
+        kept = 0
+        for k in range(12):
+            where = self.client.post(f"/v1/corpora/{name}/fit").headers["Location"]
+            time.sleep(0.03 * k)
+            self.assert_status(self.client.delete(where), 202)
+            job = wait_until(lambda: (lambda j: j["state"] not in ("queued", "running") and j)(
+                self.client.get(where).json()), "the end")
+            if job["state"] == "succeeded":
+                break
+            self.assertEqual((job["state"], job["error"]["code"]), ("cancelled", "cancelled"))
+            kept += 1
+            self.assertIs(self.client.get(f"/v1/corpora/{name}").json()["whitened"], False)
+            after = self.all_scores(name, g[:2])
+            self.assertTrue(all(np.array_equal(before[i], after[i]) for i in before))
+        self.assertGreater(kept, 0)
 
     def test_backup_carries_the_fit(self):
         rng = np.random.default_rng(4)
