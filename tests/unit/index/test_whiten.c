@@ -116,6 +116,77 @@ static void is_the_inverse_root(void **state)
     assert_true(worst64 <= 1e-12 && worst32 <= 1e-5);
 }
 
+/* The row that make_gram adds as its r-th. */
+static void make_row(float *row, size_t dim, double decades, uint64_t seed, size_t r)
+{
+    double x[MOST];
+
+    philox_normals(seed, 4, PHILOX_LEFT, r * dim, dim, x);
+    for (size_t i = 0; i < dim; i++)
+        row[i] = (float)(x[i] * pow(10.0, -decades * (double)i / (double)dim));
+}
+
+/* Fitted again through what was whitened before: the root of the gradients' own Hessian, and rows
+ * that land where the gradients would; with more rows and another damping than the first fit. */
+static void a_later_fit_is_that_of_the_gradients(void **state)
+{
+    double worst_root = 0.0, worst_row = 0.0;
+
+    (void)state;
+    for (uint64_t c = 0; c < 40; c++) {
+        size_t n = 1 + c * 13 % MOST, first = 3 + c % 50, all = first + 20 + c * 5 % 60;
+        double decades = (double)(c % 3), damping = c % 2 ? 0.1 : 0.03, largest = 0.0;
+        float row[MOST], x[MOST], got[MOST], want[MOST];
+        float *move = malloc(n * n * sizeof *move), *scratch = malloc(whiten_scratch(n) * 4);
+        struct whiten_block old, direct, again;
+        struct gram g;
+        struct err e = ERR_INIT;
+
+        assert_true(move && scratch);
+        make_gram(&g, n, first, decades, 1.0, c);
+        assert_int_equal(whiten_fit(&old, "b", &g, 0.1, &e), 0);
+        make_gram(&g, n, all, decades, 1.0, c);
+        assert_int_equal(whiten_fit(&direct, "b", &g, damping, &e), 0);
+        assert_int_equal(gram_init(&g, n, &e), 0);
+        for (size_t r = 0; r < all; r++) {
+            make_row(row, n, decades, c, r);
+            whiten_apply_plain(&old, row, x);
+            assert_int_equal(gram_add(&g, x, DTYPE_F32, sizeof x, NULL, 1, r, &e), 0);
+        }
+        gram_finish(&g);
+        assert_int_equal(whiten_refit(&again, move, "b", &g, &old, damping, &e), 0);
+        assert_true(again.rows == all && fabs(again.mean / direct.mean - 1.0) < 1e-5);
+        for (size_t i = 0; i < n * n; i++)
+            largest = fmax(largest, fabs((double)direct.root[i]));
+        for (size_t i = 0; i < n * n; i++)
+            worst_root = fmax(worst_root,
+                              fabs((double)again.root[i] - (double)direct.root[i]) / largest);
+        for (size_t r = 0; r < all; r++) {
+            struct whiten_block mover = {.dim = n, .root = move};
+            double length = 0.0;
+
+            make_row(row, n, decades, c, r);
+            whiten_apply_plain(&direct, row, want);
+            whiten_apply_plain(&old, row, x);
+            whiten_apply(&mover, x, DTYPE_F32, sizeof x, 1, got, n, scratch);
+            for (size_t i = 0; i < n; i++)
+                length += (double)want[i] * (double)want[i];
+            for (size_t i = 0; i < n; i++)
+                worst_row = fmax(worst_row,
+                                 fabs((double)got[i] - (double)want[i]) / sqrt(length));
+        }
+        whiten_block_fini(&old);
+        whiten_block_fini(&direct);
+        whiten_block_fini(&again);
+        free(move);
+        free(scratch);
+    }
+    print_message("refit: root %.2g of its largest element, rows %.2g of their length\n", worst_root,
+                  worst_row);
+    assert_true(worst_root < 2e-5);
+    assert_true(worst_row < 2e-5);
+}
+
 static void applies_as_the_plain_form(void **state)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
@@ -223,6 +294,12 @@ static void lapack_refuses(void **state)
     assert_int_equal(lapack_eigen(a, 2, v, "block x", &e), 0);
     assert_true(fabs(v[0] - 0.5) < 1e-15 && fabs(v[1] - 1.5) < 1e-15);
     assert_true(fabs(a[0] + a[1]) < 1e-15 && fabs(a[2] - a[3]) < 1e-15);
+    a[0] = a[1] = a[2] = a[3] = 1.0;
+    assert_int_equal(lapack_invert(a, 2, "block x", &e), ERR_INVALID);
+    a[0] = a[3] = 2.0;
+    a[1] = a[2] = 1.0;
+    assert_int_equal(lapack_invert(a, 2, "block x", &e), 0);
+    assert_true(fabs(a[0] - 2.0 / 3) < 1e-15 && fabs(a[1] + 1.0 / 3) < 1e-15 && a[1] == a[2]);
 }
 
 static int into_buffer(void *arg, const void *bytes, size_t len, struct err *e)
@@ -318,7 +395,9 @@ static void sizes_do_not_overflow(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(is_the_inverse_root),      cmocka_unit_test(applies_as_the_plain_form),
+        cmocka_unit_test(is_the_inverse_root),
+        cmocka_unit_test(a_later_fit_is_that_of_the_gradients),
+        cmocka_unit_test(applies_as_the_plain_form),
         cmocka_unit_test(refuses_what_has_no_root), cmocka_unit_test(lapack_refuses),
         cmocka_unit_test(an_image_reads_back),      cmocka_unit_test(sizes_do_not_overflow),
     };
