@@ -279,6 +279,54 @@ class TestFit(FitCase):
             self.assertTrue(all(np.array_equal(before[i], after[i]) for i in before))
         self.assertGreater(kept, 0)
 
+    def test_dropped_meanwhile(self):
+        rng = np.random.default_rng(9)
+        name = self.corpus([500])
+        self.fill(name, made(rng, 1500, 500))
+        reply = self.client.post(f"/v1/corpora/{name}/fit")
+        self.assert_status(self.client.delete(f"/v1/corpora/{name}"), 204)
+        job = self.wait_job(self.client, reply)
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "unknown_corpus"))
+        self.create(self.client, name, 500)
+        self.assertIs(self.client.get(f"/v1/corpora/{name}").json()["whitened"], False)
+
+    def test_offline_and_damage(self):
+        """Rows ingested by the offline verb are whitened too; a damaged whitening is named, not used."""
+        rng = np.random.default_rng(10)
+        g, q = made(rng, 120, 40), made(rng, 2, 40)
+        server = self.serve()
+        mine, self.client = self.client, server.client()
+        self.create(self.client, "c", 40)
+        self.fill("c", g[:100])
+        self.fit("c")
+        server.stop()
+        path = os.path.join(self.scratch(), "more.safetensors")
+        with open(path, "wb") as f:
+            f.write(batch(g[100:], [{"id": f"e{i}"} for i in range(100, 120)]))
+        harness.offline("ingest", "--store", server.store, "--corpus", "c", path, check=0)
+        server.start(create=False)
+        self.client = server.client()
+        self.check_scores("c", q, Dense([40], g[:100]), g, [f"e{i}" for i in range(120)])
+        server.stop()
+        directory = os.path.join(server.store, "artifacts")
+        file, = os.listdir(directory)
+        with open(os.path.join(directory, file), "r+b") as f:
+            f.seek(3000)
+            byte = f.read(1)[0]
+            f.seek(3000)
+            f.write(bytes([byte ^ 1]))
+        server.start(create=False)
+        self.client = server.client()
+        problem = self.assert_problem(self.client.post("/v1/corpora/c/query", queries(q),
+                                                       type=harness.TENSORS), 500, "corrupt")
+        self.assertIn("artifact " + file, problem["detail"])
+        more = batch(g[:1], [{"id": "late"}])
+        self.assert_problem(self.client.put("/v1/corpora/c/batches/late", more), 500, "corrupt")
+        job = self.wait_job(self.client, self.client.post("/v1/admin/verify"))
+        self.assertEqual(job["result"]["finding_count"], 1)
+        self.assertIn(file, job["result"]["findings"][0])
+        self.client = mine
+
     def test_backup_carries_the_fit(self):
         rng = np.random.default_rng(4)
         g, q = made(rng, 50, 16), made(rng, 2, 16)
