@@ -12,16 +12,18 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "client/lm/adafactor.h"
 #include "client/lm/tensorfile.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
 enum {
-    HEADER_MAX = 1 << 20, /* the largest shape makes about 100 KiB */
-    TENSORS = 2 * SHAPE_TENSORS_MAX + 1
+    HEADER_MAX = 1 << 20, /* the largest shape makes some 100 KiB */
+    TENSORS = 3 * SHAPE_TENSORS_MAX + 1
 };
 
-/* What the header says of the model; the checksum is over the others and the data. */
+/* What the header says of the model; the checksum is over the others and the data. A file of Adam's
+ * has no OPTIMIZER: it is what version 1 was, so that the same model keeps its fingerprint. */
 enum fact {
     FORMAT,
     VERSION,
@@ -34,20 +36,23 @@ enum fact {
     SEED,
     LOSS,
     CHECKSUM,
+    OPTIMIZER,
     FACTS
 };
 
-static const char *const fact_name[FACTS] = {"format", "version", "vocab",  "context",
-                                             "layers", "width",   "heads",  "steps",
-                                             "seed",   "loss",    "checksum"};
-static const char format_name[] = "ascribe-lm", version_text[] = "1";
+static const char *const fact_name[FACTS] = {"format", "version", "vocab",    "context",
+                                             "layers", "width",   "heads",    "steps",
+                                             "seed",   "loss",    "checksum", "optimizer"};
+static const char format_name[] = "ascribe-lm";
+static const char *const version_text[] = {[MODEL_ADAM] = "1", [MODEL_ADAFACTOR] = "2"};
 
 struct layout {
     struct tensorfile_fact fact[FACTS];
+    size_t facts;
     struct tensorfile_tensor tensor[TENSORS];
-    char second_name[SHAPE_TENSORS_MAX][40];
+    char second_name[2 * SHAPE_TENSORS_MAX][48];
     struct shape_tensor shape[SHAPE_TENSORS_MAX];
-    size_t count;
+    size_t count, seconds;
 };
 
 static void set_facts(struct layout *l, const struct model *m)
@@ -55,10 +60,13 @@ static void set_facts(struct layout *l, const struct model *m)
     const uint32_t sizes[] = {m->shape.vocab, m->shape.context, m->shape.layers, m->shape.width,
                               m->shape.heads};
 
-    for (size_t i = 0; i < FACTS; i++)
+    l->facts = m->optimizer == MODEL_ADAM ? OPTIMIZER : FACTS;
+    for (size_t i = 0; i < l->facts; i++)
         l->fact[i].name = fact_name[i];
     memcpy(l->fact[FORMAT].value, format_name, sizeof format_name);
-    memcpy(l->fact[VERSION].value, version_text, sizeof version_text);
+    snprintf(l->fact[VERSION].value, sizeof l->fact[0].value, "%s", version_text[m->optimizer]);
+    snprintf(l->fact[OPTIMIZER].value, sizeof l->fact[0].value, "%s",
+             model_optimizer_name(m->optimizer));
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         snprintf(l->fact[VOCAB + i].value, sizeof l->fact[0].value, "%" PRIu32, sizes[i]);
     snprintf(l->fact[STEPS].value, sizeof l->fact[0].value, "%" PRIu64, m->steps);
@@ -67,40 +75,67 @@ static void set_facts(struct layout *l, const struct model *m)
     memcpy(l->fact[CHECKSUM].value, m->fingerprint, sizeof m->fingerprint);
 }
 
+/* A vector when rows is 0. */
 static void add_tensor(struct layout *l, const char *name, const char *dtype, size_t rows,
                        size_t cols, size_t size, const void *data)
 {
     l->tensor[l->count++] = (struct tensorfile_tensor){
         .name = name,
         .dtype = dtype,
-        .shape = {rows, cols},
-        .dims = 2,
-        .bytes = rows * cols * size,
+        .shape = {rows ? rows : cols, cols},
+        .dims = rows ? 2 : 1,
+        .bytes = (rows ? rows : 1) * cols * size,
         .data = data,
     };
 }
 
-/* The order in the file: merges, parameters, second moments. Parameters lie as in the flat
- * array. */
+/* One tensor of the second moment; `at` is its place in model.second. */
+static void add_second(struct layout *l, const struct model *m, const char *kind, const char *name,
+                       size_t rows, size_t cols, size_t at)
+{
+    char *full = l->second_name[l->seconds++];
+
+    snprintf(full, sizeof l->second_name[0], "%s.%s.%s", model_optimizer_name(m->optimizer), kind,
+             name);
+    add_tensor(l, full, "F32", rows, cols, sizeof(float), m->second ? m->second + at : NULL);
+}
+
+static void add_factors(struct layout *l, const struct model *m, size_t count)
+{
+    size_t place[SHAPE_TENSORS_MAX];
+
+    adafactor_places(l->shape, count, place);
+    for (size_t i = 0; i < count; i++) {
+        const struct shape_tensor *t = &l->shape[i];
+        if (t->rows > 1) {
+            add_second(l, m, "row", t->name, 0, t->rows, place[i]);
+            add_second(l, m, "col", t->name, 0, t->cols, place[i] + t->rows);
+        } else {
+            add_second(l, m, "second", t->name, 0, t->cols, place[i]);
+        }
+    }
+}
+
+/* The order in the file: merges, parameters, second moments. Both lie as in the model's arrays. */
 static void lay_out(struct layout *l, const struct model *m, const struct tok_pair *merges)
 {
     size_t count = shape_tensors(&m->shape, l->shape);
 
-    l->count = 0;
+    l->count = l->seconds = 0;
     set_facts(l, m);
     add_tensor(l, "tokenizer.merges", "U16", m->shape.vocab - TOK_FIRST_MERGE, 2, sizeof(uint16_t),
                merges);
     for (size_t i = 0; i < count; i++)
         add_tensor(l, l->shape[i].name, "F32", l->shape[i].rows, l->shape[i].cols, sizeof(float),
                    m->params ? m->params + l->shape[i].offset : NULL);
-    for (size_t i = 0; i < count; i++) {
-        snprintf(l->second_name[i], sizeof l->second_name[i], "adam.second.%s", l->shape[i].name);
-        add_tensor(l, l->second_name[i], "F32", l->shape[i].rows, l->shape[i].cols, sizeof(float),
-                   m->second ? m->second + l->shape[i].offset : NULL);
-    }
+    if (m->optimizer == MODEL_ADAFACTOR)
+        add_factors(l, m, count);
+    for (size_t i = 0; i < count && m->optimizer == MODEL_ADAM; i++)
+        add_second(l, m, "second", l->shape[i].name, l->shape[i].rows, l->shape[i].cols,
+                   l->shape[i].offset);
 }
 
-/* XXH3-128 of the facts before CHECKSUM and of all tensors, as hex. */
+/* XXH3-128 of the other facts and of all tensors, as hex. */
 static void checksum(const struct layout *l, char out[MODEL_FINGERPRINT_LEN + 1])
 {
     XXH3_state_t *state = XXH3_createState();
@@ -108,8 +143,9 @@ static void checksum(const struct layout *l, char out[MODEL_FINGERPRINT_LEN + 1]
 
     require(state);
     XXH3_128bits_reset(state);
-    for (size_t i = 0; i < CHECKSUM; i++)
-        XXH3_128bits_update(state, l->fact[i].value, strlen(l->fact[i].value) + 1);
+    for (size_t i = 0; i < l->facts; i++)
+        if (i != CHECKSUM)
+            XXH3_128bits_update(state, l->fact[i].value, strlen(l->fact[i].value) + 1);
     for (size_t i = 0; i < l->count; i++)
         XXH3_128bits_update(state, l->tensor[i].data, l->tensor[i].bytes);
     XXH128_canonicalFromHash(&sum, XXH3_128bits_digest(state));
@@ -125,7 +161,7 @@ int ckpt_save(struct model *m, const char *path, struct err *e)
     lay_out(l, m, m->tok.merge);
     checksum(l, m->fingerprint);
     memcpy(l->fact[CHECKSUM].value, m->fingerprint, sizeof m->fingerprint);
-    rc = tensorfile_write(path, l->fact, FACTS, l->tensor, l->count, e);
+    rc = tensorfile_write(path, l->fact, l->facts, l->tensor, l->count, e);
     free(l);
     return rc;
 }
@@ -180,6 +216,23 @@ static int number(const char *text, uint64_t *out)
     return errno || *end ? -1 : 0;
 }
 
+/* The optimiser is what the version says; version 2 says it by name as well. */
+static int read_optimizer(const char *version, const char *name, struct model *m, struct err *e)
+{
+    if (strcmp(version, version_text[MODEL_ADAM]) == 0) {
+        m->optimizer = MODEL_ADAM;
+        return 0;
+    }
+    if (strcmp(version, version_text[MODEL_ADAFACTOR]) != 0)
+        return err_set(e, ERR_CORRUPT, "checkpoint version %.20s; this program reads versions 1 "
+                       "and 2", version);
+    m->optimizer = MODEL_ADAFACTOR;
+    if (!name || strcmp(name, model_optimizer_name(MODEL_ADAFACTOR)) != 0)
+        return err_set(e, ERR_CORRUPT, "checkpoint version 2 with optimizer \"%.40s\"",
+                       name ? name : "");
+    return 0;
+}
+
 static int read_facts(json_t *root, struct model *m, struct err *e)
 {
     json_t *all = json_object_get(root, "__metadata__");
@@ -188,15 +241,14 @@ static int read_facts(json_t *root, struct model *m, struct err *e)
 
     for (size_t i = 0; i < FACTS; i++) {
         value[i] = json_string_value(json_object_get(all, fact_name[i]));
-        if (!value[i])
+        if (!value[i] && i != OPTIMIZER)
             return err_set(e, ERR_CORRUPT, "not a checkpoint: no \"%s\" in its header",
                            fact_name[i]);
     }
     if (strcmp(value[FORMAT], format_name) != 0)
         return err_set(e, ERR_CORRUPT, "not a checkpoint: format \"%.40s\"", value[FORMAT]);
-    if (strcmp(value[VERSION], version_text) != 0)
-        return err_set(e, ERR_CORRUPT, "checkpoint version %.20s; this program reads version %s",
-                       value[VERSION], version_text);
+    if (read_optimizer(value[VERSION], value[OPTIMIZER], m, e))
+        return ERR_CORRUPT;
     for (size_t i = VOCAB; i <= SEED; i++)
         if (number(value[i], &n[i]) || (i < STEPS && n[i] > UINT32_MAX))
             return err_set(e, ERR_CORRUPT, "\"%s\" is \"%.40s\"", fact_name[i], value[i]);
@@ -238,7 +290,7 @@ static int check_header(struct layout *l, const struct buf *header, size_t file_
     bool same;
 
     lay_out(l, m, NULL);
-    tensorfile_header(&own, l->fact, FACTS, l->tensor, l->count);
+    tensorfile_header(&own, l->fact, l->facts, l->tensor, l->count);
     if (own.failed)
         return err_set(e, ERR_BUSY, "no memory for a header");
     same = own.len == header->len && memcmp(own.data, header->data, own.len) == 0;
@@ -256,12 +308,13 @@ static int check_header(struct layout *l, const struct buf *header, size_t file_
 static int read_data(int fd, struct layout *l, struct model *m, struct err *e)
 {
     const size_t params = shape_params(&m->shape);
+    const size_t second = model_second_count(&m->shape, m->optimizer);
     struct tok_pair *merges = mem_big(m->shape.vocab, sizeof *merges);
     char sum[MODEL_FINGERPRINT_LEN + 1];
     int rc = 0;
 
     m->params = mem_big(params, sizeof *m->params);
-    m->second = mem_big(params, sizeof *m->second);
+    m->second = mem_big(second, sizeof *m->second);
     if (!merges || !m->params || !m->second)
         rc = err_set(e, ERR_BUSY, "no memory for %zu parameters", params);
     if (!rc)
@@ -269,7 +322,7 @@ static int read_data(int fd, struct layout *l, struct model *m, struct err *e)
     if (!rc)
         rc = read_exactly(fd, m->params, params * sizeof *m->params, e);
     if (!rc)
-        rc = read_exactly(fd, m->second, params * sizeof *m->second, e);
+        rc = read_exactly(fd, m->second, second * sizeof *m->second, e);
     if (!rc) {
         lay_out(l, m, merges);
         checksum(l, sum);

@@ -1,7 +1,9 @@
 /* ckpt.h - checkpoints: a model in one file, a well-formed safetensors file whose tensors are named
  * as in shape.h ("h0.attn.qkv"), with "adam.second." before each second moment, and the tokenizer's
- * merges as U16. Anything else can read it; we read only what we wrote: the header must be, byte
- * for byte, what the sizes in it imply, and a checksum covers sizes and data. */
+ * merges as U16. After Adafactor a matrix has "adafactor.row." and "adafactor.col." instead, a
+ * vector "adafactor.second.": version 2, which names its optimizer; version 1 is Adam's. Anything
+ * else can read it; we read only what we wrote: the header must be, byte for byte, what the sizes
+ * in it imply, and a checksum covers sizes and data. */
 #ifndef CLIENT_LM_CKPT_H
 #define CLIENT_LM_CKPT_H
 

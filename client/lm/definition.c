@@ -46,7 +46,10 @@ static int parse(struct definition *d, const json_t *root, struct err *e)
     d->dim = (uint32_t)dim;
     d->seed = (uint64_t)json_integer_value(seed);
     snprintf(d->dtype, sizeof d->dtype, "%s", dtype);
-    return encoder_second_parse(kind, &d->second, e);
+    if (encoder_second_parse(kind, &d->second, e) || d->second == ENCODER_AUTO)
+        return err_set(e, ERR_BAD_JSON,
+                       "not a corpus.json of ascribe-lm: second_moment.kind is \"%.40s\"", kind);
+    return 0;
 }
 
 int definition_read(struct definition *d, const char *path, struct err *e)

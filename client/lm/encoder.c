@@ -7,11 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/adafactor.h"
 #include "client/lm/hot.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
-
-static const float second_eps = 1e-8f; /* outside the root, as in Adam */
 
 /* The matrices of a layer, in the order of the blocks. */
 static const enum shape_role matrix[SHAPE_MATRICES] = {SHAPE_QKV, SHAPE_ATTN_OUT, SHAPE_MLP_IN,
@@ -19,15 +18,17 @@ static const enum shape_role matrix[SHAPE_MATRICES] = {SHAPE_QKV, SHAPE_ATTN_OUT
 
 int encoder_second_parse(const char *name, enum encoder_second *out, struct err *e)
 {
-    if (strcmp(name, "adam") == 0) {
-        *out = ENCODER_ADAM;
-        return 0;
-    }
-    if (strcmp(name, "none") == 0) {
-        *out = ENCODER_NONE;
-        return 0;
-    }
-    err_set(e, ERR_INVALID, "second moment \"%.40s\": must be adam or none", name);
+    static const char *const names[] = {[ENCODER_NONE] = "none",
+                                        [ENCODER_ADAM] = "adam",
+                                        [ENCODER_ADAFACTOR] = "adafactor",
+                                        [ENCODER_AUTO] = "auto"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum encoder_second)i;
+            return 0;
+        }
+    err_set(e, ERR_INVALID, "second moment \"%.40s\": must be none, adam, adafactor or auto", name);
     return err_at_field(e, "second-moment");
 }
 
@@ -62,40 +63,78 @@ static int choose_p(struct encoder_plan *plan, uint32_t dim, struct err *e)
     return err_at_field(e, "dim");
 }
 
-/* The division by sqrt(V) + eps as a product: the inverse is taken in float64 and rounded once, so
- * a quotient differs from the divided one by at most one unit in the last place. */
-static int invert_second(struct encoder_plan *plan, struct err *e)
+/* What is asked for against what the model has. */
+static int choose_second(struct encoder_plan *plan, enum encoder_second asked, struct err *e)
 {
-    const size_t count = shape_params(&plan->model->shape);
+    const enum model_optimizer o = plan->model->optimizer;
+    const enum encoder_second own = o == MODEL_ADAM ? ENCODER_ADAM : ENCODER_ADAFACTOR;
 
-    plan->inverse = mem_big(count, sizeof *plan->inverse);
-    if (!plan->inverse)
-        return err_set(e, ERR_BUSY, "no memory for %zu second moments", count);
-    for (size_t i = 0; i < count; i++)
-        plan->inverse[i] =
-            (float)(1.0 / (sqrt((double)plan->model->second[i]) + (double)second_eps));
+    if (asked == ENCODER_NONE || asked == ENCODER_AUTO || asked == own) {
+        plan->second = asked == ENCODER_AUTO ? own : asked;
+        return 0;
+    }
+    err_set(e, ERR_INVALID,
+            "second moment %s: the checkpoint was trained by %s and has only its second moment",
+            moment_name((enum moment_kind)asked), model_optimizer_name(o));
+    return err_at_field(e, "second-moment");
+}
+
+/* out (rows, n) *= by (n), row by row. */
+static void scale_columns(size_t rows, size_t n, float *out, const float *by)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < n; i++)
+            out[r * n + i] *= by[i];
+}
+
+/* Adafactor's division is a diagonal on either side of G, P (L G R) Q^T = (P L) G (Q R)^T: it goes
+ * into the projections once, and encoding is as cheap as without it. `at`: the tensor's state. */
+static int fold_factors(struct encoder_plan *plan, uint32_t b, size_t at, struct err *e)
+{
+    const struct shape_tensor *t = tensor_of(plan, b);
+    const float *row = plan->model->second + at;
+    int rc = moment_adafactor(&plan->moment[b], t->rows, t->cols, row, row + t->rows,
+                              MOMENT_ADAFACTOR_EPS, t->name, e);
+
+    if (rc)
+        return rc;
+    scale_columns(plan->p, t->rows, plan->project[b].left, plan->moment[b].left);
+    scale_columns(plan->p, t->cols, plan->project[b].right, plan->moment[b].right);
     return 0;
+}
+
+static int make_block(struct encoder_plan *plan, uint32_t b, const size_t *place, struct err *e)
+{
+    const struct shape_tensor *t = tensor_of(plan, b);
+    int rc = project_init(&plan->project[b], plan->seed, b, t->rows, t->cols, plan->p, e);
+
+    if (!rc && plan->second == ENCODER_ADAM)
+        rc = moment_adam(&plan->moment[b], t->rows, t->cols, plan->model->second + t->offset,
+                         MOMENT_ADAM_EPS, t->name, e);
+    if (!rc && plan->second == ENCODER_ADAFACTOR)
+        rc = fold_factors(plan, b, place[t - plan->tensor], e);
+    return rc;
 }
 
 int encoder_plan_init(struct encoder_plan *plan, const struct model *m, uint32_t dim,
                       enum encoder_second second, uint64_t seed, struct err *e)
 {
+    size_t place[SHAPE_TENSORS_MAX];
     int rc;
 
     *plan = (struct encoder_plan){.model = m,
-                                  .second = second,
                                   .seed = seed,
                                   .blocks = m->shape.layers * SHAPE_MATRICES};
-    shape_tensors(&m->shape, plan->tensor);
+    adafactor_places(plan->tensor, shape_tensors(&m->shape, plan->tensor), place);
     rc = choose_p(plan, dim, e);
-    if (!rc && second == ENCODER_ADAM)
-        rc = invert_second(plan, e);
     if (!rc)
+        rc = choose_second(plan, second, e);
+    if (!rc) {
         plan->project = mem_new(plan->blocks, sizeof *plan->project);
-    for (uint32_t b = 0; b < plan->blocks && !rc; b++) {
-        const struct shape_tensor *t = tensor_of(plan, b);
-        rc = project_init(&plan->project[b], seed, b, t->rows, t->cols, plan->p, e);
+        plan->moment = mem_new(plan->blocks, sizeof *plan->moment);
     }
+    for (uint32_t b = 0; b < plan->blocks && !rc; b++)
+        rc = make_block(plan, b, place, e);
     if (rc)
         encoder_plan_fini(plan);
     return rc;
@@ -103,15 +142,21 @@ int encoder_plan_init(struct encoder_plan *plan, const struct model *m, uint32_t
 
 void encoder_plan_fini(struct encoder_plan *plan)
 {
-    for (uint32_t b = 0; plan->project && b < plan->blocks; b++)
+    for (uint32_t b = 0; plan->project && b < plan->blocks; b++) {
         project_fini(&plan->project[b]);
+        moment_fini(&plan->moment[b]);
+    }
     free(plan->project);
-    free(plan->inverse);
+    free(plan->moment);
     *plan = (struct encoder_plan){0};
 }
 
 void encoder_plan_describe(const struct encoder_plan *plan, const char *dtype, struct buf *out)
 {
+    static const char *const eps[] = {[ENCODER_NONE] = "",
+                                      [ENCODER_ADAM] = ",\"eps\":1e-8",
+                                      [ENCODER_ADAFACTOR] = ",\"eps\":1e-30"};
+
     buf_format(out, "{\"dim\":%u,\"dtype\":\"%s\",\"blocks\":[", plan->dim, dtype);
     for (uint32_t b = 0; b < plan->blocks; b++)
         buf_format(out, "%s{\"name\":\"%s\",\"dim\":%u}", b ? "," : "", tensor_of(plan, b)->name,
@@ -120,10 +165,8 @@ void encoder_plan_describe(const struct encoder_plan *plan, const char *dtype, s
                "],\"encoded\":false,\"projection\":{\"kind\":\"two-sided-gaussian\",\"seed\":%llu,"
                "\"p\":%u,\"scale\":\"1/sqrt(p)\",\"generator\":\"philox4x32-10\"},",
                (unsigned long long)plan->seed, plan->p);
-    if (plan->second == ENCODER_ADAM)
-        buf_format(out, "\"second_moment\":{\"kind\":\"adam\",\"eps\":1e-8},");
-    else
-        buf_format(out, "\"second_moment\":{\"kind\":\"none\"},");
+    buf_format(out, "\"second_moment\":{\"kind\":\"%s\"%s},",
+               moment_name((enum moment_kind)plan->second), eps[plan->second]);
     buf_format(out, "\"loss\":\"sum\",\"model\":\"ascribe-lm/%d:%s\"}\n", ENCODER_VERSION,
                plan->model->fingerprint);
 }
@@ -168,7 +211,7 @@ HOT static void multiply(size_t n, float *restrict out, const float *restrict by
             out[i] *= by[i];
 }
 
-/* With V in the way the whole G of each passage is made, divided and projected. */
+/* With Adam's V in the way the whole G of each passage is made, divided and projected. */
 static void project_divided(struct encoder *en, uint32_t b, const float *x, const float *dy)
 {
     const struct encoder_plan *plan = en->plan;
@@ -179,14 +222,14 @@ static void project_divided(struct encoder *en, uint32_t b, const float *x, cons
         const size_t first = en->pack.group[g], rows = en->pack.group[g + 1] - first;
         cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, o, i, (int)rows, 1.0f,
                     dy + first * t->rows, o, x + first * t->cols, i, 0.0f, en->gradient, i);
-        multiply((size_t)t->rows * t->cols, en->gradient, plan->inverse + t->offset);
+        multiply((size_t)t->rows * t->cols, en->gradient, plan->moment[b].full);
         project_apply(&plan->project[b], en->gradient, en->scratch,
                       en->rows + (size_t)g * plan->dim + (size_t)b * plan->p * plan->p);
     }
 }
 
-/* Without V the factors are projected, not the product: P G Q^T = (dY P^T)^T (X Q^T), exact algebra
- * and far less work. scratch holds (N, p) of each. */
+/* Without V, or with V in the projections, G's factors are projected, not their product:
+ * P G Q^T = (dY P^T)^T (X Q^T), exact algebra and far less work. scratch holds (N, p) of each. */
 static void project_factors(struct encoder *en, uint32_t b, const float *x, const float *dy)
 {
     const struct encoder_plan *plan = en->plan;
@@ -274,7 +317,7 @@ static int fit(struct encoder *en, struct err *e)
     const size_t need = 2 * (size_t)en->pack.rows * en->plan->p;
     float *more;
 
-    if (en->plan->second == ENCODER_NONE && need > en->scratch_cap) {
+    if (en->plan->second != ENCODER_ADAM && need > en->scratch_cap) {
         more = mem_big(need, sizeof *more);
         if (!more)
             return err_set(e, ERR_BUSY, "no memory for the projections of %u tokens",

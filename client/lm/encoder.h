@@ -1,8 +1,9 @@
 /* encoder.h - from passages to projected per-example gradients (design, section 4, steps 1 and 2).
  *
  * For each passage and each attention or MLP matrix W (o x i): the gradient of the loss summed over
- * the passage's counted tokens, G = dY^T X; divided by the second moment, G' = G / (sqrt(V) + eps);
- * projected, g = vec(P G' Q^T), p x p. The blocks side by side are a row of dim = blocks * p * p.
+ * the passage's counted tokens, G = dY^T X; divided by the root of the second moment that the
+ * model's optimiser left (index/moment.h); projected, g = vec(P G' Q^T), p x p. The blocks side by
+ * side are a row of dim = blocks * p * p.
  *
  * A plan is immutable and shared; an encoder belongs to one thread. Rows do not depend on threads;
  * on what is packed beside a passage only as far as BLAS rounds by shape (docs/lm.md has the
@@ -16,6 +17,7 @@
 #include "client/lm/model.h"
 #include "client/lm/net.h"
 #include "client/lm/pack.h"
+#include "index/moment.h"
 #include "index/project.h"
 #include "storage/base/bytes.h"
 
@@ -26,9 +28,14 @@ enum {
     ENCODER_DIM_MAX = 1 << 20
 };
 
-enum encoder_second { ENCODER_NONE, ENCODER_ADAM };
+enum encoder_second {
+    ENCODER_NONE = MOMENT_NONE,
+    ENCODER_ADAM = MOMENT_ADAM,
+    ENCODER_ADAFACTOR = MOMENT_ADAFACTOR,
+    ENCODER_AUTO /* the model's own; in a plan it is one of the others */
+};
 
-/* "adam" or "none", as on the command line; INVALID names the value. */
+/* "none", "adam", "adafactor" or "auto", as on the command line; INVALID names the value. */
 int encoder_second_parse(const char *name, enum encoder_second *out, struct err *e);
 
 struct encoder_plan {
@@ -36,8 +43,8 @@ struct encoder_plan {
     enum encoder_second second;
     uint64_t seed;
     uint32_t blocks, p, dim;
-    struct project *project;      /* blocks of them, owned */
-    float *inverse;               /* 1 / (sqrt(V) + eps), as the flat array; NULL without V */
+    struct project *project;      /* blocks of them, owned; Adafactor's V is folded in */
+    struct moment *moment;        /* blocks of them, owned; only Adam's is applied */
     struct shape_tensor tensor[SHAPE_TENSORS_MAX];
 };
 
@@ -53,7 +60,8 @@ struct encoder {
     float *rows;      /* where matrix gradients go during a run: the caller's */
 };
 
-/* INVALID (field "dim") when dim is not blocks * p * p; the text names the nearest that are. */
+/* INVALID (field "dim") when dim is not blocks * p * p; the text names the nearest that are.
+ * INVALID (field "second-moment") when the model has no such second moment. */
 int encoder_plan_init(struct encoder_plan *plan, const struct model *m, uint32_t dim,
                       enum encoder_second second, uint64_t seed, struct err *e);
 void encoder_plan_fini(struct encoder_plan *plan);

@@ -4,9 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/adafactor.h"
 #include "index/philox.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+
+static const char *const optimizer_name[] = {
+    [MODEL_ADAM] = "adam",
+    [MODEL_ADAFACTOR] = "adafactor",
+};
+
+const char *model_optimizer_name(enum model_optimizer o)
+{
+    return optimizer_name[o];
+}
+
+int model_optimizer_parse(const char *name, enum model_optimizer *out, struct err *e)
+{
+    for (size_t i = 0; i < sizeof optimizer_name / sizeof optimizer_name[0]; i++)
+        if (strcmp(name, optimizer_name[i]) == 0) {
+            *out = (enum model_optimizer)i;
+            return 0;
+        }
+    err_set(e, ERR_INVALID, "optimizer \"%.40s\": must be adam or adafactor", name);
+    return err_at_field(e, "optimizer");
+}
+
+size_t model_second_count(const struct shape *s, enum model_optimizer o)
+{
+    struct shape_tensor tensors[SHAPE_TENSORS_MAX];
+
+    if (o == MODEL_ADAM)
+        return shape_params(s);
+    return adafactor_places(tensors, shape_tensors(s, tensors), NULL);
+}
 
 /* Start values: normal from the stream (seed, tensor, left), or ones. */
 static void start_values(struct model *m)
@@ -30,13 +61,13 @@ static void start_values(struct model *m)
     }
 }
 
-int model_init(struct model *m, const struct shape *s, struct tok *tok, uint64_t seed,
-               struct err *e)
+int model_init(struct model *m, const struct shape *s, struct tok *tok, enum model_optimizer o,
+               uint64_t seed, struct err *e)
 {
+    size_t count, second;
     int rc;
-    size_t count;
 
-    *m = (struct model){.shape = *s, .tok = *tok, .seed = seed};
+    *m = (struct model){.shape = *s, .tok = *tok, .optimizer = o, .seed = seed};
     *tok = (struct tok){0};
     m->shape.vocab = m->tok.vocab;
     rc = shape_check(&m->shape, e);
@@ -46,12 +77,13 @@ int model_init(struct model *m, const struct shape *s, struct tok *tok, uint64_t
     }
     count = shape_params(&m->shape);
     m->params = mem_big(count, sizeof *m->params);
-    m->second = mem_big(count, sizeof *m->second);
+    second = model_second_count(&m->shape, o);
+    m->second = mem_big(second, sizeof *m->second);
     if (!m->params || !m->second) {
         model_free(m);
         return err_set(e, ERR_BUSY, "no memory for %zu parameters", count);
     }
-    memset(m->second, 0, count * sizeof *m->second);
+    memset(m->second, 0, second * sizeof *m->second);
     start_values(m);
     return 0;
 }

@@ -3,9 +3,11 @@
 #include "client/lm/train.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/adafactor.h"
 #include "client/lm/adam.h"
 #include "client/lm/crew.h"
 #include "client/lm/meter.h"
@@ -27,6 +29,15 @@ struct slice {
     double loss;
 };
 
+struct factors { /* Adafactor works by whole tensors */
+    struct shape_tensor tensor[SHAPE_TENSORS_MAX];
+    size_t place[SHAPE_TENSORS_MAX]; /* of its state in model.second */
+    size_t count, widest;
+    double *scratch;      /* 2 * widest for each member; owned */
+    struct adafactor_step step;
+    atomic_size_t next;   /* tensor that nobody works on yet */
+};
+
 struct trainer {
     const struct train_options *options;
     struct model *model;
@@ -44,6 +55,7 @@ struct trainer {
     double squares[RANGES];
     float rate, clip;
     struct adam adam;
+    struct factors factors;
 };
 
 static int tokenize(struct trainer *t, const struct passages *ps, struct err *e)
@@ -89,6 +101,23 @@ static int make_adam(struct trainer *t, struct err *e)
     if (!t->adam.first)
         return err_set(e, ERR_BUSY, "no memory for the optimiser");
     memset(t->adam.first, 0, t->params * sizeof(float));
+    return 0;
+}
+
+static int make_adafactor(struct trainer *t, struct err *e)
+{
+    struct factors *f = &t->factors;
+
+    f->count = shape_tensors(&t->model->shape, f->tensor);
+    adafactor_places(f->tensor, f->count, f->place);
+    for (size_t i = 0; i < f->count; i++)
+        f->widest = f->tensor[i].cols > f->widest ? f->tensor[i].cols : f->widest;
+    f->scratch = mem_big(2 * f->widest * t->members, sizeof *f->scratch);
+    return f->scratch ? 0 : err_set(e, ERR_BUSY, "no memory for the optimiser");
+}
+
+static int make_slices(struct trainer *t, struct err *e)
+{
     for (size_t s = 0; s < TRAIN_SLICES; s++) {
         pack_init(&t->slice[s].pack, t->model->shape.context);
         t->slice[s].grads = mem_big(t->params, sizeof(float));
@@ -106,18 +135,19 @@ static int trainer_init(struct trainer *t, const struct passages *ps, struct err
 
     if (rc)
         return rc;
-    rc = model_init(t->model, &o->shape, &tok, o->seed, e);
+    rc = model_init(t->model, &o->shape, &tok, o->optimizer, o->seed, e);
     if (rc)
         return rc;
     t->params = shape_params(&t->model->shape);
     rc = tokenize(t, ps, e);
     if (!rc)
-        rc = make_adam(t, e);
+        rc = make_slices(t, e);
     if (!rc)
         rc = crew_start(&t->crew, (unsigned)o->threads, e);
     if (!rc) {
         t->members = (unsigned)o->threads;
         t->state = mem_new(t->members, sizeof *t->state);
+        rc = o->optimizer == MODEL_ADAM ? make_adam(t, e) : make_adafactor(t, e);
     }
     return rc;
 }
@@ -133,6 +163,7 @@ static void trainer_fini(struct trainer *t)
     }
     free(t->state);
     free(t->adam.first);
+    free(t->factors.scratch);
     free(t->tokens);
     free(t->first);
     free(t->order);
@@ -216,13 +247,40 @@ static void sum_work(void *ctx, unsigned member, unsigned members)
     }
 }
 
-static void update_work(void *ctx, unsigned member, unsigned members)
+static void adam_work(void *ctx, unsigned member, unsigned members)
 {
     struct trainer *t = ctx;
 
     for (size_t r = member; r < RANGES; r += members)
         adam_update(&t->adam, t->rate, t->clip, t->slice[0].grads, t->model->params,
                     range_start(t, r), range_start(t, r + 1));
+}
+
+/* Whoever is free takes the next tensor; what becomes of it does not depend on who. */
+static void adafactor_work(void *ctx, unsigned member, unsigned members)
+{
+    struct trainer *t = ctx;
+    struct factors *f = &t->factors;
+    size_t i;
+
+    (void)members;
+    while ((i = atomic_fetch_add(&f->next, 1)) < f->count) {
+        const size_t at = f->tensor[i].offset;
+        adafactor_update(&f->step, &f->tensor[i], t->slice[0].grads + at, t->model->params + at,
+                         t->model->second + f->place[i], f->scratch + 2 * f->widest * member);
+    }
+}
+
+static void update(struct trainer *t, uint64_t number)
+{
+    if (t->options->optimizer == MODEL_ADAM) {
+        t->adam.step = number;
+        crew_run(t->crew, adam_work, t);
+        return;
+    }
+    t->factors.step = (struct adafactor_step){number, t->rate, t->clip};
+    atomic_store(&t->factors.next, 0);
+    crew_run(t->crew, adafactor_work, t);
 }
 
 /* Rises in a line, falls with half a cosine (Loshchilov, Hutter, 2017). */
@@ -255,10 +313,9 @@ static int step(struct trainer *t, double share, struct train_progress *p, struc
         return err_set(e, ERR_NOT_FINITE,
                        "step %llu: the loss is %g, the gradient's norm %g: a lower --rate may help",
                        (unsigned long long)p->step, loss, norm);
-    t->adam.step = p->step;
     t->rate = (float)rate_at(t->options->rate, share);
     t->clip = (float)(norm > norm_limit ? norm_limit / norm : 1.0);
-    crew_run(t->crew, update_work, t);
+    update(t, p->step);
     p->loss = loss * t->scale;
     return 0;
 }
@@ -306,7 +363,8 @@ int train_run(struct model *out, const struct passages *ps, const struct train_o
     }
     if (!rc) {
         out->steps = p.step;
-        adam_correct_second(&t.adam, t.params);
+        if (o->optimizer == MODEL_ADAM)
+            adam_correct_second(&t.adam, t.params);
     }
     trainer_fini(&t);
     if (rc)

@@ -1,7 +1,7 @@
-/* train.h - trains a model on a corpus from nothing: tokenizer, start values, Adam with a warm-up
- * and a cosine. Deterministic for a seed, whatever the number of threads: each step's passages are
- * dealt to TRAIN_SLICES slices whose gradients are summed in their order. (A time limit makes the
- * schedule depend on the clock; only --steps alone gives the same model twice.) */
+/* train.h - trains a model on a corpus from nothing: tokenizer, start values, Adam or Adafactor
+ * with a warm-up and a cosine. Deterministic for a seed, whatever the number of threads: each
+ * step's passages are dealt to TRAIN_SLICES slices whose gradients are summed in their order. (A time
+ * limit makes the schedule depend on the clock; only --steps alone gives the same model twice.) */
 #ifndef CLIENT_LM_TRAIN_H
 #define CLIENT_LM_TRAIN_H
 
@@ -17,6 +17,7 @@ struct train_options {
     uint64_t steps;      /* at most; 0 = no limit, then minutes must be set */
     double minutes;      /* at most; 0 = no limit */
     uint64_t batch;      /* passages a step */
+    enum model_optimizer optimizer;
     double rate;         /* highest learning rate */
     uint64_t seed;
     uint64_t threads;

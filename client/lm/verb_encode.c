@@ -108,7 +108,7 @@ static int run(struct request *r, struct err *e)
 
 int verb_encode(int argc, char *const argv[], struct err *e)
 {
-    const char *second = "adam", *dtype = "f32";
+    const char *second = "auto", *dtype = "f32";
     struct request r = {.dim = 16384,
                         .seed = 1,
                         .options = {.batch_rows = 256, .threads = crew_processors()}};
@@ -120,7 +120,8 @@ int verb_encode(int argc, char *const argv[], struct err *e)
         {"corpus", OPTS_TEXT, &r.server.corpus, 0, 0, "its name on the server"},
         {"key-file", OPTS_TEXT, &r.key_file, 0, 0, "the server's key; default: ASCRIBE_KEY"},
         {"dim", OPTS_COUNT, &r.dim, 1, ENCODER_DIM_MAX, "matrices * p * p: length of a row"},
-        {"second-moment", OPTS_TEXT, &second, 0, 0, "adam or none"},
+        {"second-moment", OPTS_TEXT, &second, 0, 0,
+         "none, adam, adafactor, or auto: the checkpoint's own"},
         {"seed", OPTS_COUNT, &r.seed, 0, 9e18, "of the projection"},
         {"batch-rows", OPTS_COUNT, &r.options.batch_rows, 1, ENCODE_BATCH_MAX,
          "passages in one batch"},

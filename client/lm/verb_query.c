@@ -183,6 +183,8 @@ static int answer(const struct model *m, struct prompts *ps, const struct reques
     struct encoder_plan plan;
     int rc = encoder_plan_init(&plan, m, (uint32_t)r->dim, r->second, r->seed, e);
 
+    if (rc && r->like)
+        err_wrap(e, "%s: ", r->like);
     if (rc)
         return rc;
     if (r->like)
@@ -223,7 +225,7 @@ static int run(struct request *r, struct err *e)
 
 int verb_query(int argc, char *const argv[], struct err *e)
 {
-    const char *second = "adam";
+    const char *second = "auto";
     struct request r = {.tokens = 8, .dim = 16384, .seed = 1};
     const struct opts_row rows[] = {
         {"model", OPTS_TEXT, &r.model, 0, 0, "checkpoint (required)"},

@@ -31,7 +31,7 @@ static void tell(void *ctx, const struct train_progress *p)
 
 int verb_train(int argc, char *const argv[], struct err *e)
 {
-    const char *data = NULL, *path = NULL;
+    const char *data = NULL, *path = NULL, *optimizer = "adam";
     uint64_t vocab = 2048, context = 128, layers = 4, width = 128, heads = 4;
     struct train_options o = {
         .steps = 6000, .batch = 16, .rate = 2e-3, .seed = 1, .threads = crew_processors()};
@@ -43,6 +43,7 @@ int verb_train(int argc, char *const argv[], struct err *e)
         {"seed", OPTS_COUNT, &o.seed, 0, 1.8e19, "of start values and order"},
         {"threads", OPTS_COUNT, &o.threads, 1, CREW_MAX, "the result does not depend on it"},
         {"batch", OPTS_COUNT, &o.batch, 1, 65536, "passages a step"},
+        {"optimizer", OPTS_TEXT, &optimizer, 0, 0, "adam or adafactor"},
         {"rate", OPTS_NUMBER, &o.rate, 0, 1, "highest learning rate"},
         {"vocab", OPTS_COUNT, &vocab, TOK_VOCAB_MIN, TOK_VOCAB_MAX, "tokens, a multiple of 16"},
         {"context", OPTS_COUNT, &context, 2, SHAPE_CONTEXT_MAX, "tokens the model sees at once"},
@@ -61,6 +62,8 @@ int verb_train(int argc, char *const argv[], struct err *e)
         return 0;
     }
     rc = opts_parse(rows, count, argc, argv, e);
+    if (!rc)
+        rc = model_optimizer_parse(optimizer, &o.optimizer, e);
     if (rc)
         return rc;
     o.shape = (struct shape){(uint32_t)vocab, (uint32_t)context, (uint32_t)layers, (uint32_t)width,

@@ -70,13 +70,14 @@ static inline struct train_options fixture_options(void)
     };
 }
 
-static inline struct model fixture_model(void)
+static inline struct model fixture_model(enum model_optimizer optimizer)
 {
-    const struct train_options o = fixture_options();
+    struct train_options o = fixture_options();
     struct passages ps = fixture_passages(200);
     struct err e = ERR_INIT;
     struct model m;
 
+    o.optimizer = optimizer;
     if (train_run(&m, &ps, &o, NULL, NULL, &e))
         fail_msg("%s", e.text);
     passages_free(&ps);

@@ -10,18 +10,28 @@ struct saved {
     size_t len;
 };
 
-static int set_up(void **state)
+static int set_up(void **state, enum model_optimizer optimizer)
 {
     struct saved *s = mem_new(1, sizeof *s);
     struct err e = ERR_INIT;
 
     s->folder = fixture_folder();
     s->path = fixture_path(s->folder, "model.ckpt");
-    s->model = fixture_model();
+    s->model = fixture_model(optimizer);
     assert_int_equal(ckpt_save(&s->model, s->path, &e), 0);
     s->bytes = fixture_read(s->path, &s->len);
     *state = s;
     return 0;
+}
+
+static int set_up_adam(void **state)
+{
+    return set_up(state, MODEL_ADAM);
+}
+
+static int set_up_adafactor(void **state)
+{
+    return set_up(state, MODEL_ADAFACTOR);
 }
 
 static int tear_down(void **state)
@@ -47,7 +57,9 @@ static void test_round_trip(void **state)
     assert_int_equal(ckpt_load(&m, s->path, &e), 0);
     assert_memory_equal(&m.shape, &s->model.shape, sizeof m.shape);
     assert_memory_equal(m.params, s->model.params, n);
-    assert_memory_equal(m.second, s->model.second, n);
+    assert_int_equal(m.optimizer, s->model.optimizer);
+    assert_memory_equal(m.second, s->model.second,
+                        model_second_count(&m.shape, m.optimizer) * sizeof(float));
     assert_int_equal(m.steps, s->model.steps);
     assert_int_equal(m.seed, s->model.seed);
     assert_true(m.loss == s->model.loss);
@@ -128,25 +140,13 @@ static void test_header_lengths(void **state)
     free(bytes);
 }
 
-/* A header that is JSON and ours in form, with facts that are not. */
-static void test_facts(void **state)
-{
-    static const struct {
-        const char *from, *to, *why;
-    } cases[] = {
-        {"\"format\":\"ascribe-lm\"", "\"format\":\"someone-lm\"", "format"},
-        {"\"version\":\"1\"", "\"version\":\"2\"", "this program reads version 1"},
-        {"\"heads\":\"2\"", "\"heads\":\"4\"", "damaged"},
-        {"\"heads\":\"2\"", "\"heads\":\"0\"", "heads"},
-        {"\"heads\":\"2\"", "\"heads\":\"-\"", "\"heads\" is"},
-        {"\"layers\":\"2\"", "\"layers\":\"3\"", "does not fit the sizes"},
-        {"\"width\":\"32\"", "\"width\":\"48\"", "does not fit the sizes"},
-        {"\"steps\":\"10\"", "\"steps\":\"11\"", "damaged"},
-        {"\"layers\"", "\"lavers\"", "no \"layers\""},
-    };
-    struct saved *s = *state;
+struct forgery {
+    const char *from, *to, *why;
+};
 
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+static void refuse_forgeries(const struct saved *s, const struct forgery *cases, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
         unsigned char *bytes = mem_new(s->len, 1);
         struct err e = ERR_INIT;
         struct model m;
@@ -164,6 +164,41 @@ static void test_facts(void **state)
     }
 }
 
+/* A header that is JSON and ours in form, with facts that are not. */
+static void test_facts(void **state)
+{
+    static const struct forgery cases[] = {
+        {"\"format\":\"ascribe-lm\"", "\"format\":\"someone-lm\"", "format"},
+        {"\"version\":\"1\"", "\"version\":\"3\"", "this program reads versions 1 and 2"},
+        {"\"version\":\"1\"", "\"version\":\"2\"", "version 2 with optimizer \"\""},
+        {"\"heads\":\"2\"", "\"heads\":\"4\"", "damaged"},
+        {"\"heads\":\"2\"", "\"heads\":\"0\"", "heads"},
+        {"\"heads\":\"2\"", "\"heads\":\"-\"", "\"heads\" is"},
+        {"\"layers\":\"2\"", "\"layers\":\"3\"", "does not fit the sizes"},
+        {"\"width\":\"32\"", "\"width\":\"48\"", "does not fit the sizes"},
+        {"\"steps\":\"10\"", "\"steps\":\"11\"", "damaged"},
+        {"\"layers\"", "\"lavers\"", "no \"layers\""},
+    };
+
+    refuse_forgeries(*state, cases, sizeof cases / sizeof cases[0]);
+}
+
+static void test_facts_of_adafactor(void **state)
+{
+    static const struct forgery cases[] = {
+        {"\"version\":\"2\"", "\"version\":\"1\"", "does not fit the sizes"},
+        {"\"optimizer\":\"adafactor\"", "\"optimizer\":\"adafactoR\"", "optimizer \"adafactoR\""},
+        {"\"optimizer\":\"adafactor\"", "\"optimiser\":\"adafactor\"", "with optimizer \"\""},
+        {"adafactor.row.h0.attn.qkv", "adafactor.row.h1.attn.qkv", "is no JSON"},
+        {"adafactor.row.h0.attn.qkv", "adafactor.roW.h0.attn.qkv", "does not fit the sizes"},
+        {"adafactor.col.h1.mlp.in", "adafactor.col.h1.mlp.on", "does not fit the sizes"},
+        {"adafactor.second.h1.norm2", "adafactor.second.h1.norm3", "does not fit the sizes"},
+        {"\"heads\":\"2\"", "\"heads\":\"4\"", "damaged"},
+    };
+
+    refuse_forgeries(*state, cases, sizeof cases / sizeof cases[0]);
+}
+
 static void test_not_a_file(void **state)
 {
     struct saved *s = *state;
@@ -174,6 +209,28 @@ static void test_not_a_file(void **state)
     assert_int_equal(ckpt_load(&m, s->folder, &e), ERR_CORRUPT);
     assert_non_null(strstr(e.text, "not a regular file"));
     refuse(s, "", 0, "an empty file");
+}
+
+/* Adam's files are what they were before there was another optimiser; Adafactor's have both factors
+ * of every matrix, and vectors in full. */
+static void test_names(void **state)
+{
+    static const char *const adafactor[] = {
+        "\"version\":\"2\"", "\"optimizer\":\"adafactor\"",
+        "\"adafactor.row.embed.token\":{\"dtype\":\"F32\",\"shape\":[320]",
+        "\"adafactor.row.h0.attn.qkv\":{\"dtype\":\"F32\",\"shape\":[96]",
+        "\"adafactor.col.h1.mlp.out\":{\"dtype\":\"F32\",\"shape\":[128]",
+        "\"adafactor.second.norm\":{\"dtype\":\"F32\",\"shape\":[32]"};
+    const struct saved *s = *state;
+    const bool adam = s->model.optimizer == MODEL_ADAM;
+    const size_t len = (size_t)bytes_get_le64(s->bytes);
+
+    for (size_t i = 0; i < sizeof adafactor / sizeof adafactor[0]; i++)
+        if (!memmem(s->bytes + 8, len, adafactor[i], strlen(adafactor[i])) != adam)
+            fail_msg("%s: %s", adafactor[i], adam ? "is there" : "is not there");
+    assert_true(!memmem(s->bytes + 8, len, "adam.second.", 12) != adam);
+    assert_true(!memmem(s->bytes + 8, len, "\"version\":\"1\"", 13) != adam);
+    assert_true(!memmem(s->bytes + 8, len, "optimizer", 9) == adam);
 }
 
 static void test_save_where_it_cannot(void **state)
@@ -196,7 +253,15 @@ int main(void)
         cmocka_unit_test(test_facts),
         cmocka_unit_test(test_not_a_file),
         cmocka_unit_test(test_save_where_it_cannot),
+        cmocka_unit_test(test_names),
+    };
+    const struct CMUnitTest adafactor[] = {
+        cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_cut_short_anywhere),
+        cmocka_unit_test(test_any_bit_changed), cmocka_unit_test(test_longer),
+        cmocka_unit_test(test_header_lengths),  cmocka_unit_test(test_facts_of_adafactor),
+        cmocka_unit_test(test_names),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up_adam, tear_down) +
+           cmocka_run_group_tests(adafactor, set_up_adafactor, tear_down);
 }

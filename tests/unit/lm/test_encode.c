@@ -25,7 +25,7 @@ static int set_up(void **state)
     char *path;
 
     openblas_set_num_threads(1);
-    s->model = fixture_model();
+    s->model = fixture_model(MODEL_ADAM);
     s->ps = fixture_passages(PASSAGES);
     s->folder = fixture_folder();
     path = fixture_path(s->folder, "model.ckpt");

@@ -5,12 +5,13 @@
 #include <cblas.h>
 #include <math.h>
 
+#include "client/lm/adafactor.h"
 #include "client/lm/encoder.h"
 
 enum { DIM = 8 * 6 * 6, SEED = 42, TEXTS = 40 };
 
 struct shared {
-    struct model model;
+    struct model model, adafactor;
     char *text[TEXTS];
 };
 
@@ -19,7 +20,8 @@ static int set_up(void **state)
     struct shared *s = mem_new(1, sizeof *s);
 
     openblas_set_num_threads(1);
-    s->model = fixture_model();
+    s->model = fixture_model(MODEL_ADAM);
+    s->adafactor = fixture_model(MODEL_ADAFACTOR);
     for (uint32_t i = 0; i < TEXTS; i++)
         s->text[i] = fixture_text(1000 + i);
     *state = s;
@@ -33,8 +35,14 @@ static int tear_down(void **state)
     for (uint32_t i = 0; i < TEXTS; i++)
         free(s->text[i]);
     model_free(&s->model);
+    model_free(&s->adafactor);
     free(s);
     return 0;
+}
+
+static const struct model *model_of(const struct shared *s, enum encoder_second second)
+{
+    return second == ENCODER_ADAFACTOR ? &s->adafactor : &s->model;
 }
 
 static struct encoder_plan plan_of(const struct shared *s, enum encoder_second second)
@@ -42,7 +50,7 @@ static struct encoder_plan plan_of(const struct shared *s, enum encoder_second s
     struct encoder_plan plan;
     struct err e = ERR_INIT;
 
-    if (encoder_plan_init(&plan, &s->model, DIM, second, SEED, &e))
+    if (encoder_plan_init(&plan, model_of(s, second), DIM, second, SEED, &e))
         fail_msg("%s", e.text);
     return plan;
 }
@@ -65,12 +73,26 @@ static void encode_all(const struct encoder_plan *plan, const struct shared *s, 
     encoder_fini(&en);
 }
 
+/* g / sqrt(V), V = row col / mean(row) in full, 1e-30 added to the factors first. */
+static void divide_by_factors(const struct shape_tensor *t, const float *row, double *g)
+{
+    const float *col = row + t->rows;
+    double mean = 0;
+
+    for (size_t r = 0; r < t->rows; r++)
+        mean += ((double)row[r] + 1e-30) / t->rows;
+    for (size_t i = 0; i < (size_t)t->rows * t->cols; i++)
+        g[i] /= sqrt(((double)row[i / t->cols] + 1e-30) *
+                     ((double)col[i % t->cols] + 1e-30) / mean);
+}
+
 /* The row of one text by the plain way. Blocks: layer by layer qkv, out, mlp.in, mlp.out. */
 static double oracle(const struct shared *s, const char *text, enum encoder_second second,
                      float *row)
 {
     static const enum shape_role order[] = {SHAPE_QKV, SHAPE_ATTN_OUT, SHAPE_MLP_IN, SHAPE_MLP_OUT};
-    const struct shape *shape = &s->model.shape;
+    const struct model *m = model_of(s, second);
+    const struct shape *shape = &m->shape;
     const size_t n = shape_params(shape);
     struct shape_tensor tensors[SHAPE_TENSORS_MAX];
     double *params = mem_new(n, sizeof *params), *grads = mem_new(n, sizeof *grads), loss;
@@ -79,23 +101,28 @@ static double oracle(const struct shared *s, const char *text, enum encoder_seco
     struct net64_state st;
     struct err e = ERR_INIT;
     struct pack p;
+    size_t place[SHAPE_TENSORS_MAX];
 
-    shape_tensors(shape, tensors);
+    adafactor_places(tensors, shape_tensors(shape, tensors), place);
     for (size_t i = 0; i < n; i++)
-        params[i] = (double)s->model.params[i];
+        params[i] = (double)m->params[i];
     pack_init(&p, shape->context);
-    pack_add(&p, tokens, tok_encode(&s->model.tok, text, strlen(text), tokens), 0, false);
+    pack_add(&p, tokens, tok_encode(&m->tok, text, strlen(text), tokens), 0, false);
     assert_int_equal(net64_init(&st, shape, p.rows, &e), 0);
     net64_forward(&st, params, &p);
     loss = net64_loss(&st, params, &p, 1.0);
     net64_backward(&st, params, &p, grads, NULL);
     for (uint32_t b = 0; b < 8; b++) {
-        const struct shape_tensor *t = &tensors[shape_at(b / 4, order[b % 4])];
+        const size_t at = shape_at(b / 4, order[b % 4]);
+        const struct shape_tensor *t = &tensors[at];
         struct project pr;
+        if (second == ENCODER_ADAFACTOR)
+            divide_by_factors(t, m->second + place[at], grads + t->offset);
         for (size_t i = 0; i < (size_t)t->rows * t->cols; i++) {
-            const double v = (double)s->model.second[t->offset + i];
             const double g = grads[t->offset + i];
-            w[i] = (float)(second == ENCODER_ADAM ? g / (sqrt(v) + 1e-8) : g);
+            w[i] = (float)(second == ENCODER_ADAM
+                               ? g / (sqrt((double)m->second[t->offset + i]) + 1e-8)
+                               : g);
         }
         assert_int_equal(project_init(&pr, SEED, b, t->rows, t->cols, 6, &e), 0);
         project_apply_plain(&pr, w, row + b * 36);
@@ -150,6 +177,40 @@ static void test_divided_rows_equal_the_oracle(void **state)
 static void test_undivided_rows_equal_the_oracle(void **state)
 {
     against_the_oracle(*state, ENCODER_NONE);
+}
+
+static void test_rows_divided_by_factors_equal_the_oracle(void **state)
+{
+    against_the_oracle(*state, ENCODER_ADAFACTOR);
+}
+
+/* auto is the model's own, and what a model has not is refused by name. */
+static void test_the_models_own_second_moment(void **state)
+{
+    static const struct {
+        enum encoder_second own, other;
+        const char *says;
+    } cases[] = {
+        {ENCODER_ADAM, ENCODER_ADAFACTOR, "moment adafactor: the checkpoint was trained by adam"},
+        {ENCODER_ADAFACTOR, ENCODER_ADAM, "moment adam: the checkpoint was trained by adafactor"},
+    };
+    const struct shared *s = *state;
+
+    for (size_t i = 0; i < 2; i++) {
+        const struct model *m = model_of(s, cases[i].own);
+        struct encoder_plan plan;
+        struct err e = ERR_INIT;
+        assert_int_equal(encoder_plan_init(&plan, m, DIM, ENCODER_AUTO, SEED, &e), 0);
+        assert_int_equal(plan.second, cases[i].own);
+        encoder_plan_fini(&plan);
+        assert_int_equal(encoder_plan_init(&plan, m, DIM, ENCODER_NONE, SEED, &e), 0);
+        assert_int_equal(plan.second, ENCODER_NONE);
+        encoder_plan_fini(&plan);
+        assert_int_equal(encoder_plan_init(&plan, m, DIM, cases[i].other, SEED, &e), ERR_INVALID);
+        assert_string_equal(e.field, "second-moment");
+        if (!strstr(e.text, cases[i].says))
+            fail_msg("%s", e.text);
+    }
 }
 
 /* Packed all together, in sevens or alone: the stated bound. */
@@ -297,8 +358,9 @@ static void test_dims_that_do_not_fit(void **state)
 static void test_the_description(void **state)
 {
     struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM), none = plan_of(s, ENCODER_NONE);
-    struct buf a = {0}, b = {0}, c = {0};
+    struct encoder_plan plan = plan_of(s, ENCODER_ADAM), none = plan_of(s, ENCODER_NONE),
+                        factors = plan_of(s, ENCODER_ADAFACTOR);
+    struct buf a = {0}, b = {0}, c = {0}, d = {0};
     char kept;
 
     strcpy(s->model.fingerprint, "00112233445566778899aabbccddeeff");
@@ -317,6 +379,14 @@ static void test_the_description(void **state)
     buf_add(&c, "", 1);
     assert_string_not_equal((char *)a.data, (char *)c.data);
     s->model.fingerprint[0] = kept;
+    encoder_plan_describe(&factors, "f32", &d);
+    buf_add(&d, "", 1);
+    assert_non_null(strstr((char *)a.data, "\"second_moment\":{\"kind\":\"adam\",\"eps\":1e-8},"));
+    assert_non_null(strstr((char *)b.data, "\"second_moment\":{\"kind\":\"none\"},"));
+    assert_non_null(
+        strstr((char *)d.data, "\"second_moment\":{\"kind\":\"adafactor\",\"eps\":1e-30},"));
+    buf_free(&d);
+    encoder_plan_fini(&factors);
     buf_free(&a);
     buf_free(&b);
     buf_free(&c);
@@ -329,6 +399,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_divided_rows_equal_the_oracle),
         cmocka_unit_test(test_undivided_rows_equal_the_oracle),
+        cmocka_unit_test(test_rows_divided_by_factors_equal_the_oracle),
+        cmocka_unit_test(test_the_models_own_second_moment),
         cmocka_unit_test(test_packing_stays_within_its_bound),
         cmocka_unit_test(test_targets_add_up),
         cmocka_unit_test(test_a_long_text),

@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "client/lm/adafactor.h"
+
 struct curve {
     double loss[64];
     size_t count;
@@ -53,21 +55,31 @@ static void test_the_first_ten_steps(void **state)
     model_free(&m);
 }
 
-static void test_threads_do_not_matter(void **state)
+static void threads_do_not_matter(enum model_optimizer optimizer)
 {
     struct train_options o = fixture_options();
     struct curve c;
-    struct model one = run(&o, &c);
-    const size_t n = shape_params(&one.shape);
+    struct model one;
+    size_t n, second;
 
-    (void)state;
+    o.optimizer = optimizer;
+    one = run(&o, &c);
+    n = shape_params(&one.shape);
+    second = model_second_count(&one.shape, optimizer);
     for (o.threads = 2; o.threads <= 5; o.threads++) {
         struct model more = run(&o, &c);
         assert_memory_equal(one.params, more.params, n * sizeof *one.params);
-        assert_memory_equal(one.second, more.second, n * sizeof *one.second);
+        assert_memory_equal(one.second, more.second, second * sizeof *one.second);
         model_free(&more);
     }
     model_free(&one);
+}
+
+static void test_threads_do_not_matter(void **state)
+{
+    (void)state;
+    threads_do_not_matter(MODEL_ADAM);
+    threads_do_not_matter(MODEL_ADAFACTOR);
 }
 
 static void test_another_seed_is_another_model(void **state)
@@ -84,18 +96,56 @@ static void test_another_seed_is_another_model(void **state)
     model_free(&b);
 }
 
-static void test_it_learns(void **state)
+static void it_learns(enum model_optimizer optimizer)
 {
     struct train_options o = fixture_options();
     struct curve c;
     struct model m;
 
-    (void)state;
+    o.optimizer = optimizer;
     o.steps = 60;
     m = run(&o, &c);
     assert_true(c.loss[59] < 0.4 * c.loss[0]);
+    assert_int_equal(m.optimizer, optimizer);
     for (size_t i = 0; i < shape_params(&m.shape); i++)
-        assert_true(m.second[i] >= 0 && isfinite(m.second[i]) && isfinite(m.params[i]));
+        assert_true(isfinite(m.params[i]));
+    for (size_t i = 0; i < model_second_count(&m.shape, optimizer); i++)
+        assert_true(m.second[i] >= 0 && isfinite(m.second[i]));
+    model_free(&m);
+}
+
+static void test_it_learns(void **state)
+{
+    (void)state;
+    it_learns(MODEL_ADAM);
+    it_learns(MODEL_ADAFACTOR);
+}
+
+/* A row's mean of the whole matrix and a column's are means of the same squares. */
+static void test_the_factors_agree(void **state)
+{
+    struct train_options o = fixture_options();
+    struct shape_tensor t[SHAPE_TENSORS_MAX];
+    size_t place[SHAPE_TENSORS_MAX], count;
+    struct curve c;
+    struct model m;
+
+    (void)state;
+    o.optimizer = MODEL_ADAFACTOR;
+    m = run(&o, &c);
+    count = shape_tensors(&m.shape, t);
+    adafactor_places(t, count, place);
+    for (size_t i = 0; i < count; i++) {
+        const float *row = m.second + place[i], *col = row + t[i].rows;
+        double rows = 0, cols = 0;
+        if (t[i].rows == 1)
+            continue;
+        for (size_t r = 0; r < t[i].rows; r++)
+            rows += (double)row[r] / t[i].rows;
+        for (size_t k = 0; k < t[i].cols; k++)
+            cols += (double)col[k] / t[i].cols;
+        assert_true(rows > 1e-12 && fabs(rows - cols) < 1e-5 * rows);
+    }
     model_free(&m);
 }
 
@@ -148,6 +198,7 @@ int main(void)
         cmocka_unit_test(test_threads_do_not_matter),
         cmocka_unit_test(test_another_seed_is_another_model),
         cmocka_unit_test(test_it_learns),
+        cmocka_unit_test(test_the_factors_agree),
         cmocka_unit_test(test_a_batch_of_one),
         cmocka_unit_test(test_refusals),
     };
