@@ -274,6 +274,9 @@ int asc_example_get(struct asc_client *c, const char *corpus, const char *id,
 /* `after`: a page's `next`, or NULL for the first; `limit` 1 to 1,000, 0: 100. */
 int asc_example_page(struct asc_client *c, const char *corpus, const char *after, unsigned limit,
                      struct asc_page *out, struct asc_error *e);
+/* The same, only those for which the filter holds (NULL: all). */
+int asc_example_find(struct asc_client *c, const char *corpus, const char *filter,
+                     const char *after, unsigned limit, struct asc_page *out, struct asc_error *e);
 /* Takedown, effective at once. */
 int asc_example_delete(struct asc_client *c, const char *corpus, const char *id,
                        struct asc_error *e);
@@ -301,6 +304,16 @@ struct asc_query {
     const char *engine;      /* NULL: the server's choice */
     const char *task;        /* through this task; NULL: none */
     bool no_text;            /* leave texts and meta out */
+    const char *filter; /* only examples for which it holds (docs/protocol.md); NULL: all */
+    const char *saved;  /* run the saved query of that name: no vectors then; NULL: none */
+    bool blocks;        /* each block's share of every score */
+    bool percentile;    /* where each hit stands among all scores */
+    const char *group;  /* "meta.PATH": sums of all scores by this field; NULL: none */
+};
+
+struct asc_share {
+    char *block;
+    double share; /* all shares sum to the score */
 };
 
 struct asc_hit {
@@ -311,6 +324,15 @@ struct asc_hit {
     char *text; /* or NULL */
     size_t text_len;
     char *meta; /* compact JSON, or NULL */
+    double percentile; /* fraction of all scores that are lower; -1 when not asked */
+    struct asc_share *blocks; /* NULL when not asked */
+    size_t block_count;
+};
+
+struct asc_group {
+    char *value; /* as JSON; NULL: all values that had no place of their own */
+    uint64_t count;
+    double sum, mean;
 };
 
 struct asc_result {
@@ -318,6 +340,8 @@ struct asc_result {
     size_t proponent_count;
     struct asc_hit *opponents; /* most negative first */
     size_t opponent_count;
+    struct asc_group *groups; /* highest sum first, the rest last; NULL when not asked */
+    size_t group_count;
 };
 
 struct asc_answer {
@@ -330,12 +354,40 @@ struct asc_answer {
     double took_ms; /* in the server */
     char *json;     /* the answer as it came */
     size_t json_len;
+    /* of asc_search */
+    uint64_t matches; /* examples that have any of the words */
+    uint64_t indexed_through, missing; /* sequences below were searched; examples that were not */
 };
 
 /* Proponents and opponents of each query row. Free with asc_answer_free. */
 int asc_query(struct asc_client *c, const char *corpus, const struct asc_query *q,
               struct asc_answer **out, struct asc_error *e);
 void asc_answer_free(struct asc_answer *a);
+
+/* Examples by the words of `text` (BM25). The answer has one result, with proponents alone. Free
+ * with asc_answer_free. */
+struct asc_search {
+    const char *text;
+    uint32_t k;         /* 0 to 10,000 */
+    const char *filter; /* or NULL */
+    bool no_text;       /* leave texts and meta out */
+};
+int asc_search(struct asc_client *c, const char *corpus, const struct asc_search *search,
+               struct asc_answer **out, struct asc_error *e);
+
+/* Saved queries. `members` is a JSON object of prompt, target, output, tags and methods, any of
+ * them; NULL: none. `gradient` has one row. out_json (NULL when not wanted): the entry; asc_free.
+ * asc_query with `saved` runs one. */
+int asc_saved_put(struct asc_client *c, const char *corpus, const char *name, const char *members,
+                  const struct asc_query *gradient, char **out_json, struct asc_error *e);
+int asc_saved_get(struct asc_client *c, const char *corpus, const char *name, char **out_json,
+                  struct asc_error *e);
+/* A page {"queries":[...],"next":NAME or null}: after a name (NULL: from the start), with a tag
+ * (NULL: any), at most `limit` (0: 100). */
+int asc_saved_list(struct asc_client *c, const char *corpus, const char *after, const char *tag,
+                   unsigned limit, char **out_json, struct asc_error *e);
+int asc_saved_delete(struct asc_client *c, const char *corpus, const char *name,
+                     struct asc_error *e);
 
 /* Writes the query's vectors as a safetensors file that asc_matrix_open and the server take. */
 int asc_query_save(const struct asc_query *q, const char *path, struct asc_error *e);

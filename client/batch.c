@@ -232,6 +232,31 @@ int asc__body_of_vectors(const struct asc_query *q, const char *name, uint64_t m
     return rc;
 }
 
+int asc__body_of_saved(const struct asc_query *q, const char *members, struct asc__body *out,
+                       struct asc_error *e)
+{
+    struct vectors v = {q->vectors, q->matrix, q->first_row, q->rows, q->dim, q->dtype, 0};
+    struct asc__buf head = {0};
+    size_t len = strlen(members);
+    int rc;
+
+    *out = (struct asc__body){0};
+    rc = vectors_check(&v, 1, e);
+    if (rc == 0)
+        rc = head_open(&head, q->fingerprint, e);
+    if (rc != 0)
+        return rc;
+    head_vectors(&head, "gradient", &v);
+    asc__buf_format(&head, ",\"query\":{\"dtype\":\"U8\",\"shape\":[%zu],", len);
+    asc__buf_format(&head, "\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", v.bytes, v.bytes + len);
+    rc = head_close(&head, out, e);
+    if (rc != 0)
+        return rc;
+    vectors_part(&v, out);
+    asc__body_part(out, members, len);
+    return 0;
+}
+
 /* --- Names, and files ------------------------------------------------------------------------- */
 
 int asc__name_of(uint64_t position, const struct asc__body *b, char out[ASC_NAME_MAX + 1],

@@ -83,6 +83,12 @@ static int fill_page(const json_t *o, struct asc_page *out, struct asc_error *e)
 int asc_example_page(struct asc_client *c, const char *corpus, const char *after, unsigned limit,
                      struct asc_page *out, struct asc_error *e)
 {
+    return asc_example_find(c, corpus, NULL, after, limit, out, e);
+}
+
+int asc_example_find(struct asc_client *c, const char *corpus, const char *filter,
+                     const char *after, unsigned limit, struct asc_page *out, struct asc_error *e)
+{
     struct asc__buf path = {0};
     json_t *o = NULL;
     int rc = asc__corpus_path(&path, corpus, "/examples", e);
@@ -91,6 +97,10 @@ int asc_example_page(struct asc_client *c, const char *corpus, const char *after
     if (after) {
         asc__buf_text(&path, "&after=");
         asc__buf_escape(&path, after);
+    }
+    if (filter) {
+        asc__buf_text(&path, "&filter=");
+        asc__buf_escape(&path, filter);
     }
     if (rc == 0 && path.failed)
         rc = asc__no_memory(e, path.len);

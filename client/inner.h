@@ -107,6 +107,10 @@ int asc__body_of_query(const struct asc_query *q, struct asc__body *out, struct 
 int asc__body_of_vectors(const struct asc_query *q, const char *name, uint64_t most,
                          struct asc__body *out, struct asc_error *e);
 
+/* One row `gradient` and the JSON text `query`. */
+int asc__body_of_saved(const struct asc_query *q, const char *members, struct asc__body *out,
+                       struct asc_error *e);
+
 /* asc_batch_name for a body. */
 int asc__name_of(uint64_t position, const struct asc__body *b, char out[ASC_NAME_MAX + 1],
                  struct asc_error *e);
@@ -204,6 +208,9 @@ int asc__perform(struct asc_client *c, const struct asc__request *r, struct asc_
  * server asked for, at most ASC__PAUSE_MAX_MS. */
 uint64_t asc__pause_ms(const struct asc_options *o, unsigned attempt, int retry_after_s,
                        uint32_t random);
+
+/* query.c: the hits of a search; an answer's JSON and its results go together. */
+int asc__answer_of_search(const json_t *o, struct asc_answer *a, struct asc_error *e);
 
 /* --- json.c: answers -------------------------------------------------------------------------- */
 /* Performs and parses a JSON object; *out is owned by the caller (json_decref). */

@@ -13,8 +13,69 @@ static void hits_free(struct asc_hit *list, size_t count)
         free(list[i].id);
         free(list[i].text);
         free(list[i].meta);
+        for (size_t b = 0; b < list[i].block_count; b++)
+            free(list[i].blocks[b].block);
+        free(list[i].blocks);
     }
     free(list);
+}
+
+static void groups_free(struct asc_group *list, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        free(list[i].value);
+    free(list);
+}
+
+static int fill_blocks(const json_t *all, struct asc_hit *h, struct asc_error *e)
+{
+    size_t count = json_array_size(all);
+
+    if (!all)
+        return 0;
+    h->blocks = calloc(count + 1, sizeof *h->blocks);
+    if (!h->blocks)
+        return asc__no_memory(e, count * sizeof *h->blocks);
+    h->block_count = count;
+    for (size_t i = 0; i < count; i++) {
+        h->blocks[i].block = asc__json_copy(json_array_get(all, i), "name", NULL);
+        h->blocks[i].share = asc__json_real(json_array_get(all, i), "share", 0);
+        if (!h->blocks[i].block)
+            return asc__json_missing(e, "query", "blocks.name");
+    }
+    return 0;
+}
+
+static void fill_sums(const json_t *o, struct asc_group *g)
+{
+    g->count = asc__json_u64(o, "count");
+    g->sum = asc__json_real(o, "sum", 0);
+    g->mean = asc__json_real(o, "mean", 0);
+}
+
+static int fill_groups(const json_t *result, struct asc_result *to, struct asc_error *e)
+{
+    const json_t *all = json_object_get(result, "groups"),
+                 *rest = json_object_get(result, "groups_other");
+    size_t count = json_array_size(all);
+
+    if (!all)
+        return 0;
+    to->groups = calloc(count + 2, sizeof *to->groups);
+    if (!to->groups)
+        return asc__no_memory(e, count * sizeof *to->groups);
+    for (size_t i = 0; i < count; i++) {
+        struct asc_group *g = &to->groups[to->group_count++];
+
+        fill_sums(json_array_get(all, i), g);
+        g->value = json_dumps(json_object_get(json_array_get(all, i), "value"),
+                              JSON_COMPACT | JSON_ENCODE_ANY);
+        if (!g->value)
+            return asc__json_missing(e, "query", "groups.value");
+    }
+    if (json_is_object(rest))
+        fill_sums(rest, &to->groups[to->group_count++]);
+    return 0;
 }
 
 static int fill_hit(const json_t *o, struct asc_hit *h, struct asc_error *e)
@@ -32,7 +93,8 @@ static int fill_hit(const json_t *o, struct asc_hit *h, struct asc_error *e)
     if (!h->id || (!h->text && json_is_string(json_object_get(o, "text"))) ||
         (!h->meta && json_is_object(json_object_get(o, "meta"))))
         return asc__no_memory(e, 4096);
-    return 0;
+    h->percentile = asc__json_real(o, "percentile", -1);
+    return fill_blocks(json_object_get(o, "blocks"), h, e);
 }
 
 static int fill_hits(const json_t *all, struct asc_hit **out, size_t *out_count,
@@ -69,6 +131,8 @@ static int fill_answer(const json_t *o, struct asc_answer *a, struct asc_error *
         rc = fill_hits(json_object_get(r, "proponents"), &to->proponents, &to->proponent_count, e);
         if (rc == 0)
             rc = fill_hits(json_object_get(r, "opponents"), &to->opponents, &to->opponent_count, e);
+        if (rc == 0)
+            rc = fill_groups(r, to, e);
     }
     asc__json_word(o, "exact", a->exact, sizeof a->exact);
     asc__json_word(o, "engine", a->engine, sizeof a->engine);
@@ -80,6 +144,25 @@ static int fill_answer(const json_t *o, struct asc_answer *a, struct asc_error *
     return rc;
 }
 
+int asc__answer_of_search(const json_t *o, struct asc_answer *a, struct asc_error *e)
+{
+    const json_t *all = json_object_get(o, "results");
+
+    if (!json_is_array(all))
+        return asc__json_missing(e, "search", "results");
+    a->results = calloc(1, sizeof *a->results);
+    if (!a->results)
+        return asc__no_memory(e, sizeof *a->results);
+    a->count = 1;
+    a->examples = asc__json_u64(o, "examples");
+    a->generation = asc__json_u64(o, "generation");
+    a->matches = asc__json_u64(o, "matches");
+    a->indexed_through = asc__json_u64(o, "indexed_through");
+    a->missing = asc__json_u64(o, "missing");
+    a->took_ms = asc__json_real(o, "took_ms", 0);
+    return fill_hits(all, &a->results->proponents, &a->results->proponent_count, e);
+}
+
 void asc_answer_free(struct asc_answer *a)
 {
     if (!a)
@@ -87,6 +170,7 @@ void asc_answer_free(struct asc_answer *a)
     for (size_t i = 0; i < a->count; i++) {
         hits_free(a->results[i].proponents, a->results[i].proponent_count);
         hits_free(a->results[i].opponents, a->results[i].opponent_count);
+        groups_free(a->results[i].groups, a->results[i].group_count);
     }
     free(a->results);
     free(a->json);
@@ -94,6 +178,14 @@ void asc_answer_free(struct asc_answer *a)
 }
 
 /* --- Asking ----------------------------------------------------------------------------------- */
+
+static void add_text(struct asc__buf *path, const char *name, const char *value)
+{
+    if (!value)
+        return;
+    asc__buf_format(path, "&%s=", name);
+    asc__buf_escape(path, value);
+}
 
 static int query_path(struct asc__buf *path, const char *corpus, const struct asc_query *q,
                       struct asc_error *e)
@@ -103,14 +195,13 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
     if (rc != 0)
         return rc;
     asc__buf_format(path, "?k=%u&opponents=%u&text=%d", q->k, q->opponents, q->no_text ? 0 : 1);
-    if (q->engine) {
-        asc__buf_text(path, "&engine=");
-        asc__buf_escape(path, q->engine);
-    }
-    if (q->task) {
-        asc__buf_text(path, "&task=");
-        asc__buf_escape(path, q->task);
-    }
+    add_text(path, "engine", q->engine);
+    add_text(path, "task", q->task);
+    add_text(path, "filter", q->filter);
+    add_text(path, "saved", q->saved);
+    add_text(path, "group", q->group);
+    asc__buf_text(path, q->blocks ? "&blocks=1" : "");
+    asc__buf_text(path, q->percentile ? "&percentile=1" : "");
     return path->failed ? asc__no_memory(e, path->len) : 0;
 }
 
@@ -118,13 +209,13 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
 static int send_query(struct asc_client *c, struct asc__request *r, const struct asc_query *q,
                       struct asc__reply *reply, struct asc_error *e)
 {
-    struct asc__body body;
-    int rc = asc__body_of_query(q, &body, e);
+    struct asc__body body = {0};
+    int rc = q->saved ? 0 : asc__body_of_query(q, &body, e);
 
     if (rc == 0) {
         r->method = "POST";
-        r->content_type = "application/vnd.safetensors";
-        r->body = &body;
+        r->content_type = q->saved ? NULL : "application/vnd.safetensors";
+        r->body = q->saved ? NULL : &body;
         r->fingerprint = q->body ? q->fingerprint : NULL; /* else it is inside the file */
         r->retry = ASC__RETRY_SAFE;                       /* a query changes nothing */
         rc = asc__perform(c, r, reply, e);
@@ -196,9 +287,9 @@ int asc_scores(struct asc_client *c, const char *corpus, const struct asc_query 
         return asc__fail(e, ASC_ARGUMENT, "wrong_dtype", "scores are F32 or F64");
     rc = asc__corpus_path(&path, corpus,
                           dtype == ASC_F64 ? "/scores?dtype=f64" : "/scores?dtype=f32", e);
-    if (rc == 0 && q->task) {
-        asc__buf_text(&path, "&task=");
-        asc__buf_escape(&path, q->task);
+    if (rc == 0) {
+        add_text(&path, "task", q->task);
+        add_text(&path, "filter", q->filter);
         rc = path.failed ? asc__no_memory(e, path.len) : 0;
     }
     if (rc == 0) {

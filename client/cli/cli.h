@@ -52,7 +52,9 @@ int cmd_ingest(struct cli *cli, int argc, char **argv);
 int cmd_job(struct cli *cli, int argc, char **argv);
 int cmd_key(struct cli *cli, int argc, char **argv);
 int cmd_query(struct cli *cli, int argc, char **argv);
+int cmd_saved(struct cli *cli, int argc, char **argv);
 int cmd_scores(struct cli *cli, int argc, char **argv);
+int cmd_search(struct cli *cli, int argc, char **argv);
 int cmd_task(struct cli *cli, int argc, char **argv);
 int cmd_job_verify(struct cli *cli, int argc, char **argv);
 

@@ -55,8 +55,8 @@ static void print_row(const struct asc_stored *x, unsigned columns)
 }
 
 /* One page, or with `all` every page after `after`. */
-static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus, const char *after,
-                      unsigned limit, bool all)
+static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus,
+                      const char *filter, const char *after, unsigned limit, bool all)
 {
     unsigned columns = term_columns(STDOUT_FILENO);
     struct asc_page page;
@@ -65,7 +65,7 @@ static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus,
     bool more = true;
 
     while (more) {
-        if (asc_example_page(c, corpus, cursor, all ? 1000 : limit, &page, &e) != 0) {
+        if (asc_example_find(c, corpus, filter, cursor, all ? 1000 : limit, &page, &e) != 0) {
             free(cursor);
             return out_error(cli, &e);
         }
@@ -165,17 +165,18 @@ static int encoding(struct cli *cli, struct asc_client *c, const char *corpus, c
 
 static const char about[] =
     "  example get CORPUS ID               one example: text, meta, norm\n"
-    "  example list CORPUS                 by ingest order (--after, --limit, --all)\n"
+    "  example list CORPUS                 by ingest order (--filter, --after, --limit, --all)\n"
     "  example delete CORPUS ID...         takedown, effective at once\n"
     "  example encoding CORPUS ID          its stored unit vector, a value a line; with --out a\n"
     "                                      .safetensors that `ascribe query` takes";
 
 int cmd_example(struct cli *cli, int argc, char **argv)
 {
-    const char *after = NULL, *out = NULL, *verb;
+    const char *after = NULL, *out = NULL, *filter = NULL, *verb;
     uint64_t limit = 100;
     bool all = false;
     const struct arg list[] = {
+        {"--filter", 0, ARG_TEXT, &filter, 0, 0, "EXPR", "list: only those for which it holds"},
         {"--after", 0, ARG_TEXT, &after, 0, 0, "CURSOR", "list: where the last page ended"},
         {"--limit", 'n', ARG_COUNT, &limit, 1, 1000, "N", "list: examples of one page (100)"},
         {"--all", 0, ARG_FLAG, &all, 0, 0, NULL, "list: every page"},
@@ -202,7 +203,7 @@ int cmd_example(struct cli *cli, int argc, char **argv)
     if (rc != 0)
         return rc;
     if (is_list)
-        rc = list_pages(cli, c, argv[2], after, (unsigned)limit, all);
+        rc = list_pages(cli, c, argv[2], filter, after, (unsigned)limit, all);
     else if (is_delete)
         rc = delete_all(cli, c, argv[2], argv + 3, ids);
     else if (strcmp(verb, "get") == 0)

@@ -1,92 +1,24 @@
-/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, as a table.
- */
+/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, or of a saved
+ * query, as a table. */
+#include "client/cli/answer.h"
 #include "client/cli/args.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { GROUP_BYTES = 64 << 20, GROUP_ROWS = 1024, ID_COLUMNS = 32 };
+enum { GROUP_BYTES = 64 << 20, GROUP_ROWS = 1024 };
 
-struct view {
-    unsigned columns;  /* of the terminal; 0: none, nothing is cut */
-    unsigned id_width;
-    bool text, whole;
-};
-
-static unsigned id_width(const struct asc_result *r)
+static void show(const struct cli *cli, struct asc_answer *a, uint64_t first, uint64_t total,
+                 const struct asc_query *q, bool whole)
 {
-    unsigned widest = 2;
-    char line[1100];
-
-    for (int side = 0; side < 2; side++) {
-        const struct asc_hit *hits = side ? r->opponents : r->proponents;
-        size_t count = side ? r->opponent_count : r->proponent_count;
-
-        for (size_t i = 0; i < count; i++) {
-            unsigned w = term_line(hits[i].id, strlen(hits[i].id), ID_COLUMNS, line, sizeof line);
-
-            widest = w > widest ? w : widest;
-        }
-    }
-    return widest;
-}
-
-static void print_hit(const struct asc_hit *h, const struct view *v)
-{
-    char id[1100], line[8192];
-    unsigned used = term_line(h->id, strlen(h->id), v->columns ? ID_COLUMNS : 0, id, sizeof id);
-    unsigned left = 4 + 5 + 2 + 9 + 2 + v->id_width + 2, room = 0;
-
-    printf("    %5" PRIu32 "  %+9.6f  %s", h->rank, h->score, id);
-    if (!v->text || !h->text) {
+    if (cli->json) {
+        fwrite(a->json, 1, a->json_len, stdout); /* as it came: every bit of the scores */
         putchar('\n');
-        return;
+    } else {
+        answer_print(a, first, total, !q->no_text, whole);
     }
-    printf("%*s", (int)(v->id_width > used ? v->id_width - used : 0) + 2, "");
-    if (v->columns)
-        room = v->columns > left + 10 ? v->columns - left : 10;
-    if (v->whole) {
-        putchar('\n');
-        term_text(h->text, h->text_len);
-        puts("\n");
-        return;
-    }
-    term_line(h->text, h->text_len, room, line, sizeof line);
-    puts(line);
-}
-
-static void print_hits(const char *what, const struct asc_hit *hits, size_t count,
-                       const struct view *v)
-{
-    if (count == 0)
-        return;
-    printf("  %s\n    %5s  %9s  ", what, "rank", "score");
-    if (v->text && !v->whole)
-        printf("%-*s  text\n", (int)v->id_width, "id");
-    else
-        puts("id");
-    for (size_t i = 0; i < count; i++)
-        print_hit(&hits[i], v);
-}
-
-static void print_answer(const struct asc_answer *a, uint64_t first, uint64_t total, bool text,
-                         bool whole)
-{
-    struct view v = {.columns = term_columns(STDOUT_FILENO), .text = text, .whole = whole};
-    char n[32];
-
-    for (size_t i = 0; i < a->count; i++) {
-        const struct asc_result *r = &a->results[i];
-
-        v.id_width = id_width(r);
-        printf("%squery %" PRIu64 " of %" PRIu64 ": %s examples, engine %s, %s, %.1f ms\n",
-               first + i > 0 ? "\n" : "", first + i + 1, total, out_count(a->examples, n),
-               a->engine, a->exact, a->took_ms);
-        print_hits("proponents", r->proponents, r->proponent_count, &v);
-        print_hits("opponents", r->opponents, r->opponent_count, &v);
-    }
+    asc_answer_free(a);
 }
 
 /* Asks in groups that a server takes in one request. */
@@ -105,16 +37,56 @@ static int ask(struct cli *cli, struct asc_client *c, const char *corpus, struct
         q->rows = rows - done < group ? rows - done : group;
         if (asc_query(c, corpus, q, &a, &e) != 0)
             return out_error(cli, &e);
-        if (cli->json) {
-            fwrite(a->json, 1, a->json_len, stdout); /* as it came: every bit of the scores */
-            putchar('\n');
-        } else {
-            print_answer(a, done, rows, !q->no_text, whole);
-        }
-        asc_answer_free(a);
+        show(cli, a, done, rows, q, whole);
         done += q->rows;
     }
     return EXIT_OK;
+}
+
+/* A saved query: its gradient is in the server. */
+static int ask_saved(struct cli *cli, const char *corpus, const struct asc_query *q, bool whole)
+{
+    struct asc_client *c;
+    struct asc_answer *a;
+    struct asc_error e;
+    int rc = session_open(cli, NULL, NULL, &c);
+
+    if (rc != 0)
+        return rc;
+    if (asc_query(c, corpus, q, &a, &e) != 0)
+        rc = out_error(cli, &e);
+    else
+        show(cli, a, 0, 1, q, whole);
+    asc_close(c);
+    return rc;
+}
+
+static int ask_file(struct cli *cli, const char *corpus, const char *file, const char *tensor,
+                    uint64_t row, struct asc_query *q, bool whole)
+{
+    struct asc_matrix *m;
+    struct asc_client *c;
+    struct asc_error e;
+    uint64_t rows;
+    int rc;
+
+    if (asc_matrix_open(file, tensor, &m, &e) != 0)
+        return out_error(cli, &e);
+    rows = asc_matrix_rows(m);
+    q->matrix = m;
+    q->first_row = row == UINT64_MAX ? 0 : row;
+    if (row != UINT64_MAX && row >= rows)
+        rc = out_input(cli, "%s: row %" PRIu64 " of %" PRIu64, file, row, rows);
+    else if (rows == 0)
+        rc = out_input(cli, "%s: there are no rows in it", file);
+    else
+        rc = session_open(cli, NULL, NULL, &c);
+    if (rc == 0) {
+        rc = ask(cli, c, corpus, q, row == UINT64_MAX ? rows : 1, whole);
+        asc_close(c);
+    }
+    asc_matrix_close(m);
+    return rc;
 }
 
 static const char about[] =
@@ -124,47 +96,41 @@ static const char about[] =
 
 int cmd_query(struct cli *cli, int argc, char **argv)
 {
-    const char *tensor = NULL, *engine = NULL, *task = NULL;
+    struct asc_query q = {0};
+    const char *tensor = NULL;
     uint64_t k = 10, opponents = 0, row = UINT64_MAX;
-    bool whole = false, bare = false;
+    bool whole = false;
     const struct arg list[] = {
         {"--k", 'k', ARG_COUNT, &k, 0, 10000, "N", "proponents (10)"},
         {"--opponents", 'o', ARG_COUNT, &opponents, 0, 10000, "N", "opponents (0)"},
         {"--text", 0, ARG_FLAG, &whole, 0, 0, NULL, "whole texts, not one line of each"},
-        {"--no-text", 0, ARG_FLAG, &bare, 0, 0, NULL, "ids and scores only"},
+        {"--no-text", 0, ARG_FLAG, &q.no_text, 0, 0, NULL, "ids and scores only"},
+        {"--filter", 0, ARG_TEXT, &q.filter, 0, 0, "EXPR",
+         "only examples for which it holds: 'meta.source = \"wiki\" and id ^= \"n0\"'"},
+        {"--blocks", 0, ARG_FLAG, &q.blocks, 0, 0, NULL, "each block's share of every score"},
+        {"--percentile", 0, ARG_FLAG, &q.percentile, 0, 0, NULL,
+         "where each hit stands among all scores"},
+        {"--group", 0, ARG_TEXT, &q.group, 0, 0, "FIELD",
+         "sums of all scores by a field: meta.source"},
+        {"--saved", 0, ARG_TEXT, &q.saved, 0, 0, "NAME", "a saved query, in place of FILE"},
         {"--row", 0, ARG_COUNT, &row, 0, UINT64_MAX - 1, "N", "only this row of the file (from 0)"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
-        {"--task", 0, ARG_TEXT, &task, 0, 0, "NAME", "through this task's Hessian"},
-        {"--engine", 0, ARG_TEXT, &engine, 0, 0, "NAME", "auto, flat or scan"},
+        {"--task", 0, ARG_TEXT, &q.task, 0, 0, "NAME", "through this task's Hessian"},
+        {"--engine", 0, ARG_TEXT, &q.engine, 0, 0, "NAME", "auto, flat or scan"},
         {0}};
-    const struct args args = {"query CORPUS FILE [options]", about, list, 2, 2};
-    struct asc_query q = {0};
-    struct asc_matrix *m;
-    struct asc_client *c;
-    struct asc_error e;
-    uint64_t rows;
+    const struct args args = {"query CORPUS FILE|--saved NAME [options]", about, list, 1, 2};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
     if (rc >= 0)
         return rc;
-    if (k == 0 && opponents == 0)
+    if (k == 0 && opponents == 0 && !q.group)
         return out_usage("query", "both -k and --opponents are 0: there is nothing to ask");
-    if (asc_matrix_open(argv[2], tensor, &m, &e) != 0)
-        return out_error(cli, &e);
-    rows = asc_matrix_rows(m);
-    if (row != UINT64_MAX && row >= rows) {
-        asc_matrix_close(m);
-        return out_input(cli, "%s: row %" PRIu64 " of %" PRIu64, argv[2], row, rows);
-    }
-    q = (struct asc_query){.matrix = m, .k = (uint32_t)k, .opponents = (uint32_t)opponents,
-                           .engine = engine, .task = task, .no_text = bare,
-                           .first_row = row == UINT64_MAX ? 0 : row};
-    rc = rows == 0 ? out_input(cli, "%s: there are no rows in it", argv[2])
-                   : session_open(cli, NULL, NULL, &c);
-    if (rc == 0) {
-        rc = ask(cli, c, argv[1], &q, row == UINT64_MAX ? rows : 1, whole);
-        asc_close(c);
-    }
-    asc_matrix_close(m);
-    return rc;
+    if ((count == 2) == (q.saved != NULL))
+        return out_usage("query", q.saved ? "FILE or --saved, not both"
+                                          : "a FILE of gradients is missing, or --saved NAME");
+    q.k = (uint32_t)k;
+    q.opponents = (uint32_t)opponents;
+    if (q.saved)
+        return ask_saved(cli, argv[1], &q, whole);
+    return ask_file(cli, argv[1], argv[2], tensor, row, &q, whole);
 }

@@ -151,12 +151,13 @@ static const char about[] =
 
 int cmd_scores(struct cli *cli, int argc, char **argv)
 {
-    const char *tensor = NULL, *out = NULL, *task = NULL;
+    const char *tensor = NULL, *out = NULL, *task = NULL, *filter = NULL;
     bool f64 = false;
     const struct arg list[] = {
         {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "a .safetensors or .npy to write"},
         {"--f64", 0, ARG_FLAG, &f64, 0, 0, NULL, "scores as float64, as they are computed"},
         {"--task", 0, ARG_TEXT, &task, 0, 0, "NAME", "through this task's Hessian"},
+        {"--filter", 0, ARG_TEXT, &filter, 0, 0, "EXPR", "only examples for which it holds"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {0}};
     const struct args args = {"scores CORPUS FILE --out OUT [options]", about, list, 2, 2};
@@ -173,6 +174,7 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
         return out_error(cli, &e);
     q.matrix = m;
     q.task = task;
+    q.filter = filter;
     q.rows = asc_matrix_rows(m);
     if (q.rows < 1 || q.rows > 1024)
         rc = out_input(cli, "%s: %" PRIu64 " rows; scores takes 1 to 1,024 at once", argv[2],

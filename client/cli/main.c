@@ -12,6 +12,8 @@ static const struct command commands[] = {
     {"query", "which training examples speak for a gradient, and which against", cmd_query},
     {"scores", "the score of every example, to a file", cmd_scores},
     {"example", "get, list or delete examples; fetch an encoding", cmd_example},
+    {"search", "examples by words (BM25)", cmd_search},
+    {"saved", "prompts with their gradients, kept in the server", cmd_saved},
     {"info", "version, limits and state of the server", cmd_info},
     {"job", "list, show, cancel or wait for long work", cmd_job},
     {"backup", "have the server write a backup", cmd_job_backup},
