@@ -219,9 +219,7 @@ class LmFiles(unittest.TestCase):
         cls.corpus = cls.path("corpus.jsonl")
         cls.model = cls.path("model.ckpt")
         write_corpus(cls.corpus)
-        cls.run_lm("train", "--data", cls.corpus, "--out", cls.model, "--steps", 40, "--vocab", 320,
-                   "--context", CONTEXT, "--layers", LAYERS, "--width", WIDTH, "--heads", HEADS,
-                   "--batch", 12, "--rate", "1e-2")
+        cls.train(cls.model)
         cls.facts, cls.tensors = read_tensors(cls.model)
         cls.tokenizer = Tokenizer(cls.tensors["tokenizer.merges"])
         cls.reference = Model(cls.tensors)
@@ -229,6 +227,12 @@ class LmFiles(unittest.TestCase):
         for b in range(4 * LAYERS):
             rows, cols = cls.tensors[cls.block_name(b)].shape
             cls.sides.append((projection(b, 0, P, rows), projection(b, 1, P, cols)))
+
+    @classmethod
+    def train(cls, path, *more):
+        cls.run_lm("train", "--data", cls.corpus, "--out", path, "--steps", 40, "--vocab", 320,
+                   "--context", CONTEXT, "--layers", LAYERS, "--width", WIDTH, "--heads", HEADS,
+                   "--batch", 12, "--rate", "1e-2", *more)
 
     @classmethod
     def tearDownClass(cls):
@@ -250,22 +254,32 @@ class LmFiles(unittest.TestCase):
     def block_name(b):
         return f"h{b // 4}.{BLOCKS[b % 4]}"
 
-    def row(self, tokens, given=0, second=True):
-        loss, grads = self.reference.gradient(tokens, given)
+    @staticmethod
+    def root(tensors, name, second):
+        """What a gradient is divided by."""
+        if second == "none":
+            return 1.0
+        if second == "adam":
+            return np.sqrt(tensors["adam.second." + name].astype(np.float64)) + 1e-8
+        row = tensors["adafactor.row." + name].astype(np.float64) + 1e-30
+        col = tensors["adafactor.col." + name].astype(np.float64) + 1e-30
+        return np.sqrt(np.outer(row, col) / row.mean())
+
+    def row(self, tokens, given=0, second="adam", model=None):
+        tensors, reference = model or (self.tensors, self.reference)
+        loss, grads = reference.gradient(tokens, given)
         parts = []
         for b, (left, right) in enumerate(self.sides):
-            g = grads[self.block_name(b)]
-            if second:
-                v = self.tensors["adam.second." + self.block_name(b)].astype(np.float64)
-                g = g / (np.sqrt(v) + 1e-8)
+            name = self.block_name(b)
+            g = grads[name] / self.root(tensors, name, second)
             parts.append((left @ g @ right.T).ravel())
         return loss, np.concatenate(parts)
 
     def assert_close(self, got, want, bound=1e-5):
         self.assertLess(np.abs(got - want).max() / np.linalg.norm(want), bound)
 
-    def encode(self, folder, *more):
-        self.run_lm("encode", "--model", self.model, "--data", self.corpus, "--out", self.path(folder),
+    def encode(self, folder, *more, model=None):
+        self.run_lm("encode", "--model", model or self.model, "--data", self.corpus, "--out", self.path(folder),
                     "--dim", DIM, "--seed", SEED, "--batch-rows", 16, *more)
         names = sorted(n for n in os.listdir(self.path(folder)) if n.endswith(".safetensors"))
         return [read_tensors(os.path.join(self.path(folder), n))[1] for n in names], names
@@ -298,8 +312,70 @@ class LmFiles(unittest.TestCase):
         batches, _ = self.encode("none", "--second-moment", "none")
         with open(self.corpus, encoding="utf-8") as f:
             first = json.loads(f.readline())
-        _, want = self.row(self.tokenizer.encode(first["text"]), second=False)
+        _, want = self.row(self.tokenizer.encode(first["text"]), second="none")
         self.assert_close(batches[0]["gradients"][0], want)
+
+    def adafactor(self):
+        """A model trained by Adafactor: (path, facts, tensors)."""
+        path = self.path("adafactor.ckpt")
+        if not os.path.exists(path):
+            self.train(path, "--optimizer", "adafactor")
+        return (path, *read_tensors(path))
+
+    def test_adafactor_checkpoint(self):
+        _, facts, tensors = self.adafactor()
+        self.assertEqual((facts["version"], facts["optimizer"]), ("2", "adafactor"))
+        self.assertEqual((self.facts["version"], self.facts.get("optimizer")), ("1", None))
+        self.assertFalse([n for n in tensors if n.startswith("adam.")])
+        for name in [n for n in tensors if not n.startswith(("adafactor.", "tokenizer."))]:
+            if len(tensors[name]) == 1:  # a vector has one row
+                self.assertEqual(tensors["adafactor.second." + name].shape, (WIDTH,))
+                continue
+            row, col = tensors["adafactor.row." + name], tensors["adafactor.col." + name]
+            self.assertEqual((row.shape + col.shape), tensors[name].shape)
+            self.assertTrue((row > 0).all() and (col > 0).all(), name)
+            # both are means of the same squares
+            self.assertAlmostEqual(row.mean(dtype=float) / col.mean(dtype=float), 1, places=5)
+
+    def test_adafactor_rows_equal_the_second_implementation(self):
+        path, facts, tensors = self.adafactor()
+        batches, _ = self.encode("adafactor", model=path)
+        asked, _ = self.encode("asked", "--second-moment", "adafactor", model=path)
+        rows = np.concatenate([b["gradients"] for b in batches])
+        self.assertTrue((np.concatenate([b["gradients"] for b in asked]) == rows).all())
+        with open(self.path("adafactor/corpus.json"), encoding="utf-8") as f:
+            corpus = json.load(f)
+        self.assertEqual(corpus["second_moment"], {"kind": "adafactor", "eps": 1e-30})
+        self.assertTrue(corpus["model"].endswith(facts["checksum"]))
+        model, tokenizer = (tensors, Model(tensors)), Tokenizer(tensors["tokenizer.merges"])
+        with open(self.corpus, encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        for i in [0, 7, 8, 33]:
+            _, want = self.row(tokenizer.encode(lines[i]["text"]), 0, "adafactor", model)
+            self.assert_close(rows[i], want)
+        plain, _ = self.encode("plain", "--second-moment", "none", model=path)
+        _, want = self.row(tokenizer.encode(lines[0]["text"]), 0, "none", model)
+        self.assert_close(plain[0]["gradients"][0], want)
+        # a query takes it from the encodings, and is made the same way
+        said = json.loads(self.run_lm("query", "--model", path, "--prompt", "Town 4: a", "--target",
+                                      " town of", "--like", self.path("adafactor/corpus.json"),
+                                      "--out", self.path("af.safetensors")))
+        given = tokenizer.encode("Town 4: a")
+        loss, want = self.row(given + tokenizer.encode(" town of"), len(given), "adafactor", model)
+        self.assert_close(read_tensors(self.path("af.safetensors"))[1]["queries"][0], want)
+        self.assertAlmostEqual(said["loss"], loss, places=3)
+
+    def test_a_second_moment_that_is_not_there(self):
+        path, _, _ = self.adafactor()
+        for model, asked, own in [(path, "adam", "adafactor"), (self.model, "adafactor", "adam")]:
+            said = self.run_lm("encode", "--model", model, "--data", self.corpus, "--out",
+                               self.path("never"), "--dim", DIM, "--second-moment", asked, code=2)
+            self.assertIn(f"second moment {asked}: the checkpoint was trained by {own}", said)
+        self.assertFalse(os.path.exists(self.path("never")))
+        self.encode("adam")
+        self.assertIn("adam/corpus.json: second moment adam",
+                      self.run_lm("query", "--model", path, "--prompt", "a", "--like",
+                                  self.path("adam/corpus.json"), code=2))
 
     def test_bf16_is_the_same_rounded(self):
         wide, _ = self.encode("adam")
@@ -421,6 +497,10 @@ class LmFiles(unittest.TestCase):
             (["query", "--model", self.model], 2, "--prompt"),
             (["train", "--data", self.corpus, "--out", self.path("y"), "--batch", "0"], 2, "--batch 0"),
             (["train", "--data", self.corpus, "--outt", "y"], 2, "no option --outt"),
+            (["train", "--data", self.corpus, "--out", self.path("y"), "--optimizer", "sgd"], 2,
+             "must be adam or adafactor"),
+            (["encode", "--model", self.model, "--data", self.corpus, "--out", self.path("x"),
+              "--second-moment", "sgd"], 2, "must be none, adam, adafactor or auto"),
             (["fly"], 2, "no verb"),
         ]:
             self.assertIn(word, self.run_lm(*args, code=code))
