@@ -1,5 +1,5 @@
-/* rank.h - what a list of answers is worth: MRR, Recall@10 and Precision@10 of one list, their means
- * over queries, and bootstrap intervals. Pure arithmetic: no I/O, no clock, no state; any thread.
+/* rank.h - what a list of answers is worth: MRR, Recall@10 and Precision@10 of one list, their
+ * means over queries, and bootstrap intervals. Pure arithmetic: no I/O, no clock; any thread.
  *
  * The figures are those of the viewer that the authors of TrackStar published with their results
  * (PAIR, pretraining-tda, demo/metrics.ts), down to what a short list counts.
@@ -40,15 +40,16 @@ struct rank_summary {
 };
 
 /* Means over `count` queries (0: NaN), and percentile bootstrap intervals (Efron and Tibshirani, An
- * Introduction to the Bootstrap, 1993, chapter 13): `resamples` times `count` queries are drawn with
- * replacement, the three figures of a query together, and the 2.5th and 97.5th percentile of the
- * means are taken. The same input and seed give the same bits everywhere. False: no memory. */
+ * Introduction to the Bootstrap, 1993, chapter 13): `resamples` times `count` queries are drawn
+ * with replacement, the three figures of a query together, and the 2.5th and 97.5th percentile of
+ * the means are taken. The same input and seed give the same bits everywhere. False: no memory. */
 bool rank_summarise(const struct rank_score *list, size_t count, unsigned resamples, uint64_t seed,
                     struct rank_summary *out);
 
 /* splitmix64 (Steele, Lea and Flood, Fast Splittable Pseudorandom Number Generators, 2014). */
 uint64_t rank_random(uint64_t *state);
-/* An unbiased number below n (n > 0): Lemire, Fast Random Integer Generation in an Interval, 2019. */
+/* An unbiased number below n, n > 0 (Lemire, Fast Random Integer Generation in an Interval, 2019).
+ */
 uint64_t rank_below(uint64_t *state, uint64_t n);
 /* The p-quantile of ascending values, between two by linear interpolation at p (n - 1) (type 7 of
  * Hyndman and Fan, Sample Quantiles in Statistical Packages, 1996; numpy's default). count > 0. */

@@ -1,5 +1,5 @@
-/* test_rank.c - the figures of an evaluation against cases worked out by hand, the generator against
- * its published values, intervals against exact distributions. */
+/* test_rank.c - the figures of an evaluation against cases worked out by hand, the generator
+ * against its published values, intervals against exact distributions. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -110,7 +110,7 @@ static void quantiles_by_hand(void **state)
     assert_true(rank_quantile(v, 1, 0.975) == 1);
 }
 
-/* n queries, each right with a half: the mean of a resample is Binomial(n, 1/2) / n, whose 2.5th and
+/* n queries, half of them right: the mean of a resample is Binomial(n, 1/2) / n, whose 2.5th and
  * 97.5th percentiles for n = 100 are 0.40 and 0.60 (cumulative: 0.0284 at 40, 0.9824 at 60). */
 static void intervals_cover_as_they_should(void **state)
 {
