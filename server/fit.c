@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "index/flat.h"
 #include "index/gram.h"
@@ -208,10 +209,9 @@ static void fit_share(void *arg, unsigned slot)
     }
 }
 
-static int spread(struct group *g, void (*share)(void *arg, unsigned slot), struct err *e)
+static int spread(struct group *g, unsigned width, void (*share)(void *arg, unsigned slot),
+                  struct err *e)
 {
-    unsigned width = pool_readers(g->fit->rt->pool);
-
     atomic_store(&g->next, 0);
     if (width > g->count)
         width = (unsigned)g->count;
@@ -239,7 +239,7 @@ static int sum_rows(struct group *g, struct err *e)
         code = sample_read(f, &f->view->chunks[i], &live, &s, e);
         g->sample = &s;
         if (!code && s.count)
-            code = spread(g, add_share, e);
+            code = spread(g, pool_readers(f->rt->pool), add_share, e);
         g->row += s.count;
         if (!code)
             code = advance(f, (uint64_t)s.count * columns *
@@ -310,6 +310,26 @@ static void group_fini(struct group *g)
     free(g->errs);
 }
 
+/* Matrices of the largest block that finding its root holds at its peak: a later fit's. */
+static uint64_t solve_bytes(const struct fit *f)
+{
+    uint64_t largest = 0;
+
+    for (size_t i = 0; i < f->shape.count; i++)
+        if (f->shape.dims[i] > largest)
+            largest = f->shape.dims[i];
+    return 5 * largest * largest * sizeof(double);
+}
+
+/* How many blocks are solved at once: within the bound of the sums, one always. */
+static unsigned solvers(const struct fit *f)
+{
+    uint64_t fits = LIMIT_FIT_BYTES / solve_bytes(f);
+    unsigned readers = pool_readers(f->rt->pool);
+
+    return fits >= readers ? readers : fits ? (unsigned)fits : 1;
+}
+
 static int fit_group(struct fit *f, size_t first, size_t count, struct err *e)
 {
     struct group g = {.fit = f, .first = first, .count = count};
@@ -318,7 +338,7 @@ static int fit_group(struct fit *f, size_t first, size_t count, struct err *e)
     if (!code)
         code = sum_rows(&g, e);
     if (!code)
-        code = spread(&g, fit_share, e);
+        code = spread(&g, solvers(f), fit_share, e);
     if (!code)
         code = write_blocks(&g, e);
     group_fini(&g);
@@ -501,6 +521,7 @@ static int check_fit(struct fit *f, struct err *e)
 {
     const struct corpus_def *def = corpus_def(f->corpus);
     struct corpus_stats s;
+    uint64_t machine;
     int code = manifest_shape(def, &f->arena, &f->shape, e);
 
     if (code)
@@ -521,6 +542,14 @@ static int check_fit(struct fit *f, struct err *e)
                     f->shape.names[i], f->shape.dims[i], LAPACK_DIM_MAX);
             return err_at_limit(e, LAPACK_DIM_MAX);
         }
+    machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    if (solve_bytes(f) > machine / 2) {
+        err_set(e, ERR_TOO_LARGE,
+                "corpus %s: a fit of its largest block takes %" PRIu64 " MiB, half of this machine's "
+                "memory is %" PRIu64 "; more and smaller blocks are needed", def->name,
+                solve_bytes(f) >> 20, machine >> 21);
+        return err_at_limit(e, (int64_t)(machine / 2));
+    }
     corpus_stats(f->corpus, &s);
     if (s.examples == 0)
         return err_set(e, ERR_EMPTY, "corpus %s has no examples to fit on", def->name);

@@ -355,6 +355,16 @@ class TestFit(FitCase):
         done = self.corpus([8], encoded=True)
         self.fill(done, np.eye(8, dtype="<f4"))
         self.assert_problem(self.client.post(f"/v1/corpora/{done}/fit"), 409, "corpus_encoded")
+        wide = self.corpus([32767])
+        self.assert_problem(self.client.post(f"/v1/corpora/{wide}/fit"), 400, "invalid_request",
+                            limit=32766)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE")
+        large = self.corpus([32766])
+        reply = self.client.post(f"/v1/corpora/{large}/fit")
+        if 5 * 32766 ** 2 * 8 > memory // 2:
+            self.assert_problem(reply, 413, "too_large", limit=memory // 2)
+        else:
+            self.assert_problem(reply, 409, "corpus_empty")
 
     def test_a_hessian_that_cannot_be_inverted_changes_nothing(self):
         name = self.corpus([8])
