@@ -476,10 +476,12 @@ class TestTasks(FitCase):
         job = self.wait_job(self.client, self.client.post("/v1/admin/verify"))
         self.assertEqual(job["result"]["finding_count"], 0, job)
         some = self.client.post(f"/v1/corpora/{name}/query?task=t&k=500&filter=" +
-                                harness.quote('id starts "e1"'), queries(q[:1]), type=harness.TENSORS)
-        if some.status == 200:
-            kept = [i for i in live if str(i).startswith("1")]
-            self.assertEqual(len(some.json()["results"][0]["proponents"]), len(kept))
+                                harness.quote('id ^= "e1"'), queries(q[:1]), type=harness.TENSORS)
+        kept = [i for i in live if str(i).startswith("1")]
+        got = self.all_scores(name, q[:1], "t")
+        self.assertEqual([(h["id"], h["score"]) for h in
+                          self.assert_status(some, 200).json()["results"][0]["proponents"]],
+                         sorted(((f"e{i}", got[f"e{i}"][0]) for i in kept), key=lambda x: -x[1]))
 
     def test_refused(self):
         rng = np.random.default_rng(14)
