@@ -267,8 +267,9 @@ int api_task_open(struct job *j, const char *name, struct corpus *c, const struc
 
 void api_task_close(struct job *j, struct corpus *c, const struct view *v, struct api_task *t)
 {
-    if (t->annex && !j->err.code && lenses_overdue(t->lens, v))
-        task_build_extend(j->rt, c, t->annex);
+    if (t->annex && !j->err.code && lenses_overdue(t->lens, v) &&
+        !task_build_extend(j->rt, c, t->annex))
+        lenses_ask_again(t->lens);
     annex_release(t->annex);
     *t = (struct api_task){0};
 }

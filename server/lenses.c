@@ -344,3 +344,10 @@ bool lenses_overdue(struct lensed *t, const struct view *v)
     pthread_mutex_unlock(&t->lock);
     return overdue;
 }
+
+void lenses_ask_again(struct lensed *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->asked = false;
+    pthread_mutex_unlock(&t->lock);
+}

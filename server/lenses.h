@@ -35,6 +35,9 @@ const double *lenses_known(struct lensed *t, const struct view_chunk *c);
 /* True once, when so many of the view's rows are not in the file that it should be written anew. */
 bool lenses_overdue(struct lensed *t, const struct view *v);
 
+/* The file could not be written: lenses_overdue may say so again. */
+void lenses_ask_again(struct lensed *t);
+
 /* Computes n of every row of a chunk. */
 int lenses_compute(const struct lens *l, enum dtype t, const struct view_chunk *c, double *out,
                    struct err *e);

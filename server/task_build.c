@@ -442,8 +442,10 @@ static int extend(struct build *b, struct err *e)
     int code = lenses_open(b->corpus, b->view, def->name, &held, &b->lensed, e);
 
     b->total = b->view->rows * corpus_row_bytes(b->corpus);
-    if (!code && held != b->before)
+    if (!code && held != b->before) {
+        b->lensed = NULL; /* the other one's, and not ours to keep */
         code = err_set(e, ERR_CONFLICT, "task %s was replaced meanwhile", def->name);
+    }
     if (!code)
         code = artifact_map(def->artifacts[0], &bytes, &len, e);
     if (!code)
@@ -465,6 +467,8 @@ static int run_extend(struct task *t, void *arg, struct buf *result, struct err 
     b->task = t;
     b->view = corpus_view(b->corpus);
     code = extend(b, e);
+    if (code && b->lensed)
+        lenses_ask_again(b->lensed);
     if (!code) {
         buf_format(result, "{\"task\":\"%s\",\"rows\":%" PRIu64 "}", b->what.name, b->view->rows);
         metrics_add(b->rt->metrics, METRIC_TASKS_EXTENDED, 1);
@@ -511,16 +515,18 @@ int task_build_start(struct runtime *rt, struct corpus *c, const struct task_bui
     return code;
 }
 
-void task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a)
+bool task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a)
 {
     struct build *b = mem_new(1, sizeof *b);
     char id[TASK_ID_MAX];
-    struct err ignored = ERR_INIT; /* the next query computes them again, and asks again */
+    struct err ignored = ERR_INIT; /* nobody waits for it: a later query asks again */
 
     *b = (struct build){.rt = rt, .corpus = c, .before = a};
     memcpy(b->what.name, annex_def(a)->name, strlen(annex_def(a)->name));
     corpus_retain(c);
     annex_retain(a);
-    if (tasks_start(rt->tasks, "denominators", run_extend, drop_build, b, id, NULL, &ignored))
-        drop_build(b);
+    if (!tasks_start(rt->tasks, "denominators", run_extend, drop_build, b, id, NULL, &ignored))
+        return true;
+    drop_build(b);
+    return false;
 }

@@ -35,8 +35,8 @@ void task_build_release(uint64_t bytes);
 int task_build_start(struct runtime *rt, struct corpus *c, const struct task_build *b,
                      char id[TASK_ID_MAX], struct buf *out, struct err *e);
 
-/* Queues the job that writes a task's denominators anew, for the rows there are now. Never
- * fails: it is asked for again when it could not begin. */
-void task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a);
+/* Queues the job that writes a task's denominators anew, for the rows there are now. False when it
+ * could not be queued; when it fails later, lenses_overdue asks for it again. */
+bool task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a);
 
 #endif
