@@ -116,7 +116,7 @@ static unsigned label(const struct eval *ev, size_t line, char *out, size_t cap)
     return columns;
 }
 
-static void print_span(const struct rank_span *s, bool interval)
+static void print_span(const struct rank_span *s, bool interval, bool last)
 {
     char text[40];
 
@@ -126,7 +126,7 @@ static void print_span(const struct rank_span *s, bool interval)
         snprintf(text, sizeof text, "%.3f", s->mean);
     else
         snprintf(text, sizeof text, "%.3f [%.3f %.3f]", s->mean, s->low, s->high);
-    printf("  %-*s", interval ? 19 : 12, text);
+    printf("  %-*s", last ? 0 : interval ? 19 : 12, text);
 }
 
 static void print_line(const struct eval *ev, const struct options *o, size_t line,
@@ -137,7 +137,7 @@ static void print_line(const struct eval *ev, const struct options *o, size_t li
 
     printf("%s%*s  %8s", name, (int)(width - used), "", out_count(g->summary.count, n));
     for (int f = 0; f < RANK_FIGURES; f++)
-        print_span(&g->summary.of[f], o->resamples > 0);
+        print_span(&g->summary.of[f], o->resamples > 0, f + 1 == RANK_FIGURES);
     putchar('\n');
 }
 
@@ -177,7 +177,7 @@ static void print_table(const struct eval *ev, const struct options *o, const st
     print_head(ev, o, &groups[0]);
     printf("%-*.*s  %8s", (int)width, (int)width, o->buckets ? o->buckets : "", "queries");
     for (enum rank_figure f = 0; f < RANK_FIGURES; f++)
-        printf("  %-*s", o->resamples > 0 ? 19 : 12, rank_name(f));
+        printf("  %-*s", f + 1 == RANK_FIGURES ? 0 : o->resamples > 0 ? 19 : 12, rank_name(f));
     putchar('\n');
     for (size_t i = 0; i < lines; i++)
         print_line(ev, o, i, &groups[i], width);

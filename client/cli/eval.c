@@ -133,13 +133,15 @@ static int ask_gradients(struct eval *ev)
     batch = batch > BATCH_ROWS ? BATCH_ROWS : batch;
     batch = batch > most ? most : batch;
     while (rc == 0 && ev->done < ev->gold->count) {
-        uint64_t left = ev->gold->count - ev->done;
+        uint64_t left = ev->gold->count - ev->done, rounds;
         struct asc_answer *a;
         struct asc_error e;
 
         batch = batch < 1 ? 1 : batch;
+        /* Even ones: a small rest would go through another engine than all the others. */
+        rounds = (left + batch - 1) / batch;
         q.first_row = ev->done;
-        q.rows = left < batch ? left : batch;
+        q.rows = (left + rounds - 1) / rounds;
         rc = asc_query(ev->client, ev->corpus, &q, &a, &e);
         if (rc == ASC_PROTOCOL && strcmp(e.code, "answer_too_large") == 0 && q.rows > 1) {
             batch = q.rows / 2;

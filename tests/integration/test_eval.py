@@ -192,7 +192,7 @@ class TestFigures(EvalCase):
         self.assertIn("3 of the queries have no gold and are not counted", out)
         self.assertRegex(out, rf"(?m)^all +{QUERIES - 3}  +{mean['mean']:.3f} \[{mean['low']:.3f} {mean['high']:.3f}\]")
         self.assertRegex(out, r"(?m)^instance_of +\d+ ")
-        self.assertTrue(all(len(line) <= 100 for line in out.splitlines()))
+        self.assertTrue(all(len(line) <= 100 and line == line.rstrip() for line in out.splitlines()))
         last = json.loads(err.splitlines()[-1])
         self.assertEqual((last["what"], last["rows"], last["rows_total"]), ("eval facts", QUERIES, QUERIES))
 
