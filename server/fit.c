@@ -545,8 +545,8 @@ static int check_fit(struct fit *f, struct err *e)
     machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
     if (solve_bytes(f) > machine / 2) {
         err_set(e, ERR_TOO_LARGE,
-                "corpus %s: a fit of its largest block takes %" PRIu64 " MiB, half of this machine's "
-                "memory is %" PRIu64 "; more and smaller blocks are needed", def->name,
+                "corpus %s: a fit of its largest block takes %" PRIu64 " MiB, half of this "
+                "machine's memory is %" PRIu64 "; more and smaller blocks are needed", def->name,
                 solve_bytes(f) >> 20, machine >> 21);
         return err_at_limit(e, (int64_t)(machine / 2));
     }

@@ -86,8 +86,8 @@ static int write_wave(const struct task_norms *t, const struct view_chunk *const
     return code;
 }
 
-static int write_all(const struct task_norms *t, const struct view_chunk **chunks, struct artifact_writer *out,
-                     struct err *e)
+static int write_all(const struct task_norms *t, const struct view_chunk **chunks,
+                     struct artifact_writer *out, struct err *e)
 {
     size_t count = t->view->chunk_count;
     struct lenses_entry *entries = mem_new(count, sizeof *entries);

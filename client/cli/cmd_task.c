@@ -94,7 +94,8 @@ static int put(struct cli *cli, struct asc_client *c, char *const *at,
 
 static void print_row(const json_t *t)
 {
-    printf("%-24s %-6s %8.4f %8lld rows  rank %lld\n", json_string_value(json_object_get(t, "name")),
+    printf("%-24s %-6s %8.4f %8lld rows  rank %lld\n",
+           json_string_value(json_object_get(t, "name")),
            json_string_value(json_object_get(t, "state")),
            json_number_value(json_object_get(t, "lambda")),
            (long long)json_integer_value(json_object_get(t, "rows")),

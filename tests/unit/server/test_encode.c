@@ -38,7 +38,8 @@ static int setup(void **state)
         struct gram g;
 
         assert_int_equal(gram_init(&g, dims[b], &e), 0);
-        assert_int_equal(gram_add(&g, &rows[0][at], DTYPE_F32, sizeof rows[0], NULL, ROWS, 0, &e), 0);
+        assert_int_equal(gram_add(&g, &rows[0][at], DTYPE_F32, sizeof rows[0], NULL, ROWS, 0, &e),
+                         0);
         gram_finish(&g);
         assert_int_equal(whiten_fit(&whiten.block[b], "b", &g, 0.1, &e), 0);
         at += dims[b];
