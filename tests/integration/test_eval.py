@@ -223,6 +223,23 @@ class TestLists(EvalCase):
                 self.assertEqual(r[side + "s"], [text[h[0]] for h in right])
             self.assertEqual(r["proponent_correct"], [h[0] in g["gold"] for h in near])
 
+    def test_an_answer_too_large_is_asked_for_in_halves(self):
+        """12 queries whose lists weigh 24 MB each: more than one answer may have."""
+        self.create(self.client, "long", DIM)
+        for b in range(3):
+            self.ingest(self.client, "long", f"b{b}", self.x[b * 4:b * 4 + 4],
+                        [{"id": f"p{b * 4 + i}", "text": "abcd"[i] * 1000000} for i in range(4)])
+        np.save(self.path("q.npy"), self.x[:12])
+        self.write_gold([{"id": f"q{i}", "gold": [f"p{i}"], "prompt": "", "target": ""} for i in range(12)])
+        body = harness.queries(self.x[:12])
+        self.assert_status(self.client.post("/v1/corpora/long/query?k=12&opponents=12", body), 413, 422)
+        got = self.json("eval", "long", "--gold", self.path("gold.jsonl"), "--queries", self.path("q.npy"),
+                        "--out", self.path("lists.jsonl"))
+        self.assertEqual(got["overall"]["mrr"], {"mean": 1, "low": 1, "high": 1})
+        records = self.read("lists.jsonl")
+        self.assertEqual([r["proponent_ids"][0] for r in records], [f"p{i}" for i in range(12)])
+        self.assertEqual([len(r["proponents"][0]) for r in records], [1000000] * 12)
+
     def test_words(self):
         self.write_gold([{k: v for k, v in g.items() if k != "prompt"} for g in self.gold])
         self.eval("--out", self.path("lists.jsonl"), queries=False)
