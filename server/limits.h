@@ -7,13 +7,13 @@
 #define LIMIT_HEAD_BYTES (16u << 10)        /* request line + headers: nginx takes 1 + 4 x 8 KiB */
 #define LIMIT_HEADERS 64u                   /* fields; browsers send about 15 */
 #define LIMIT_URI_BYTES (4u << 10)          /* the longest legal id, percent-encoded, is 768 */
-#define LIMIT_JSON_BODY (8u << 20)          /* control documents; one JSON query row of 131,072 is 3 MiB */
+#define LIMIT_JSON_BODY (8u << 20)          /* one JSON query row of 131,072 is 3 MiB */
 #define LIMIT_JSON_DEPTH 32u                /* our own documents nest 6 deep */
 #define LIMIT_BODY_DEFAULT (UINT64_C(256) << 20) /* one batch: 1,000 rows of 65,536 floats */
 #define LIMIT_JSON_VALUES (1u << 20)        /* in one document: 48 MiB of jansson's; 8 rows of 131,072 */
 #define LIMIT_TENSOR_HEADER (1u << 20)      /* safetensors JSON header; ours has two tensors */
 #define LIMIT_CONNECTIONS 1024u             /* each idle one costs a few KiB */
-#define LIMIT_PIPELINE 1u                   /* one request in flight per connection; the rest waits in the socket */
+#define LIMIT_PIPELINE 1u                   /* requests in flight per connection; more wait */
 #define LIMIT_STREAM_QUEUE (4u << 20)       /* of a streamed reply waiting for its socket */
 #define LIMIT_BUDGET_DEFAULT (UINT64_C(1) << 30) /* all request bodies in flight together */
 

@@ -24,8 +24,8 @@ void pool_free(struct pool *p); /* drains what was taken, joins */
 int pool_submit(struct pool *p, struct job *j, struct err *e);
 
 /* From a worker: runs fn(arg, slot) on up to `width` threads at once, the caller's among them
- * (slot 0..width-1, each at most once), and returns when all have ended. Idle readers help; with none idle the
- * caller does it alone, so it never waits for a queue. fn takes its work from a shared counter. */
+ * (slot 0..width-1, each at most once), and returns when all have ended. Idle readers help; with
+ * none idle the caller does it alone, so it never waits for a queue. fn takes its work from a shared counter. */
 void pool_fanout(struct pool *p, unsigned width, void (*fn)(void *arg, unsigned slot), void *arg);
 unsigned pool_readers(const struct pool *p);
 

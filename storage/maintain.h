@@ -1,7 +1,7 @@
 /* maintain.h - whole-store work: verify, backup, restore, compact. Long; each reports progress.
  *
- * verify and backup are [R] and may run beside ingest on a thread of their own. compact does its copying as [R]
- * and asks for the writer lane only for the swap (`lane`). restore works on a store nobody has open.
+ * verify and backup are [R] and may run beside ingest on a thread of their own. compact copies as
+ * [R] and asks for the writer lane only for the swap (`lane`). restore works on a store nobody has open.
  */
 #ifndef STORAGE_MAINTAIN_H
 #define STORAGE_MAINTAIN_H

@@ -301,7 +301,8 @@ int cmd_ingest(struct cli *cli, int argc, char **argv)
         {"--examples", 0, ARG_TEXT, &examples, 0, 0, "FILE", "JSON Lines, one object a row"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor (gradients)"},
         {"--rows-per-batch", 0, ARG_COUNT, &rows, 1, 65536, "N", "rows a batch (for about 32 MiB)"},
-        {"--jobs", 'j', ARG_COUNT, &jobs, 1, WORKERS_MAX, "N", "batches in flight (2; 1 keeps the rows in order)"},
+        {"--jobs", 'j', ARG_COUNT, &jobs, 1, WORKERS_MAX, "N",
+         "batches in flight (2; 1 keeps the rows in order)"},
         {"--create", 0, ARG_TEXT, &create, 0, 0, "FILE", "create the corpus first, as it says"},
         {0}};
     const struct args args = {"ingest CORPUS FILES... | ingest CORPUS --gradients X --examples E",
