@@ -128,7 +128,7 @@ def ingest(server, corpus, paths, clients):
     return seconds, times
 
 
-def asker(address, key, corpus, queries, count, k, first, gate, told):
+def asker(address, key, corpus, engine, queries, count, k, first, gate, told):
     """One querying client: (seconds as the client saw it, seconds as the server says) of each query."""
     client = h.Client(address, key, timeout=300)
     client.get("/readyz")
@@ -137,7 +137,7 @@ def asker(address, key, corpus, queries, count, k, first, gate, told):
     for i in range(count):
         body = h.queries(queries[(first + i) % len(queries)])
         begin = time.monotonic()
-        reply = client.post(f"/v1/corpora/{corpus}/query?k={k}", body)
+        reply = client.post(f"/v1/corpora/{corpus}/query?k={k}&engine={engine}", body)
         seconds = time.monotonic() - begin
         assert reply.status == 200, reply
         out.append((seconds, reply.json()["took_ms"] / 1e3))
@@ -145,9 +145,9 @@ def asker(address, key, corpus, queries, count, k, first, gate, told):
     client.close()
 
 
-def ask(server, corpus, queries, clients, count, k):
+def ask(server, corpus, engine, queries, clients, count, k):
     gate, told = multiprocessing.Barrier(clients + 1), multiprocessing.Queue()
-    workers = [multiprocessing.Process(target=asker, args=(server.address, server.key, corpus, queries, count, k, 7 * c, gate, told))
+    workers = [multiprocessing.Process(target=asker, args=(server.address, server.key, corpus, engine, queries, count, k, 7 * c, gate, told))
                for c in range(clients)]
     for w in workers:
         w.start()
@@ -204,10 +204,36 @@ def bench_flat(build, book, paths, queries, k, where, server_p50):
         print(f"  {'FAISS directly':34} bench_flat: exit {done.returncode}: {done.stderr.strip()[-200:]}")
     for text in done.stdout.splitlines():
         f = json.loads(text)
-        over = f"; over HTTP {server_p50 * 1e3:.1f} ms, {server_p50 * 1e3 / f['faiss_ms_p50']:.2f} x FAISS" if f["batch"] == 1 else ""
+        over = "".join(f"; {engine} over HTTP {p50 * 1e3:.1f} ms, {p50 * 1e3 / f['faiss_ms_p50']:.2f} x FAISS"
+                       for engine, p50 in server_p50.items()) if f["batch"] == 1 else ""
         book.add(f"{f['batch']} quer{'y' if f['batch'] == 1 else 'ies'} at a time, in process",
                  f"FAISS {f['faiss_ms_p50']:9.1f} ms   flat {f['flat_ms_p50']:9.1f} ms, {f['flat_to_faiss']:.2f} x FAISS{over}",
                  **{("engine" if n == "bench" else n): v for n, v in f.items()})
+
+
+def query(server, client, book, engine, queries, count, k):
+    """One engine over HTTP; the median of one client, in seconds."""
+    print(f"query over HTTP, top {k}, engine {engine}" + (" (what auto takes for fewer than 20 queries)" if engine == "scan" else ""))
+    begin = time.monotonic()
+    client.post(f"/v1/corpora/bench/query?k={k}&engine={engine}", h.queries(queries[0]))
+    seconds = time.monotonic() - begin
+    book.add("first query", f"{seconds * 1e3:9.1f} ms", engine=engine, ms=seconds * 1e3)
+    p50 = None
+    for clients, each in ((1, count), (8, max(4, count // 4))):
+        seconds, walls, own = ask(server, "bench", engine, queries, clients, each, k)
+        p50 = p50 or quantile(walls, .5)
+        adds = statistics.median(w - o for w, o in zip(walls, own))
+        book.add(f"{clients} client{'s' if clients > 1 else ''}",
+                 f"p50 {quantile(walls, .5) * 1e3:9.1f} ms  p99 {quantile(walls, .99) * 1e3:9.1f} ms  {len(walls) / seconds:7.1f} queries/s   "
+                 f"took_ms p50 {quantile(own, .5) * 1e3:.1f}: {'waiting, ' if clients > 1 else ''}HTTP and client add {adds * 1e3:.2f} ms",
+                 engine=engine, clients=clients, p50_ms=quantile(walls, .5) * 1e3, p99_ms=quantile(walls, .99) * 1e3,
+                 qps=len(walls) / seconds, took_p50_ms=quantile(own, .5) * 1e3, http_adds_ms=adds * 1e3)
+    batch = h.queries(np.tile(queries, (4, 1)))
+    begin = time.monotonic()
+    assert client.post(f"/v1/corpora/bench/query?k={k}&text=0&engine={engine}", batch).status == 200
+    seconds = time.monotonic() - begin
+    book.add("64 queries in one request", f"{seconds * 1e3:9.1f} ms   {seconds * 1e3 / 64:.1f} ms each", engine=engine, ms=seconds * 1e3)
+    return p50
 
 
 def run(args, where):
@@ -231,7 +257,7 @@ def run(args, where):
         with open(path, "rb") as f:
             f.read()
     dd_seconds = dd(where, paths)
-    server = h.Server(where + "/store")
+    server = h.Server(where + "/store", ("--memory", "4G"))  # room for all of FAISS's copies
     server.start()
     client = server.client(timeout=300)
     assert client.put("/v1/corpora/bench", {"dim": dim, "dtype": dtype}).status == 201
@@ -243,26 +269,8 @@ def run(args, where):
              f"{dd_seconds / seconds * 100:.0f} % of dd   batch p50 {quantile(times, .5) * 1e3:.0f} ms, p99 {quantile(times, .99) * 1e3:.0f} ms",
              mb_s=total / seconds / MB, rows_s=rows / seconds, of_dd=dd_seconds / seconds)
 
-    print(f"query over HTTP, top {k}, engine flat")
     queries = some_queries(paths, 16)
-    begin = time.monotonic()
-    client.post(f"/v1/corpora/bench/query?k={k}", h.queries(queries[0]))
-    book.add("first query (builds its indexes)", f"{(time.monotonic() - begin) * 1e3:9.1f} ms", ms=(time.monotonic() - begin) * 1e3)
-    p50 = None
-    for clients, each in ((1, count), (8, max(4, count // 4))):
-        seconds, walls, own = ask(server, "bench", queries, clients, each, k)
-        p50 = p50 or quantile(walls, .5)
-        adds = statistics.median(w - o for w, o in zip(walls, own))
-        book.add(f"{clients} client{'s' if clients > 1 else ''}",
-                 f"p50 {quantile(walls, .5) * 1e3:9.1f} ms  p99 {quantile(walls, .99) * 1e3:9.1f} ms  {len(walls) / seconds:7.1f} queries/s   "
-                 f"took_ms p50 {quantile(own, .5) * 1e3:.1f}: {'waiting, ' if clients > 1 else ''}HTTP and client add {adds * 1e3:.2f} ms",
-                 clients=clients, p50_ms=quantile(walls, .5) * 1e3, p99_ms=quantile(walls, .99) * 1e3, qps=len(walls) / seconds,
-                 took_p50_ms=quantile(own, .5) * 1e3, http_adds_ms=adds * 1e3)
-    batch = h.queries(np.tile(queries, (4, 1)))
-    begin = time.monotonic()
-    assert client.post(f"/v1/corpora/bench/query?k={k}&text=0", batch).status == 200
-    seconds = time.monotonic() - begin
-    book.add("64 queries in one request", f"{seconds * 1e3:9.1f} ms   {seconds * 1e3 / 64:.1f} ms each", ms=seconds * 1e3)
+    p50 = {engine: query(server, client, book, engine, queries, count, k) for engine in ("flat", "scan")}
 
     print("ready again after a restart (from exec to the ready line)")
     memory, _ = server.rss_kib()
