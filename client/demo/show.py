@@ -20,7 +20,7 @@ def hit_lines(sign, hits, width):
 def says(query):
     """What the model said; and what it was asked about, where that was something else."""
     own = f"\033[4m{query['continuation'].strip()}\033[0m"
-    if query["generated"]:
+    if query["generated"] or query["continuation"].strip() == query["target"].strip():
         return own
     return f"{own}, by itself; asked about \033[4m{query['target'].strip()}\033[0m"
 
