@@ -27,7 +27,7 @@ uint64_t fs_size(const char *path); /* 0 when it cannot be read */
 int fs_make_dir(const char *path, bool may_exist, struct err *e);
 
 /* fsync of a directory, of a file by path, of the directory that holds `path`. SYNC_FAILED when the
- * sync itself fails: the caller must not try again (docs/reliability.md). */
+ * sync itself fails: the caller must not try again (docs/architecture.md, P1). */
 int fs_sync_dir(const char *path, struct err *e);
 int fs_sync_file(const char *path, struct err *e);
 int fs_sync_parent(const char *path, struct err *e);

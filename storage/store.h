@@ -43,7 +43,7 @@ void store_close(struct store *s);
 const char *store_dir(const struct store *s);
 
 /* [R] After a failed sync or EIO on write: true for ever; every [W] call answers SYNC_FAILED. The
- * server then exits with its own code; nothing is retried (docs/reliability.md). */
+ * server then exits with its own code; nothing is retried (docs/architecture.md, P1). */
 bool store_has_failed(const struct store *s);
 
 /* ---- Corpora --------------------------------------------------------------------------------- */
