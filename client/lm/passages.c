@@ -1,14 +1,12 @@
 /* passages.c - see passages.h. */
 #include "client/lm/passages.h"
 
-#include <errno.h>
-#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/lm/jsonl.h"
 #include "storage/base/mem.h"
 
 /* The members of a line that a batch carries; anything else in it is left out. */
@@ -68,8 +66,6 @@ static int check_members(json_t *object, struct err *e)
     json_t *id = json_object_get(object, "id"), *text = json_object_get(object, "text");
     int rc;
 
-    if (!json_is_object(object))
-        return err_set(e, ERR_BAD_JSON, "not a JSON object");
     if (!json_is_string(id) || !json_is_string(text)) {
         err_set(e, ERR_BAD_JSON, "\"id\" and \"text\" must be strings");
         return err_at_field(e, json_is_string(id) ? "text" : "id");
@@ -84,19 +80,25 @@ static int check_members(json_t *object, struct err *e)
     return check_meta(json_object_get(object, "meta"), e);
 }
 
-static int add_object(struct passages *ps, size_t *cap, json_t *object, struct err *e)
+struct reading {
+    struct passages *ps;
+    size_t cap; /* of ps->list */
+};
+
+static int add_object(struct reading *r, json_t *object, struct err *e)
 {
     json_t *id = json_object_get(object, "id"), *text = json_object_get(object, "text"), *kept;
+    struct passages *ps = r->ps;
     struct passage *p;
     char *line;
 
-    if (ps->count == *cap) {
-        size_t more = *cap ? *cap * 2 : 1024;
+    if (ps->count == r->cap) {
+        size_t more = r->cap ? r->cap * 2 : 1024;
         struct passage *grown = realloc(ps->list, more * sizeof *grown);
         if (!grown)
             return err_set(e, ERR_BUSY, "no memory for %zu passages", more);
         ps->list = grown;
-        *cap = more;
+        r->cap = more;
     }
     kept = kept_members(object);
     line = json_dumps(kept, JSON_COMPACT);
@@ -112,22 +114,16 @@ static int add_object(struct passages *ps, size_t *cap, json_t *object, struct e
     return 0;
 }
 
-/* jansson refuses bad UTF-8 and, without JSON_ALLOW_NUL, escaped NULs. */
-static int add_line(struct passages *ps, size_t *cap, const char *bytes, size_t len, struct err *e)
+static int add_line(void *ctx, size_t number, json_t *object, struct err *e)
 {
-    json_error_t why;
-    json_t *object = json_loadb(bytes, len, JSON_REJECT_DUPLICATES, &why);
+    struct reading *r = ctx;
     int rc;
 
-    if (!object)
-        return err_set(e, json_error_code(&why) == json_error_invalid_utf8 ? ERR_BAD_UTF8
-                                                                            : ERR_BAD_JSON,
-                       "%s", why.text);
+    (void)number;
+    if (r->ps->count == PASSAGES_MAX)
+        return err_set(e, ERR_TOO_LARGE, "more than %d passages", PASSAGES_MAX);
     rc = check_members(object, e);
-    if (!rc)
-        rc = add_object(ps, cap, object, e);
-    json_decref(object);
-    return rc;
+    return rc ? rc : add_object(r, object, e);
 }
 
 static int by_id(const void *a, const void *b)
@@ -157,57 +153,21 @@ static int refuse_duplicates(const struct passages *ps, struct err *e)
     return rc;
 }
 
-static int read_lines(struct passages *ps, FILE *file, struct err *e)
-{
-    size_t cap = 0, room = 0, number = 0;
-    char *bytes = NULL;
-    ssize_t len;
-    int rc = 0;
-
-    while (!rc && (len = getline(&bytes, &room, file)) >= 0) {
-        number++;
-        if (len && bytes[len - 1] == '\n')
-            len--;
-        if (len == 0)
-            continue;
-        if (len > PASSAGES_LINE_MAX) {
-            rc = err_set(e, ERR_TOO_LARGE, "%zd bytes in one line, at most %d", len,
-                         PASSAGES_LINE_MAX);
-            err_at_limit(e, PASSAGES_LINE_MAX);
-        } else if (ps->count == PASSAGES_MAX) {
-            rc = err_set(e, ERR_TOO_LARGE, "more than %d passages", PASSAGES_MAX);
-        } else {
-            rc = add_line(ps, &cap, bytes, (size_t)len, e);
-        }
-        if (rc) {
-            err_wrap(e, "line %zu: ", number);
-            err_at_index(e, (int64_t)number);
-        }
-    }
-    if (!rc && ferror(file))
-        rc = err_errno(e, errno, "read");
-    free(bytes);
-    return rc;
-}
-
 int passages_read(struct passages *ps, const char *path, struct err *e)
 {
-    FILE *file = fopen(path, "re");
+    struct reading r = {.ps = ps};
     int rc;
 
     *ps = (struct passages){0};
-    if (!file)
-        return err_errno(e, errno, path);
-    rc = read_lines(ps, file, e);
-    fclose(file);
+    rc = jsonl_read(path, PASSAGES_LINE_MAX, add_line, &r, e);
     if (!rc && ps->count == 0)
-        rc = err_set(e, ERR_INVALID, "no passages in it");
-    if (!rc)
-        rc = refuse_duplicates(ps, e);
-    if (rc) {
+        rc = err_set(e, ERR_INVALID, "%s: no passages in it", path);
+    if (!rc && refuse_duplicates(ps, e)) {
         err_wrap(e, "%s: ", path);
-        passages_free(ps);
+        rc = (int)e->code;
     }
+    if (rc)
+        passages_free(ps);
     return rc;
 }
 

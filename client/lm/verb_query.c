@@ -2,7 +2,6 @@
  * is not given is the model's own greedy continuation: "why did it say that?" */
 #include "client/lm/verb.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,11 +11,12 @@
 #include "client/lm/definition.h"
 #include "client/lm/encoder.h"
 #include "client/lm/generate.h"
+#include "client/lm/jsonl.h"
 #include "client/lm/opts.h"
 #include "client/lm/tensorfile.h"
 #include "storage/base/mem.h"
 
-enum { PROMPTS_MAX = 4096 };
+enum { PROMPTS_MAX = 4096, PROMPT_LINE_MAX = 1 << 20 };
 
 struct prompt {
     char *text;
@@ -53,45 +53,23 @@ static int add_prompt(struct prompts *ps, const char *text, const char *target, 
     return 0;
 }
 
-static int add_line(struct prompts *ps, const char *line, size_t len, struct err *e)
+static int add_line(void *ctx, size_t number, json_t *object, struct err *e)
 {
-    json_error_t why;
-    json_t *object = json_loadb(line, len, JSON_REJECT_DUPLICATES, &why);
     json_t *text = json_object_get(object, "prompt"), *target = json_object_get(object, "target");
-    int rc;
 
-    if (!object)
-        return err_set(e, ERR_BAD_JSON, "%s", why.text);
+    (void)number;
     if (!json_is_string(text) || (target && !json_is_null(target) && !json_is_string(target)))
-        rc = err_set(e, ERR_BAD_JSON, "\"prompt\" must be a string, \"target\" a string or absent");
-    else
-        rc = add_prompt(ps, json_string_value(text), json_string_value(target), e);
-    json_decref(object);
-    return rc;
+        return err_set(e, ERR_BAD_JSON,
+                       "\"prompt\" must be a string, \"target\" a string or absent");
+    return add_prompt(ctx, json_string_value(text), json_string_value(target), e);
 }
 
 static int read_prompts(struct prompts *ps, const char *path, struct err *e)
 {
-    FILE *file = fopen(path, "re");
-    size_t room = 0, number = 0;
-    char *line = NULL;
-    ssize_t len;
-    int rc = 0;
+    int rc = jsonl_read(path, PROMPT_LINE_MAX, add_line, ps, e);
 
-    if (!file)
-        return err_errno(e, errno, path);
-    while (!rc && (len = getline(&line, &room, file)) >= 0) {
-        number++;
-        if (len == 0 || line[0] == '\n')
-            continue;
-        rc = add_line(ps, line, (size_t)len, e);
-        if (rc)
-            err_wrap(e, "%s, line %zu: ", path, number);
-    }
     if (!rc && ps->count == 0)
         rc = err_set(e, ERR_INVALID, "%s: no prompts in it", path);
-    free(line);
-    fclose(file);
     return rc;
 }
 
