@@ -309,6 +309,7 @@ struct asc_query {
     bool blocks;        /* each block's share of every score */
     bool percentile;    /* where each hit stands among all scores */
     const char *group;  /* "meta.PATH": sums of all scores by this field; NULL: none */
+    const char *score;  /* "cosine" or "dot", of vectors as long as they are; NULL: cosine */
 };
 
 struct asc_share {

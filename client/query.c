@@ -200,6 +200,7 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
     add_text(path, "filter", q->filter);
     add_text(path, "saved", q->saved);
     add_text(path, "group", q->group);
+    add_text(path, "score", q->score);
     asc__buf_text(path, q->blocks ? "&blocks=1" : "");
     asc__buf_text(path, q->percentile ? "&percentile=1" : "");
     return path->failed ? asc__no_memory(e, path->len) : 0;
@@ -290,6 +291,7 @@ int asc_scores(struct asc_client *c, const char *corpus, const struct asc_query 
     if (rc == 0) {
         add_text(&path, "task", q->task);
         add_text(&path, "filter", q->filter);
+        add_text(&path, "score", q->score);
         rc = path.failed ? asc__no_memory(e, path.len) : 0;
     }
     if (rc == 0) {

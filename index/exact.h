@@ -25,6 +25,14 @@ void exact_offer(const struct engine_source *src, const struct engine_block *b, 
 double exact_score(const struct engine_source *src, const struct engine_block *b, uint32_t row,
                    const float *query);
 
+/* The score of gradients as long as they are, from the product of their unit vectors: each product
+ * rounded once, in this order. Nothing over- or underflows: a dot that is not 0 is at least 2^-298,
+ * and lengths, whitened or not, lie well within 2^-300 and 2^300. */
+static inline double exact_scale(double dot, double row_length, double query_length)
+{
+    return dot * row_length * query_length;
+}
+
 /* Scores all live rows for the queries whose wanted[q] is not 0 and offers them to pro[q], opp[q],
  * or both. wanted = NULL: all queries, all ends that `q` asks. Returns the scores computed. */
 uint64_t exact_block(const struct engine_source *src, const struct engine_block *b, size_t block,

@@ -302,7 +302,7 @@ void lens_apply(const struct lens *l, const double *x, double *out, double *quad
     *quad = sum;
 }
 
-int lens_query(const struct lens *l, const double *x, float *out, struct err *e)
+int lens_query(const struct lens *l, const double *x, float *out, double *length, struct err *e)
 {
     double *mx = mem_big(l->dim, sizeof *mx), *scratch = mem_big(lens_scratch(l), sizeof *scratch);
     double quad;
@@ -318,9 +318,11 @@ int lens_query(const struct lens *l, const double *x, float *out, struct err *e)
         err_set(e, ERR_ZERO_GRADIENT, "the query is all zeros and has no direction");
     else
         err_clear(e);
-    if (e->code == ERR_OK)
-        for (size_t i = 0; i < l->dim; i++)
-            out[i] = (float)(mx[i] / sqrt(quad));
+    if (e->code != ERR_OK)
+        goto out;
+    *length = sqrt(quad);
+    for (size_t i = 0; i < l->dim; i++)
+        out[i] = (float)(mx[i] / *length);
 out:
     free(mx);
     free(scratch);

@@ -64,9 +64,9 @@ int lens_fit_mean(struct lens *l, size_t i, const char *name, double *mean, stru
 size_t lens_scratch(const struct lens *l);
 void lens_apply(const struct lens *l, const double *x, double *out, double *quad, double *scratch);
 
-/* u of one whitened query, in float64, rounded once. out: l->dim floats. ZERO_GRADIENT, NOT_FINITE.
- * BUSY: no memory for three vectors. */
-int lens_query(const struct lens *l, const double *x, float *out, struct err *e);
+/* u of one whitened query, in float64, rounded once, and *length = sqrt(q^T M q). out: l->dim
+ * floats. ZERO_GRADIENT, NOT_FINITE. BUSY: no memory for three vectors. */
+int lens_query(const struct lens *l, const double *x, float *out, double *length, struct err *e);
 
 /* n of `count` stored rows, `stride` bytes apart. scratch: lens_scratch doubles. A row's result
  * depends on its content and its place in its tile (row number mod LENS_TILE), with OpenBLAS at one

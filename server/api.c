@@ -93,6 +93,17 @@ int api_filter(struct job *j, const char *filter, const struct view *v, const st
     return api_stopped(j, code);
 }
 
+int api_score(const char *name, bool *dot, struct err *e)
+{
+    if (!name)
+        return 0;
+    *dot = strcmp(name, "dot") == 0;
+    if (*dot || strcmp(name, "cosine") == 0)
+        return 0;
+    err_set(e, ERR_INVALID, "score \"%.32s\": cosine or dot", name);
+    return err_at_field(e, "score");
+}
+
 int api_body_done(struct job *j)
 {
     if (j->reply_body.failed)

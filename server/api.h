@@ -36,6 +36,8 @@ int api_stopped(struct job *j, int code);
 /* The part of `v` that the filter lets through (server/sift.h); NULL: all of it, `v` itself. It
  * borrows from `v` and is never released. BAD_FILTER and whatever reading brings. */
 int api_filter(struct job *j, const char *filter, const struct view *v, const struct view **out);
+/* What a score is: "cosine" or "dot"; NULL leaves *dot as it is. */
+int api_score(const char *name, bool *dot, struct err *e);
 /* The reply's body is whole; BUSY when it ran out of memory. */
 int api_body_done(struct job *j);
 /* Is the body JSON rather than a tensor file? */

@@ -29,6 +29,7 @@ struct query {
     enum scan_engine engine; /* as asked */
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
+    bool dot;           /* scores are not normalised */
     /* work's own */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
@@ -55,7 +56,7 @@ int query_parse(struct job *j)
 {
     static const char *const names[] = {"k",    "opponents", "engine", "text",
                                         "filter", "task",      "saved",  "blocks",
-                                        "percentile", "group", NULL};
+                                        "percentile", "group", "score", NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     int code = job_query_only(j, names);
 
@@ -76,6 +77,8 @@ int query_parse(struct job *j)
     q->filter = job_query(j, "filter");
     q->task = job_query(j, "task");
     if (!code)
+        code = api_score(job_query(j, "score"), &q->dot, &j->err);
+    if (!code)
         code = read_engine(q, job_query(j, "engine"), &j->err);
     return code;
 }
@@ -84,7 +87,7 @@ int query_parse(struct job *j)
 static int read_options(struct query *q, struct err *e)
 {
     const json_t *options = q->queries.options;
-    const char *engine = NULL;
+    const char *engine = NULL, *score = NULL;
     int code;
 
     if (!options)
@@ -105,8 +108,21 @@ static int read_options(struct query *q, struct err *e)
     if (!code)
         code = json_get_text(options, "task", STORE_NAME_MAX, &q->task, e);
     if (!code)
+        code = json_get_text(options, "score", 64, &score, e);
+    if (!code)
+        code = api_score(score, &q->dot, e);
+    if (!code)
         code = json_get_text(options, "engine", 64, &engine, e);
     return code ? code : read_engine(q, engine, e);
+}
+
+static int check_engine(const struct query *q, struct err *e)
+{
+    if (!q->dot || q->engine == SCAN_AUTO || q->engine == SCAN_EXACT)
+        return 0;
+    err_set(e, ERR_INVALID, "score dot is served by engine scan (or auto): the others compare "
+            "directions, not lengths");
+    return err_at_field(e, "engine");
 }
 
 static uint64_t lower(uint64_t a, uint64_t b)
@@ -134,6 +150,7 @@ static struct scan scan_of(struct job *j, const struct query *q, const struct st
                          .view = q->view,
                          .stop = stop,
                          .lens = q->through.lens,
+                         .lengths = q->dot ? q->queries.lengths : NULL,
                          .engine = q->engine};
 }
 
@@ -189,7 +206,8 @@ static int take_census(struct job *j, struct query *q)
 
     if (!q->percentile && !q->group)
         return 0;
-    q->census = (struct census){.vectors = q->queries.vectors, .count = q->queries.count};
+    q->census = (struct census){
+        .vectors = q->queries.vectors, .lengths = scan.lengths, .count = q->queries.count};
     if (q->percentile) {
         q->census.pro = q->answer.pro;
         q->census.opp = q->answer.opp;
@@ -208,6 +226,7 @@ static int put_more(struct job *j, const struct query *q, size_t n, const struct
     const struct explain explain = {
         .view = q->view, .shape = &q->shape, .lens = q->through.lens};
     const float *query = q->queries.vectors + n * corpus_def(q->corpus)->dim;
+    const double *length = q->dot ? &q->queries.lengths[n] : NULL;
     int code = 0;
 
     more->len = 0;
@@ -216,7 +235,7 @@ static int put_more(struct job *j, const struct query *q, size_t n, const struct
         json_put_real(more, (double)*below / (double)q->view->live);
     }
     if (q->blocks)
-        code = explain_hit(&explain, query, hit, q->shares, &j->err);
+        code = explain_hit(&explain, query, length, hit, q->shares, &j->err);
     if (!code && q->blocks)
         explain_put(more, &q->shape, q->shares);
     if (!code && more->failed)
@@ -281,7 +300,7 @@ int query_work(struct job *j)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
                                           "text",    "filter", "task",      "saved",
-                                          "blocks",  "percentile", "group", NULL};
+                                          "blocks",  "percentile", "group", "score", NULL};
     struct query *q = j->state;
     int code = api_corpus(j, &q->corpus);
 
@@ -292,6 +311,8 @@ int query_work(struct job *j)
     code = queries_read_saved(j, q->whole, members, job_query(j, "saved"), &q->queries);
     if (!code)
         code = read_options(q, &j->err);
+    if (!code)
+        code = check_engine(q, &j->err);
     if (!code)
         code = api_filter(j, q->filter, q->whole, &q->view);
     if (!code)

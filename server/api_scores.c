@@ -26,6 +26,7 @@ struct scores {
     bool wide;          /* F64 */
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
+    bool dot;           /* scores are not normalised */
     /* work's own */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
@@ -49,7 +50,7 @@ static int check_dtype(const char *name, bool *wide, struct err *e)
 
 int scores_parse(struct job *j)
 {
-    static const char *const names[] = {"dtype", "filter", "task", NULL};
+    static const char *const names[] = {"dtype", "filter", "task", "score", NULL};
     struct scores *s = arena_new(&j->arena, 1, sizeof *s);
     const char *dtype;
     int code = job_query_only(j, names);
@@ -62,6 +63,8 @@ int scores_parse(struct job *j)
     dtype = job_query(j, "dtype");
     if (!code && dtype)
         code = check_dtype(dtype, &s->wide, &j->err);
+    if (!code)
+        code = api_score(job_query(j, "score"), &s->dot, &j->err);
     return code;
 }
 
@@ -189,7 +192,7 @@ static int tile(struct job *j, struct scores *s, struct scan_scores *want, size_
     struct stop stop = api_stop(j);
     struct scan scan = {
         .pool = j->rt->pool, .flat = j->rt->flat, .view = s->view, .stop = &stop,
-        .lens = s->through.lens};
+        .lens = s->through.lens, .lengths = s->dot ? s->queries.lengths + q : NULL};
     struct arena own = {0};
     uint64_t began = scan_now();
     int code;
@@ -249,28 +252,41 @@ static int send_scores(struct job *j, struct scores *s)
     return code;
 }
 
+/* Members of a JSON body override parameters. */
+static int read_options(struct scores *s, struct err *e)
+{
+    const json_t *options = s->queries.options;
+    const char *dtype = s->wide ? "f64" : "f32", *score = NULL;
+    int code;
+
+    if (!options)
+        return 0;
+    code = json_get_text(options, "dtype", 64, &dtype, e);
+    if (!code)
+        code = check_dtype(dtype, &s->wide, e);
+    if (!code)
+        code = json_get_text(options, "score", 64, &score, e);
+    if (!code)
+        code = api_score(score, &s->dot, e);
+    if (!code)
+        code = json_get_text(options, "filter", LIMIT_FILTER_BYTES, &s->filter, e);
+    return code ? code : json_get_text(options, "task", STORE_NAME_MAX, &s->task, e);
+}
+
 int scores_work(struct job *j)
 {
-    static const char *const members[] = {"queries", "dtype", "filter", "task", NULL};
+    static const char *const members[] = {"queries", "dtype", "filter", "task", "score", NULL};
     struct scores *s = j->state;
-    const char *dtype = s->wide ? "f64" : "f32";
     int code = api_corpus(j, &s->corpus);
 
     if (code)
         return code;
     s->whole = corpus_view(s->corpus);
     code = queries_read(j, s->whole, members, &s->queries);
-    if (!code && s->queries.options)
-        code = json_get_text(s->queries.options, "dtype", 64, &dtype, &j->err);
-    if (!code && s->queries.options)
-        code = json_get_text(s->queries.options, "filter", LIMIT_FILTER_BYTES, &s->filter,
-                             &j->err);
     if (!code)
-        code = check_dtype(dtype, &s->wide, &j->err);
+        code = read_options(s, &j->err);
     if (!code)
         code = api_filter(j, s->filter, s->whole, &s->view);
-    if (!code && s->queries.options)
-        code = json_get_text(s->queries.options, "task", STORE_NAME_MAX, &s->task, &j->err);
     if (!code)
         code = api_task_open(j, s->task, s->corpus, s->whole, &s->queries, &s->through);
     if (!code)

@@ -258,8 +258,8 @@ int api_task_open(struct job *j, const char *name, struct corpus *c, const struc
         return (int)j->err.code;
     code = api_seen(j, lenses_open(c, v, name, &out->annex, &out->lens, &j->err));
     if (!code)
-        code = api_stopped(j, lenses_queries(out->lens, q->vectors, q->count, j->rt->pool, &stop,
-                                             &j->err));
+        code = api_stopped(j, lenses_queries(out->lens, q->vectors, q->lengths, q->count,
+                                             j->rt->pool, &stop, &j->err));
     if (!code)
         metrics_add(j->rt->metrics, METRIC_QUERIES_TASK, q->count);
     return code;

@@ -252,7 +252,10 @@ static int take_queries(const struct taking *t, size_t q, size_t count, struct e
     const struct view *v = t->scan->view;
     size_t dim = corpus_def(v->corpus)->dim, row = 0;
     struct scan_scores want = {.vectors = t->c->vectors + q * dim, .count = count};
+    struct scan scan = *t->scan;
     int code = 0;
+
+    scan.lengths = t->c->lengths ? t->c->lengths + q : NULL;
 
     while (!code && want.first < v->chunk_count) {
         struct arena own = {0};
@@ -260,7 +263,7 @@ static int take_queries(const struct taking *t, size_t q, size_t count, struct e
         want.end = segment(v, want.first, TILE_BYTES / sizeof(double) / count, &want.stride);
         want.out = arena_big(&own, count * want.stride + 1, sizeof *want.out);
         if (want.out)
-            code = scan_score(t->scan, &want, &own, e);
+            code = scan_score(&scan, &want, &own, e);
         else
             code = err_set(e, ERR_BUSY, "no memory for %zu x %zu scores", count, want.stride);
         for (size_t i = 0; !code && i < count; i++)

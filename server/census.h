@@ -27,7 +27,8 @@ struct census_sum {
 };
 
 struct census {
-    const float *vectors; /* queries, count x dim */
+    const float *vectors;  /* queries, count x dim */
+    const double *lengths; /* theirs, for dot products; else NULL (server/scan.h) */
     size_t count;
     /* Percentiles: hits whose places are wanted, or NULL. below_*[q][i]: scores of query q that are
      * lower than hit i's. */
@@ -37,7 +38,7 @@ struct census {
     const struct census_groups *groups;
     struct census_sum **sums;
 };
-/* Takes vectors, count, pro, opp and groups; fills the rest, in `a`. As scan_score fails. */
+/* Takes vectors, lengths, count, pro, opp and groups; fills the rest, in `a`. As scan_score fails. */
 int census_take(const struct scan *s, struct census *c, struct arena *a, struct err *e);
 
 /* Appends ,"groups":[{"value","count","sum","mean"},...],"groups_other":{...}|null: highest sum

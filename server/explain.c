@@ -3,21 +3,46 @@
 
 #include <string.h>
 
+#include "index/exact.h"
 #include "index/kern.h"
 #include "index/lens.h"
 #include "server/json.h"
 #include "server/lenses.h"
 
-int explain_hit(const struct explain *x, const float *query, const struct topk_hit *hit,
-                double *shares, struct err *e)
+/* What a product becomes a score by: the row's length, or its denominator, or neither (0). */
+static int row_measure(const struct explain *x, bool dot, const struct topk_hit *hit, double *out,
+                       struct err *e)
+{
+    const struct view_chunk *chunk = &x->view->chunks[hit->chunk];
+    const double *n = NULL;
+    struct block rows;
+    int code = 0;
+
+    *out = 0.0;
+    if (dot) {
+        code = block_open(chunk, BLOCK_ROWS, &rows, e);
+        if (code)
+            return code;
+        *out = block_row_norm(&rows, hit->row);
+        block_close(&rows);
+    } else if (x->lens) {
+        code = lenses_norms(x->lens, chunk, &n, e);
+        if (!code)
+            *out = n[hit->row];
+    }
+    return code;
+}
+
+int explain_hit(const struct explain *x, const float *query, const double *length,
+                const struct topk_hit *hit, double *shares, struct err *e)
 {
     const struct view_chunk *chunk = &x->view->chunks[hit->chunk];
     const struct corpus_def *def = corpus_def(x->view->corpus);
     size_t row_bytes = corpus_row_bytes(x->view->corpus), at = 0;
     enum dtype type = (enum dtype)def->dtype;
-    const double *n = NULL;
     struct block rows;
-    int code = x->lens ? lenses_norms(x->lens, chunk, &n, e) : 0;
+    double measure;
+    int code = row_measure(x, length != NULL, hit, &measure, e);
 
     if (!code)
         code = block_open(chunk, BLOCK_ENCODINGS, &rows, e);
@@ -28,8 +53,10 @@ int explain_hit(const struct explain *x, const float *query, const struct topk_h
             rows.bytes + (size_t)hit->row * row_bytes + at * dtype_size(type);
 
         shares[b] = kern_dot(type, query + at, part, x->shape->dims[b]);
-        if (n)
-            shares[b] = lens_score(shares[b], n[hit->row]);
+        if (length)
+            shares[b] = exact_scale(shares[b], measure, *length);
+        else if (x->lens)
+            shares[b] = lens_score(shares[b], measure);
         at += x->shape->dims[b];
     }
     block_close(&rows);

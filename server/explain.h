@@ -19,10 +19,12 @@ struct explain {
 };
 
 /* shares[b] of block b: the exact kernel's product of that part of the query and the stored row,
- * under a task over the row's denominator. Their sum is the score but for the order of additions
- * (1e-12 of |query|). `query` is what the engine was asked with; shares has shape->count places. */
-int explain_hit(const struct explain *x, const float *query, const struct topk_hit *hit,
-                double *shares, struct err *e);
+ * made a score as the whole product is (server/scan.h). Their sum is the score but for the order of
+ * additions (1e-12 of |query|, and of the lengths under dot products). `query` is what the engine
+ * was asked with, `length` its length for dot products, else NULL; shares has shape->count places.
+ */
+int explain_hit(const struct explain *x, const float *query, const double *length,
+                const struct topk_hit *hit, double *shares, struct err *e);
 
 /* Appends ,"blocks":[{"name","share"},...] */
 void explain_put(struct buf *b, const struct manifest_shape *shape, const double *shares);

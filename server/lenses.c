@@ -160,6 +160,7 @@ int lenses_open(struct corpus *c, const struct view *v, const char *name, struct
 struct bend {
     const struct lensed *t;
     float *vectors;
+    double *lengths;
     size_t count;
     const struct stop *stop;
     _Atomic size_t next;
@@ -185,6 +186,7 @@ static void bend_share(void *arg, unsigned slot)
         err_set(&e, ERR_BUSY, "no memory for a query of %zu elements", dim);
     while (!e.code && !atomic_load(&b->halt) && (i = atomic_fetch_add(&b->next, 1)) < b->count) {
         float *q = b->vectors + i * dim;
+        double length;
 
         if (stop_asked(b->stop)) {
             err_set(&e, ERR_CANCELLED, "stopped at query %zu of %zu", i, b->count);
@@ -192,17 +194,23 @@ static void bend_share(void *arg, unsigned slot)
         }
         for (size_t k = 0; k < dim; k++)
             x[k] = (double)q[k];
-        lens_query(&b->t->lens, x, q, &e);
+        if (lens_query(&b->t->lens, x, q, &length, &e) == 0)
+            b->lengths[i] *= length;
     }
     if (e.code)
         halt(b, &e);
     free(x);
 }
 
-int lenses_queries(const struct lensed *t, float *vectors, size_t count, struct pool *pool,
-                   const struct stop *stop, struct err *e)
+int lenses_queries(const struct lensed *t, float *vectors, double *lengths, size_t count,
+                   struct pool *pool, const struct stop *stop, struct err *e)
 {
-    struct bend b = {.t = t, .vectors = vectors, .count = count, .stop = stop, .err = ERR_INIT};
+    struct bend b = {.t = t,
+                     .vectors = vectors,
+                     .lengths = lengths,
+                     .count = count,
+                     .stop = stop,
+                     .err = ERR_INIT};
     unsigned width = pool ? pool_readers(pool) : 1;
 
     if (width > count)

@@ -23,9 +23,10 @@ struct lensed; /* what an annex of a task became in memory; lives as long as the
 int lenses_open(struct corpus *c, const struct view *v, const char *name, struct annex **out_annex,
                 struct lensed **out, struct err *e);
 
-/* Queries as server/queries.h leaves them, count x dim, become u in place. */
-int lenses_queries(const struct lensed *t, float *vectors, size_t count, struct pool *pool,
-                   const struct stop *stop, struct err *e);
+/* Queries as server/queries.h leaves them, count x dim, become u in place; their lengths become
+ * those of the task's metric, sqrt(q^T M q). */
+int lenses_queries(const struct lensed *t, float *vectors, double *lengths, size_t count,
+                   struct pool *pool, const struct stop *stop, struct err *e);
 
 /* n of every row of the chunk, dead ones too; memory of the task's. */
 int lenses_norms(struct lensed *t, const struct view_chunk *c, const double **out, struct err *e);

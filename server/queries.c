@@ -45,8 +45,8 @@ static int encode(struct job *j, const struct view *v, struct queries *q, const 
                        .field = field};
     int code = encode_whitening(v, &k.whiten, &j->err);
 
-    k.norms = arena_big(&j->arena, q->count, sizeof *k.norms);
-    if (!code && !k.norms)
+    k.norms = q->lengths = arena_big(&j->arena, q->count, sizeof *q->lengths);
+    if (!code && !q->lengths)
         code = err_set(&j->err, ERR_BUSY, "no memory for %zu queries", q->count);
     return code ? code : api_stopped(j, encode_run(&k, j->rt->pool, &stop, &j->err));
 }

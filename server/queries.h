@@ -10,7 +10,8 @@
 #include "storage/corpus.h"
 
 struct queries {
-    float *vectors; /* count x dim, unit, in the job's arena */
+    float *vectors;  /* count x dim, unit, in the job's arena */
+    double *lengths; /* count: of what was made unit */
     size_t count;
     json_t *options; /* the JSON body with its other members, or NULL; queries_free */
 };

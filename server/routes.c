@@ -35,7 +35,7 @@ const struct route route_table[] = {
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, true,
      "Proponents and opponents of query gradients", "k opponents engine text filter task saved "
-     "blocks percentile group",
+     "blocks percentile group score",
      query_parse, query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
      "Start a fit: estimate the Hessian of the corpus and whiten its rows", "damping sample",
@@ -67,8 +67,8 @@ const struct route route_table[] = {
      "Delete a saved query", NULL, saved_parse, saved_delete_work, saved_delete_commit,
      api_no_content, NULL},
     {"POST", "/v1/corpora/{c}/scores", SCOPE_READ, BODY_TENSOR, false,
-     "Every example's score, streamed as safetensors", "dtype filter task", scores_parse, scores_work,
-     NULL, api_ok, NULL},
+     "Every example's score, streamed as safetensors", "dtype filter task score", scores_parse,
+     scores_work, NULL, api_ok, NULL},
 
     {"GET", "/v1/jobs", SCOPE_READ, BODY_NONE, false, "Long work, newest first", NULL,
      api_parse_plain, NULL, NULL, jobs_list_reply, NULL},

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "index/exact.h"
 #include "index/flat.h"
 #include "index/kern.h"
 #include "server/lenses.h"
@@ -118,8 +119,8 @@ static bool is_sparse(const struct view *v)
 
 static enum scan_engine choose(const struct scan *s, const struct engine_query *q)
 {
-    if (s->lens)
-        return SCAN_EXACT; /* no engine proposes under a task */
+    if (s->lens || s->lengths)
+        return SCAN_EXACT; /* no engine proposes by anything but the product of unit vectors */
     if (s->engine != SCAN_AUTO)
         return s->engine;
     return is_sparse(s->view) || q->count < SCAN_BLAS_QUERIES ? SCAN_EXACT : SCAN_FLAT;
@@ -154,20 +155,55 @@ static void dot_rows(const struct corpus *c, const float *query, const unsigned 
         out[at] = kern_dot((enum dtype)def->dtype, query, rows + at * row_bytes, def->dim);
 }
 
-enum { LENS_ROWS = 4 };
+/* What turns the products of one chunk's rows into scores. */
+struct measure {
+    const double *n;       /* denominators of all its rows, or NULL */
+    const double *lengths; /* of the queries, or NULL; then: */
+    struct block rows;     /* the chunk's, for theirs */
+};
 
-/* Rows row .. row+count-1, all live, through a task's denominators. */
+/* Under dot products a task's denominators have no part: <x, M q> |x| |q|. Call it with no block
+ * open: denominators may have to be computed. */
+static int measure_open(const struct scan *s, const struct view_chunk *c, struct measure *m,
+                        struct err *e)
+{
+    *m = (struct measure){.lengths = s->lengths};
+    if (s->lengths)
+        return block_open(c, BLOCK_ROWS, &m->rows, e);
+    return s->lens ? lenses_norms(s->lens, c, &m->n, e) : 0;
+}
+
+static void measure_close(struct measure *m)
+{
+    if (m->lengths)
+        block_close(&m->rows);
+}
+
+/* Products of `query` with rows row .. row+count-1 become their scores. */
+static void measure_apply(const struct measure *m, size_t query, uint32_t row, uint32_t count,
+                          double *scores)
+{
+    for (uint32_t i = 0; m->n && i < count; i++)
+        scores[i] = lens_score(scores[i], m->n[row + i]);
+    for (uint32_t i = 0; m->lengths && i < count; i++)
+        scores[i] = exact_scale(scores[i], block_row_norm(&m->rows, row + i), m->lengths[query]);
+}
+
+enum { ROWS_TOGETHER = 4 };
+
+/* Rows row .. row+count-1, all live. */
 static void offer_rows(const struct search *s, struct share *mine, const struct engine_block *b,
-                       size_t chunk, const double *n, uint32_t row, uint32_t count)
+                       size_t chunk, const struct measure *m, uint32_t row, uint32_t count)
 {
     const struct corpus *c = s->scan->view->corpus;
     const unsigned char *rows = (const unsigned char *)b->encodings + row * corpus_row_bytes(c);
-    double scores[LENS_ROWS];
+    double scores[ROWS_TOGETHER];
 
     for (size_t q = 0; q < s->query->count; q++) {
         dot_rows(c, s->query->vectors + q * s->source.dim, rows, count, scores);
+        measure_apply(m, q, row, count, scores);
         for (uint32_t i = 0; i < count; i++) {
-            struct topk_hit hit = {.score = lens_score(scores[i], n[row + i]),
+            struct topk_hit hit = {.score = scores[i],
                                    .sequence = source_sequence(b, row + i),
                                    .chunk = (uint32_t)chunk,
                                    .row = row + i};
@@ -181,35 +217,42 @@ static void offer_rows(const struct search *s, struct share *mine, const struct 
     mine->work.rows_exact += (uint64_t)count * s->query->count;
 }
 
-static int lens_chunk(struct search *s, struct share *mine, size_t i)
+/* Live rows side by side from `row` on, at most ROWS_TOGETHER. */
+static uint32_t live_run(const struct view_chunk *c, uint32_t row)
+{
+    uint32_t count = 0;
+
+    while (count < ROWS_TOGETHER && row + count < c->rows && !view_row_dead(c, row + count))
+        count++;
+    return count;
+}
+
+static int measured_chunk(struct search *s, struct share *mine, size_t i)
 {
     const struct view_chunk *chunk = &s->scan->view->chunks[i];
+    struct measure m;
     struct engine_block b;
-    const double *n;
-    uint32_t row = 0;
-    int code = lenses_norms(s->scan->lens, chunk, &n, &mine->err);
+    int code = measure_open(s->scan, chunk, &m, &mine->err);
 
-    if (!code)
-        code = source_open(s, i, &b, &mine->err);
     if (code)
         return code;
-    while (row < chunk->rows) {
-        uint32_t count = 0;
-
-        while (count < LENS_ROWS && row + count < chunk->rows &&
-               !view_row_dead(chunk, row + count))
-            count++;
+    code = source_open(s, i, &b, &mine->err);
+    if (code)
+        goto out;
+    for (uint32_t row = 0, count; row < chunk->rows; row += count ? count : 1) {
+        count = live_run(chunk, row);
         if (count)
-            offer_rows(s, mine, &b, i, n, row, count);
-        row += count ? count : 1;
+            offer_rows(s, mine, &b, i, &m, row, count);
     }
     source_close(s, &b);
     mine->work.blocks++;
-    return 0;
+out:
+    measure_close(&m);
+    return code;
 }
 
-/* Every live row by the exact kernel, then one division: no engine proposes under a task. */
-static int lens_search(struct search *s, struct share *mine)
+/* Every live row by the exact kernel, then what makes a score of the product. */
+static int measured_search(struct search *s, struct share *mine)
 {
     int code = 0;
     size_t i;
@@ -219,7 +262,7 @@ static int lens_search(struct search *s, struct share *mine)
             return err_set(&mine->err, ERR_CANCELLED, "search cancelled after %zu of %zu chunks",
                            i, s->source.count);
         if (scan_live(&s->scan->view->chunks[i]))
-            code = lens_chunk(s, mine, i);
+            code = measured_chunk(s, mine, i);
     }
     return code;
 }
@@ -233,8 +276,8 @@ static void search_share(void *arg, unsigned slot)
     struct topk *opp = s->query->opponents ? mine->opp : NULL;
     int code;
 
-    if (s->scan->lens)
-        code = lens_search(s, mine);
+    if (s->scan->lens || s->scan->lengths)
+        code = measured_search(s, mine);
     else if (s->engine == SCAN_EXACT)
         code = flat_search_plain(&s->source, s->query, &s->next, mine->pro, opp, &mine->work,
                                  &mine->err);
@@ -385,8 +428,6 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
 
 /* ---- scores ---------------------------------------------------------------------------------- */
 
-enum { SCORE_ROWS = 4 };
-
 struct scoring {
     const struct scan *scan;
     const struct scan_scores *want;
@@ -396,48 +437,44 @@ struct scoring {
     _Atomic bool halt;
 };
 
-/* `count` live rows side by side, whose scores begin at out[0]; n: their denominators, or NULL. */
-static void score_rows(const struct scoring *s, const unsigned char *rows, const double *n,
-                       uint32_t count, double *out)
+/* Live rows row .. row+count-1 of the chunk whose encodings these are; scores begin at out[0]. */
+static void score_rows(const struct scoring *s, const struct block *encodings,
+                       const struct measure *m, uint32_t row, uint32_t count, double *out)
 {
     const struct corpus *c = s->scan->view->corpus;
+    const unsigned char *rows = encodings->bytes + row * corpus_row_bytes(c);
 
     for (size_t q = 0; q < s->want->count; q++) {
         double *to = out + q * s->want->stride;
 
         dot_rows(c, s->want->vectors + q * corpus_def(c)->dim, rows, count, to);
-        for (uint32_t i = 0; n && i < count; i++)
-            to[i] = lens_score(to[i], n[i]);
+        measure_apply(m, q, row, count, to);
     }
 }
 
 static int score_chunk(const struct scoring *s, size_t i, struct err *e)
 {
     const struct view_chunk *chunk = &s->scan->view->chunks[s->want->first + i];
-    size_t row_bytes = corpus_row_bytes(s->scan->view->corpus);
     double *out = s->want->out + s->offset[i];
-    const double *n = NULL;
-    struct block b;
-    uint32_t row = 0;
-    int code = s->scan->lens ? lenses_norms(s->scan->lens, chunk, &n, e) : 0;
+    struct block encodings;
+    struct measure m;
+    int code = measure_open(s->scan, chunk, &m, e);
 
-    if (!code)
-        code = block_open(chunk, BLOCK_ENCODINGS, &b, e);
     if (code)
         return code;
-    while (row < chunk->rows) {
-        uint32_t count = 0;
-
-        while (count < SCORE_ROWS && row + count < chunk->rows &&
-               !view_row_dead(chunk, row + count))
-            count++;
-        score_rows(s, b.bytes + row * row_bytes, n ? n + row : NULL, count, out);
+    code = block_open(chunk, BLOCK_ENCODINGS, &encodings, e);
+    if (code)
+        goto out;
+    for (uint32_t row = 0, count; row < chunk->rows; row += count ? count : 1) {
+        count = live_run(chunk, row);
+        score_rows(s, &encodings, &m, row, count, out);
         out += count;
-        row += count ? count : 1;
     }
-    block_close(&b);
+    block_close(&encodings);
     check((size_t)(out - s->want->out) == s->offset[i] + scan_live(chunk));
-    return 0;
+out:
+    measure_close(&m);
+    return code;
 }
 
 static void score_share(void *arg, unsigned slot)

@@ -20,8 +20,8 @@ struct lensed;
 
 /* How the exact answer is found; the answer itself never depends on it. flat: FAISS proposes, the
  * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place. auto
- * takes scan under a task, where a filter leaves few rows, and for fewer queries than FAISS takes to
- * BLAS with, which it would run row by row and slower (docs/performance.md). */
+ * takes scan under a task, for dot products, where a filter leaves few rows, and for fewer queries
+ * than FAISS takes to BLAS with, which it would run row by row and slower (docs/performance.md). */
 enum scan_engine { SCAN_AUTO, SCAN_FLAT, SCAN_EXACT };
 enum { SCAN_BLAS_QUERIES = 20 }; /* FAISS 1.7.3: distance_compute_blas_threshold */
 
@@ -35,6 +35,10 @@ struct scan {
     const struct view *view; /* held by the caller until the answer is read */
     const struct stop *stop; /* NULL: never */
     struct lensed *lens;     /* NULL: plain scores; else those of a task (server/lenses.h) */
+    /* NULL: a score is the cosine, the product of unit vectors (under a task over the row's
+     * denominator). Else it is that product times the row's length times this one, of each query of
+     * the call: exact_scale. Rows then come by the exact kernel alone, as under a task. */
+    const double *lengths;
     enum scan_engine engine; /* as asked */
 };
 

@@ -116,6 +116,7 @@ int cmd_query(struct cli *cli, int argc, char **argv)
         {"--row", 0, ARG_COUNT, &row, 0, UINT64_MAX - 1, "N", "only this row of the file (from 0)"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {"--task", 0, ARG_TEXT, &q.task, 0, 0, "NAME", "through this task's Hessian"},
+        {"--score", 0, ARG_TEXT, &q.score, 0, 0, "NAME", "cosine, or dot: not normalised"},
         {"--engine", 0, ARG_TEXT, &q.engine, 0, 0, "NAME", "auto, flat or scan"},
         {0}};
     const struct args args = {"query CORPUS FILE|--saved NAME [options]", about, list, 1, 2};

@@ -151,12 +151,13 @@ static const char about[] =
 
 int cmd_scores(struct cli *cli, int argc, char **argv)
 {
-    const char *tensor = NULL, *out = NULL, *task = NULL, *filter = NULL;
+    const char *tensor = NULL, *out = NULL, *task = NULL, *filter = NULL, *score = NULL;
     bool f64 = false;
     const struct arg list[] = {
         {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "a .safetensors or .npy to write"},
         {"--f64", 0, ARG_FLAG, &f64, 0, 0, NULL, "scores as float64, as they are computed"},
         {"--task", 0, ARG_TEXT, &task, 0, 0, "NAME", "through this task's Hessian"},
+        {"--score", 0, ARG_TEXT, &score, 0, 0, "NAME", "cosine, or dot: not normalised"},
         {"--filter", 0, ARG_TEXT, &filter, 0, 0, "EXPR", "only examples for which it holds"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {0}};
@@ -175,6 +176,7 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
     q.matrix = m;
     q.task = task;
     q.filter = filter;
+    q.score = score;
     q.rows = asc_matrix_rows(m);
     if (q.rows < 1 || q.rows > 1024)
         rc = out_input(cli, "%s: %" PRIu64 " rows; scores takes 1 to 1,024 at once", argv[2],

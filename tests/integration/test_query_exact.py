@@ -274,8 +274,8 @@ class SameBytes(h.Case):
             for i in range(0, n, 9):
                 self.assert_status(client.delete(f"/v1/corpora/{name}/examples/{i}"), 204)
             q = np.vstack([x[3:5], r.standard_normal((3, dim))])
-            for k, opponents in ((1, 1), (10, 5), (n, n)):
-                reply = client.post(f"/v1/corpora/{name}/query?k={k}&opponents={opponents}", h.queries(q))
+            for k, opponents, score in ((1, 1, "cosine"), (10, 5, "cosine"), (n, n, "cosine"), (n, 9, "dot")):
+                reply = client.post(f"/v1/corpora/{name}/query?k={k}&opponents={opponents}&score={score}", h.queries(q))
                 self.assert_status(reply, 200)
                 out.append(reply.body[:reply.body.rindex(b'"exact"')])
             reply = client.post(f"/v1/corpora/{name}/scores?dtype=f64", h.queries(q))

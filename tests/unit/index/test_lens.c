@@ -339,7 +339,7 @@ static void equals_the_textbook_through_float32(void **state)
     static struct oracle o;
     static float x[EVALS + ROWS][WIDEST], u[WIDEST], scratch[2 * WHITEN_TILE * MOST], wide[WIDEST];
     static double e64[EVALS][WIDEST], q64[WIDEST], norms[ROWS], tile[100 * WIDEST * 2];
-    double worst = 0.0;
+    double worst = 0.0, length;
     size_t compared = 0;
 
     (void)state;
@@ -376,7 +376,9 @@ static void equals_the_textbook_through_float32(void **state)
         for (size_t q = 0; q < w.rows && q < 6; q++) {
             for (size_t i = 0; i < w.d; i++)
                 q64[i] = (double)x[EVALS + q][i];
-            assert_int_equal(lens_query(&l, q64, u, &e), 0);
+            assert_int_equal(lens_query(&l, q64, u, &length, &e), 0);
+            /* each query is a row here */
+            assert_true(fabs(length - norms[q]) <= (1e-12 + 1e-14 * kappa(&l)) * norms[q]);
             for (size_t r = 0; r < w.rows && r < 12; r++) {
                 double got = lens_score(kern->dot_f32(u, x[EVALS + r], w.d), norms[r]);
                 double off = fabs(got - oracle_score(&o, w.unit[q], w.unit[r]));
@@ -508,7 +510,7 @@ static void refuses_what_is_no_task(void **state)
 {
     static const size_t dims[] = {4, 3};
     static const double bad[] = {-1e-9, 1.0, 1.5, -1.0, (double)INFINITY, (double)NAN};
-    double rows[5 * 4], x[7] = {0};
+    double rows[5 * 4], x[7] = {0}, length;
     float u[7];
     struct err e = ERR_INIT;
     struct lens l;
@@ -530,9 +532,9 @@ static void refuses_what_is_no_task(void **state)
     rows[2 * 4 + 3] = 1.0;
     assert_int_equal(lens_fit(&l, 0, "h0.attn", rows, &e), 0);
     assert_int_equal(lens_fit(&l, 1, "h0.mlp", rows, &e), 0);
-    assert_int_equal(lens_query(&l, x, u, &e), ERR_ZERO_GRADIENT);
+    assert_int_equal(lens_query(&l, x, u, &length, &e), ERR_ZERO_GRADIENT);
     x[3] = (double)INFINITY;
-    assert_int_equal(lens_query(&l, x, u, &e), ERR_NOT_FINITE);
+    assert_int_equal(lens_query(&l, x, u, &length, &e), ERR_NOT_FINITE);
     lens_fini(&l);
     lens_fini(&l);
 }
