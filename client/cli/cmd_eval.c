@@ -12,7 +12,7 @@
 enum { BUCKETS_MAX = 1000, LABEL_COLUMNS = 24 };
 
 struct options {
-    const char *corpus, *gold, *queries, *tensor, *task, *engine, *out, *buckets;
+    const char *corpus, *gold, *queries, *tensor, *task, *engine, *score, *filter, *out, *buckets;
     uint64_t k, resamples, seed;
     bool search;
 };
@@ -71,14 +71,17 @@ static json_t *group_json(const struct group *g)
 
 static json_t *run_json(const struct eval *ev, const struct options *o)
 {
-    return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:o?}",
-                     "corpus", o->corpus, "method", o->search ? "search" : "query", "task",
-                     o->task, "engine", o->search ? NULL : ev->engine_used, "exact",
-                     o->search ? NULL : ev->exact, "k", (json_int_t)o->k, "bootstrap",
-                     (json_int_t)o->resamples, "seed", (json_int_t)o->seed, "examples",
-                     (json_int_t)ev->examples, "generation", (json_int_t)ev->generation,
-                     "changed", (int)ev->changed, "missing", (json_int_t)ev->missing, "lists",
-                     o->out ? json_string(o->out) : NULL);
+    const bool words = o->search;
+
+    return json_pack("{s:s, s:s, s:s?, s:s?, s:s?, s:s?, s:s?, s:I, s:I, s:I, s:I, s:I, s:b, s:I,"
+                     " s:s?}",
+                     "corpus", o->corpus, "method", words ? "search" : "query", "task", o->task,
+                     "score", words ? NULL : o->score ? o->score : "cosine", "filter", o->filter,
+                     "engine", words ? NULL : ev->engine_used, "exact", words ? NULL : ev->exact,
+                     "k", (json_int_t)o->k, "bootstrap", (json_int_t)o->resamples, "seed",
+                     (json_int_t)o->seed, "examples", (json_int_t)ev->examples, "generation",
+                     (json_int_t)ev->generation, "changed", (int)ev->changed, "missing",
+                     (json_int_t)ev->missing, "lists", o->out);
 }
 
 static void print_json(const struct eval *ev, const struct options *o, const struct group *groups)
@@ -152,6 +155,8 @@ static void print_head(const struct eval *ev, const struct options *o, const str
         printf(", engine %s, %s", ev->engine_used, ev->exact);
     if (o->task)
         printf(", task %s", o->task);
+    if (o->score)
+        printf(", score %s", o->score);
     putchar('\n');
     if (all->without > 0)
         printf("%s of the queries have no gold and are not counted\n", out_count(all->without, a));
@@ -242,7 +247,8 @@ static int run(struct cli *cli, const struct options *o)
     struct gold_needs needs = {.text = o->search, .prompt = o->out && !o->search,
                                .target = o->out != NULL, .bucket = o->buckets};
     struct eval ev = {.cli = cli, .corpus = o->corpus, .queries_path = o->queries,
-                      .task = o->task, .engine = o->engine, .k = (uint32_t)o->k};
+                      .task = o->task, .engine = o->engine, .score = o->score,
+                      .filter = o->filter, .k = (uint32_t)o->k};
     struct asc_matrix *m = NULL;
     struct asc_error e;
     struct gold gold;
@@ -277,8 +283,8 @@ static int check_options(const struct options *o)
         return out_usage("eval", "--gold FILE is missing: the right answers");
     if (!o->queries == !o->search)
         return out_usage("eval", "either --queries FILE or --search");
-    if (o->search && (o->task || o->engine || o->tensor))
-        return out_usage("eval", "--search takes no --task, --engine or --tensor");
+    if (o->search && (o->task || o->engine || o->score || o->tensor))
+        return out_usage("eval", "--search takes no --task, --engine, --score or --tensor");
     return EXIT_OK;
 }
 
@@ -299,6 +305,8 @@ int cmd_eval(struct cli *cli, int argc, char **argv)
         {"--tensor", 0, ARG_TEXT, &o.tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {"--task", 0, ARG_TEXT, &o.task, 0, 0, "NAME", "through this task's Hessian"},
         {"--engine", 0, ARG_TEXT, &o.engine, 0, 0, "NAME", "auto, flat or scan"},
+        {"--score", 0, ARG_TEXT, &o.score, 0, 0, "NAME", "cosine, or dot: not normalised"},
+        {"--filter", 0, ARG_TEXT, &o.filter, 0, 0, "EXPR", "only examples for which it holds"},
         {"--search", 0, ARG_FLAG, &o.search, 0, 0, NULL, "ask by words (BM25), not by gradients"},
         {"--k", 'k', ARG_COUNT, &o.k, RANK_DEPTH, 10000, "N", "length of the lists (100)"},
         {"--out", 'o', ARG_TEXT, &o.out, 0, 0, "FILE",

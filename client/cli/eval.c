@@ -130,7 +130,8 @@ static bool too_large(const struct asc_error *e)
 static int ask_gradients(struct eval *ev)
 {
     struct asc_query q = {.matrix = ev->matrix, .k = ev->k, .opponents = ev->lists ? ev->k : 0,
-                          .engine = ev->engine, .task = ev->task, .no_text = !ev->lists};
+                          .engine = ev->engine, .task = ev->task, .no_text = !ev->lists,
+                          .score = ev->score, .filter = ev->filter};
     uint64_t row = asc_matrix_dim(ev->matrix) * asc_dtype_size(asc_matrix_dtype(ev->matrix));
     uint64_t batch = row ? BATCH_BYTES / row : 1;
     uint64_t most = ev->lists ? BATCH_TEXTS / (2 * (uint64_t)ev->k) : BATCH_HITS / ev->k;
@@ -165,68 +166,47 @@ static int ask_gradients(struct eval *ev)
 
 /* --- By words --------------------------------------------------------------------------------- */
 
-static int take_search(struct eval *ev, const json_t *answer)
+static int take_search(struct eval *ev, const struct asc_answer *a)
 {
-    const json_t *results = json_object_get(answer, "results");
-    size_t count = json_array_size(results);
-    json_int_t missing = json_integer_value(json_object_get(answer, "missing"));
+    const struct asc_result *r = a->results;
+    size_t near;
 
-    if (!json_is_array(results))
-        return bad_answer(ev, "results");
-    count = count < ev->k ? count : ev->k;
-    for (size_t i = 0; i < count; i++) {
-        const json_t *hit = json_array_get(results, i), *text = json_object_get(hit, "text");
-        const char *id = json_string_value(json_object_get(hit, "id"));
-
-        if (!id)
-            return bad_answer(ev, "id");
-        ev->near[i] = (struct pair_hit){id, json_number_value(json_object_get(hit, "score")),
-                                        json_string_value(text), json_string_length(text)};
-    }
-    if (missing > 0 && (uint64_t)missing > ev->missing)
-        ev->missing = (uint64_t)missing;
-    note_state(ev, (uint64_t)json_integer_value(json_object_get(answer, "examples")),
-               (uint64_t)json_integer_value(json_object_get(answer, "generation")));
-    return take_list(ev, count, NULL, 0);
+    if (a->count != 1)
+        return bad_answer(ev, "list");
+    near = copy_hits(ev->near, ev->k, r->proponents, r->proponent_count);
+    if (a->missing > ev->missing)
+        ev->missing = a->missing;
+    note_state(ev, a->examples, a->generation);
+    return take_list(ev, near, NULL, 0);
 }
 
-static int search(struct eval *ev, const char *path)
+static int search(struct eval *ev)
 {
-    json_t *ask = json_pack("{s:s, s:I, s:b}", "text",
-                            gold_text(&ev->gold->list[ev->done], "text"), "k", (json_int_t)ev->k,
-                            "texts", ev->lists != NULL), *answer;
-    char *body = ask ? json_dumps(ask, JSON_COMPACT) : NULL, *reply;
+    const struct gold_query *q = &ev->gold->list[ev->done];
+    struct asc_search ask = {.text = gold_text(q, "text"), .k = ev->k, .filter = ev->filter,
+                             .no_text = !ev->lists};
+    struct asc_answer *a;
     struct asc_error e;
-    size_t len, said;
-    int rc;
+    int rc = asc_search(ev->client, ev->corpus, &ask, &a, &e);
+    size_t said;
 
-    json_decref(ask);
-    if (!body)
-        return out_input(ev->cli, "no memory");
-    rc = asc_request(ev->client, "POST", path, body, &reply, &len, NULL, &e);
-    free(body);
     if (rc != 0) {
         said = strlen(e.detail);
         if (rc == ASC_REFUSED)
-            snprintf(e.detail + said, sizeof e.detail - said, " (query %.200s)",
-                     ev->gold->list[ev->done].id);
+            snprintf(e.detail + said, sizeof e.detail - said, " (query %.200s)", q->id);
         return fail(ev, &e);
     }
-    answer = json_loadb(reply, len, JSON_ALLOW_NUL, NULL);
-    asc_free(reply);
-    rc = take_search(ev, answer);
-    json_decref(answer);
+    rc = take_search(ev, a);
+    asc_answer_free(a);
     return rc;
 }
 
 static int ask_words(struct eval *ev)
 {
-    char path[ASC_NAME_MAX + 32];
     int rc = EXIT_OK;
 
-    snprintf(path, sizeof path, "/v1/corpora/%s/search", ev->corpus);
     while (rc == 0 && ev->done < ev->gold->count) {
-        rc = search(ev, path);
+        rc = search(ev);
         show(ev, false);
     }
     return rc;

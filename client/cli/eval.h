@@ -19,6 +19,7 @@ struct eval {
     const struct asc_matrix *matrix; /* one row a query, or NULL: by the words of "text" */
     const char *queries_path;        /* of the matrix, for what has to be said */
     const char *task, *engine;       /* or NULL */
+    const char *score, *filter;      /* or NULL */
     uint32_t k;
     struct pair_file *lists;         /* or NULL */
 
