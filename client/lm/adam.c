@@ -22,6 +22,11 @@ static inline void update_one(const struct factors *f, float grad, float *first,
     *param -= f->c1 * *first / (sqrtf(*second * f->c2) + f->eps);
 }
 
+struct adam adam_usual(void)
+{
+    return (struct adam){.beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f};
+}
+
 HOT static void update(const struct factors *f, const float *restrict grads, float *restrict first,
                        float *restrict second, float *restrict params, size_t n)
 {
@@ -55,4 +60,41 @@ void adam_correct_second(struct adam *a, size_t count)
 
     for (size_t i = 0; i < count; i++)
         a->second[i] *= c;
+}
+
+/* f: b2 and c2 as below; c1 is the rate. */
+static inline float aside_one(const struct factors *f, float second, float grad, float param)
+{
+    const float g = grad * f->scale;
+
+    return param - f->c1 * g / (sqrtf(f->b2 * second + f->c2 * (g * g)) + f->eps);
+}
+
+HOT static void step_aside(const struct factors *f, const float *restrict second,
+                           const float *restrict grads, const float *restrict params,
+                           float *restrict out, size_t n)
+{
+    size_t base = 0;
+
+    for (; base + LANE <= n; base += LANE)
+        for (size_t i = base; i < base + LANE; i++)
+            out[i] = aside_one(f, second[i], grads[i], params[i]);
+    for (; base < n; base++)
+        out[base] = aside_one(f, second[base], grads[base], params[base]);
+}
+
+void adam_step_aside(const struct adam *a, float rate, float scale, const float *second,
+                     const float *grads, const float *params, float *out, size_t count)
+{
+    /* second is s / (1 - beta2^t), s the running mean; the next one, corrected, is
+     * (beta2 s + (1 - beta2) g^2) / (1 - beta2^(t+1)) */
+    const double b2 = (double)a->beta2;
+    const double now = 1 - pow(b2, (double)a->step), next = 1 - pow(b2, (double)a->step + 1);
+    const struct factors f = {.b2 = (float)(b2 * now / next),
+                              .c2 = (float)((1 - b2) / next),
+                              .c1 = rate,
+                              .eps = a->eps,
+                              .scale = scale};
+
+    step_aside(&f, second, grads, params, out, count);
 }

@@ -16,6 +16,7 @@ static const struct {
     {"generate", verb_generate, "continue a prompt"},
     {"encode", verb_encode, "write the training examples' projected gradients as batch files"},
     {"query", verb_query, "write the projected gradients of prompts and their targets"},
+    {"tail-patch", verb_tail_patch, "what a training step on a passage does to a target"},
 };
 
 enum { VERBS = sizeof verb / sizeof verb[0] };

@@ -17,6 +17,7 @@ void pack_fini(struct pack *p)
     free(p->token);
     free(p->target);
     free(p->position);
+    free(p->parent);
     free(p->weight);
     free(p->window);
     free(p->group);
@@ -26,6 +27,7 @@ void pack_fini(struct pack *p)
 void pack_clear(struct pack *p)
 {
     p->rows = p->windows = p->groups = 0;
+    p->tree = false;
 }
 
 static void *grown(struct pack *p, void *old, size_t count)
@@ -56,6 +58,7 @@ static void reserve(struct pack *p, size_t rows)
         p->token = grown(p, p->token, cap);
         p->target = grown(p, p->target, cap);
         p->position = grown(p, p->position, cap);
+        p->parent = grown(p, p->parent, cap);
         p->weight = grown(p, p->weight, cap);
         p->window = grown(p, p->window, cap + 1);
         p->row_cap = p->failed ? p->row_cap : cap;
@@ -71,7 +74,7 @@ void pack_add(struct pack *p, const uint32_t *tokens, size_t count, size_t given
 {
     size_t rows = count + ending;
 
-    require(count > 0);
+    require(count > 0 && !p->tree);
     reserve(p, rows);
     if (p->failed)
         return;
@@ -87,6 +90,23 @@ void pack_add(struct pack *p, const uint32_t *tokens, size_t count, size_t given
     p->window[p->windows] = p->rows;
     p->group[p->groups++] = p->rows - (uint32_t)rows;
     p->group[p->groups] = p->rows;
+}
+
+uint32_t pack_branch(struct pack *p, uint32_t parent, uint32_t token)
+{
+    const uint32_t r = p->rows;
+
+    reserve(p, 1);
+    if (p->failed)
+        return 0;
+    require(r == 0 || (p->tree && parent < r));
+    p->tree = true;
+    p->rows++;
+    p->token[r] = r ? token : TOK_END;
+    p->parent[r] = r ? parent : 0;
+    p->position[r] = r ? p->position[parent] + 1 : 0;
+    require(p->position[r] < p->context);
+    return r;
 }
 
 int pack_check(const struct pack *p, struct err *e)

@@ -95,7 +95,7 @@ static int make_tokenizer(struct tok *tok, const struct passages *ps, uint32_t v
 
 static int make_adam(struct trainer *t, struct err *e)
 {
-    t->adam = (struct adam){.beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f};
+    t->adam = adam_usual();
     t->adam.second = t->model->second;
     t->adam.first = mem_big(t->params, sizeof(float));
     if (!t->adam.first)
@@ -294,6 +294,11 @@ static double rate_at(double highest, double share)
     return highest * (last_rate + (1 - last_rate) * 0.5 * (1 + cos(M_PI * fall)));
 }
 
+double train_scale(double norm)
+{
+    return norm > norm_limit ? norm_limit / norm : 1.0;
+}
+
 /* One step at `share` of the run; *loss is its mean a token, before the update. */
 static int step(struct trainer *t, double share, struct train_progress *p, struct err *e)
 {
@@ -314,7 +319,7 @@ static int step(struct trainer *t, double share, struct train_progress *p, struc
                        "step %llu: the loss is %g, the gradient's norm %g: a lower --rate may help",
                        (unsigned long long)p->step, loss, norm);
     t->rate = (float)rate_at(t->options->rate, share);
-    t->clip = (float)(norm > norm_limit ? norm_limit / norm : 1.0);
+    t->clip = (float)train_scale(norm);
     update(t, p->step);
     p->loss = loss * t->scale;
     return 0;
@@ -336,7 +341,35 @@ static int check_options(const struct train_options *o, struct err *e)
     if (o->batch < 1 || o->batch > 1 << 16)
         return err_set(e, ERR_INVALID, "batch of %llu: must be 1 to 65536",
                        (unsigned long long)o->batch);
+    for (size_t i = 0; i < o->keeps; i++) {
+        if (o->keep[i] > (i ? o->keep[i - 1] : 0) && (!o->steps || o->keep[i] <= o->steps))
+            continue;
+        err_set(e, ERR_INVALID, "a checkpoint after step %llu: the steps must rise%s",
+                (unsigned long long)o->keep[i], o->steps ? " and be within the run's" : "");
+        return err_at_field(e, "checkpoint-steps");
+    }
     return shape_check(&o->shape, e);
+}
+
+/* Shows the model of this moment to whoever keeps it. Adam's second moment is corrected in a copy:
+ * training goes on with the other. */
+static int show(const struct trainer *t, void *ctx, uint64_t steps, struct err *e)
+{
+    struct model now = *t->model;
+    struct adam adam = t->adam;
+    int rc;
+
+    now.steps = steps;
+    if (now.optimizer == MODEL_ADAM) {
+        now.second = adam.second = mem_big(t->params, sizeof *now.second);
+        if (!now.second)
+            return err_set(e, ERR_BUSY, "no memory for a checkpoint");
+        memcpy(now.second, t->model->second, t->params * sizeof *now.second);
+        adam_correct_second(&adam, t->params);
+    }
+    rc = t->options->kept(ctx, &now, e);
+    free(adam.second);
+    return rc;
 }
 
 int train_run(struct model *out, const struct passages *ps, const struct train_options *o,
@@ -345,6 +378,7 @@ int train_run(struct model *out, const struct passages *ps, const struct train_o
     struct trainer t = {.options = o, .model = out};
     struct train_progress p = {0};
     double start = meter_clock(), share = 0;
+    size_t shown = 0;
     int rc = check_options(o, e);
 
     *out = (struct model){0};
@@ -360,6 +394,10 @@ int train_run(struct model *out, const struct passages *ps, const struct train_o
         p.share = share < 1 ? share : 1;
         if (tell && !rc)
             tell(ctx, &p);
+        if (!rc && shown < o->keeps && o->keep[shown] == p.step) {
+            rc = show(&t, ctx, p.step, e);
+            shown++;
+        }
     }
     if (!rc) {
         out->steps = p.step;
