@@ -1,89 +1,62 @@
-/* kern.c - which table of kernels is in use. See kern.h.
+/* kern.c - which tables of kernels are in use: this one and, by the same name, the integer kernels'.
  *
- * Written once at start, before threads; read by all. Decides by what the processor has and by what
- * the operating system saves of it (wide registers that are not saved must not be touched).
+ * Written once at start, before threads; read by all. See kern.h and qkern.h.
  */
 #include "index/kern.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
+#include "index/cpu.h"
+#include "index/qkern.h"
 
 const struct kern *kern = &kern_generic;
 
 /* Best first. */
-static const struct kern *const tables[] = {&kern_avx512, &kern_avx2, &kern_generic};
+static const struct level {
+    const char *name;
+    const struct kern *kern;
+    const struct qkern *qkern;
+} levels[] = {
+    {"avx512", &kern_avx512, &qkern_generic},
+    {"avx2", &kern_avx2, &qkern_generic},
+    {"generic", &kern_generic, &qkern_generic},
+};
 
-enum { TABLE_COUNT = sizeof tables / sizeof tables[0] };
+enum { LEVELS = sizeof levels / sizeof levels[0] };
 
-#if defined(__x86_64__)
-/* XCR0, the register states the operating system saves: bits 1-2 are SSE and AVX, 5-7 AVX-512.
- * Intel SDM vol. 1, 13.3. */
-static unsigned saved_states(void)
-{
-    unsigned a, b, c, d, low, high;
-
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
-        return 0;
-    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-
-static int has_f16c(void)
-{
-    unsigned a, b, c, d;
-
-    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
-}
-
-static int has_avx2(void)
-{
-    return (saved_states() & 0x6) == 0x6 && has_f16c() && __builtin_cpu_supports("avx2") &&
-           __builtin_cpu_supports("fma");
-}
-
-static int has_avx512(void)
-{
-    return has_avx2() && (saved_states() & 0xe6) == 0xe6 && __builtin_cpu_supports("avx512f");
-}
-#else
-static int has_avx2(void)
-{
-    return 0;
-}
-
-static int has_avx512(void)
-{
-    return 0;
-}
-#endif
+static const struct level *in_use = &levels[LEVELS - 1];
 
 int kern_supported(const struct kern *k)
 {
     if (k == &kern_avx512)
-        return has_avx512();
+        return cpu_has(CPU_AVX512);
     if (k == &kern_avx2)
-        return has_avx2();
+        return cpu_has(CPU_AVX2);
     return k == &kern_generic;
+}
+
+const char *kern_level(void)
+{
+    return in_use->name;
 }
 
 const char *kern_init(const char *force)
 {
-    const struct kern *best = NULL, *named = NULL;
+    const struct level *best = NULL, *named = NULL;
 
     if (!force)
         force = getenv("ASCRIBE_SIMD");
-    for (size_t i = 0; i < TABLE_COUNT; i++) {
-        if (!kern_supported(tables[i]))
+    for (size_t i = 0; i < LEVELS; i++) {
+        if (!kern_supported(levels[i].kern) || !qkern_supported(levels[i].qkern))
             continue;
         if (!best)
-            best = tables[i];
-        if (force && strcmp(force, tables[i]->name) == 0)
-            named = tables[i];
+            best = &levels[i];
+        if (force && strcmp(force, levels[i].name) == 0)
+            named = &levels[i];
     }
-    kern = named ? named : best;
-    return kern->name;
+    in_use = named ? named : best;
+    kern = in_use->kern;
+    qkern = in_use->qkern;
+    return in_use->name;
 }

@@ -39,10 +39,15 @@ extern const struct kern kern_generic, kern_avx2, kern_avx512;
 /* The table in use. Before kern_init it is the generic one. */
 extern const struct kern *kern;
 
-/* Picks the best table this processor can run; `force` ("generic", "avx2", "avx512", or NULL, or
- * the environment's ASCRIBE_SIMD when force is NULL) lowers it. An unknown or unsupported name
- * falls back to the best one. Call once, before threads start. Returns kern->name. */
+/* Picks the best level this processor can run, and with it both tables: this one and the integer
+ * kernels' (index/qkern.h). `force` ("generic", "avx2", "avx512", "avx512vnni", "neon", or NULL:
+ * the environment's ASCRIBE_SIMD) lowers it. An unknown or unsupported name falls back to the best
+ * one. Call once, before threads start. Returns kern_level(). */
 const char *kern_init(const char *force);
+
+/* Name of the level in use; "generic" before kern_init. A level may share this table with the one
+ * below it, so kern->name says less. */
+const char *kern_level(void);
 
 /* True when this processor (and kernel) can run the table. */
 int kern_supported(const struct kern *k);

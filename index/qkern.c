@@ -1,0 +1,11 @@
+/* qkern.c - the table of integer kernels in use. kern_init (index/kern.c) picks it; see qkern.h. */
+#include "index/qkern.h"
+
+#include "index/cpu.h"
+
+const struct qkern *qkern = &qkern_generic;
+
+int qkern_supported(const struct qkern *k)
+{
+    return k == &qkern_generic;
+}
