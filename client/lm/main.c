@@ -17,6 +17,7 @@ static const struct {
     {"encode", verb_encode, "write the training examples' projected gradients as batch files"},
     {"query", verb_query, "write the projected gradients of prompts and their targets"},
     {"tail-patch", verb_tail_patch, "what a training step on a passage does to a target"},
+    {"score", verb_score, "what the model knows: a target's likelihood and rank among candidates"},
 };
 
 enum { VERBS = sizeof verb / sizeof verb[0] };
