@@ -51,6 +51,7 @@ struct engine_work {
     uint64_t rows_proposed; /* seen by the proposing engine */
     uint64_t rows_exact;    /* scored by the exact kernel */
     uint64_t blocks, blocks_widened; /* widened: the margin had to grow */
+    uint64_t rows_bits, rows_six, rows_low; /* read in the planes of engine tiered (index/code.h) */
 };
 
 #endif
