@@ -1,5 +1,5 @@
-/* test_train.c - training: the recorded loss curve, the same bits for any number of threads, that
- * it learns, and what it refuses. */
+/* test_train.c - training: the recorded loss curve, the same bits for any number of threads and
+ * whatever is kept on the way, that it learns, and what it refuses. */
 #include "tests/unit/lm/fixture.h"
 
 #include <math.h>
@@ -9,6 +9,11 @@
 struct curve {
     double loss[64];
     size_t count;
+    struct kept {
+        uint64_t steps;
+        float *params, *second;
+    } kept[4];
+    size_t keeps;
 };
 
 static void keep(void *ctx, const struct train_progress *p)
@@ -149,6 +154,102 @@ static void test_the_factors_agree(void **state)
     model_free(&m);
 }
 
+static float *copy(const float *from, size_t count)
+{
+    float *to = mem_new(count, sizeof *to);
+
+    memcpy(to, from, count * sizeof *to);
+    return to;
+}
+
+static int keep_model(void *ctx, struct model *m, struct err *e)
+{
+    struct curve *c = ctx;
+    struct kept *k = &c->kept[c->keeps++];
+
+    if (m->steps == 9)
+        return err_set(e, ERR_FULL, "no room for step 9");
+    assert_int_equal(m->steps, c->count);
+    *k = (struct kept){m->steps, copy(m->params, shape_params(&m->shape)),
+                       copy(m->second, model_second_count(&m->shape, m->optimizer))};
+    return 0;
+}
+
+static void free_kept(struct curve *c)
+{
+    for (size_t i = 0; i < c->keeps; i++) {
+        free(c->kept[i].params);
+        free(c->kept[i].second);
+    }
+    c->keeps = 0;
+}
+
+/* Keeping models on the way changes nothing; the one kept last is the one that comes out; each is
+ * the same whether others are kept or not. */
+static void keeping_changes_nothing(enum model_optimizer optimizer)
+{
+    struct train_options o = fixture_options();
+    struct curve c, alone;
+    struct model plain, m;
+    size_t n, second;
+
+    o.optimizer = optimizer;
+    plain = run(&o, &c);
+    o.kept = keep_model;
+    o.keep[0] = 1, o.keep[1] = 4, o.keep[2] = 10, o.keeps = 3;
+    m = run(&o, &c);
+    n = shape_params(&m.shape) * sizeof *m.params;
+    second = model_second_count(&m.shape, optimizer) * sizeof *m.second;
+    assert_int_equal(c.keeps, 3);
+    assert_memory_equal(plain.params, m.params, n);
+    assert_memory_equal(plain.second, m.second, second);
+    assert_memory_equal(c.kept[2].params, m.params, n);
+    assert_memory_equal(c.kept[2].second, m.second, second);
+    assert_int_not_equal(memcmp(c.kept[1].params, m.params, n), 0);
+    model_free(&m);
+    o.keep[0] = 4, o.keeps = 1;
+    m = run(&o, &alone);
+    assert_int_equal(alone.kept[0].steps, 4);
+    assert_memory_equal(c.kept[1].params, alone.kept[0].params, n);
+    assert_memory_equal(c.kept[1].second, alone.kept[0].second, second);
+    free_kept(&c);
+    free_kept(&alone);
+    model_free(&m);
+    model_free(&plain);
+}
+
+static void test_keeping_changes_nothing(void **state)
+{
+    (void)state;
+    keeping_changes_nothing(MODEL_ADAM);
+    keeping_changes_nothing(MODEL_ADAFACTOR);
+}
+
+static void test_steps_that_cannot_be_kept(void **state)
+{
+    static const uint64_t bad[][2] = {{0, 5}, {5, 5}, {6, 5}, {5, 11}};
+    struct passages ps = fixture_passages(20);
+    struct train_options o = fixture_options();
+    struct err e = ERR_INIT;
+    struct curve c = {0};
+    struct model m;
+
+    (void)state;
+    o.kept = keep_model;
+    o.keeps = 2;
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        memcpy(o.keep, bad[i], sizeof bad[i]);
+        assert_int_equal(train_run(&m, &ps, &o, NULL, &c, &e), ERR_INVALID);
+        assert_string_equal(e.field, "checkpoint-steps");
+    }
+    /* a model that cannot be kept ends the run */
+    o.keep[0] = 9, o.keeps = 1;
+    assert_int_equal(train_run(&m, &ps, &o, keep, &c, &e), ERR_FULL);
+    assert_int_equal(c.count, 9);
+    assert_null(m.params);
+    passages_free(&ps);
+}
+
 static void test_a_batch_of_one(void **state)
 {
     struct train_options o = fixture_options();
@@ -199,6 +300,8 @@ int main(void)
         cmocka_unit_test(test_another_seed_is_another_model),
         cmocka_unit_test(test_it_learns),
         cmocka_unit_test(test_the_factors_agree),
+        cmocka_unit_test(test_keeping_changes_nothing),
+        cmocka_unit_test(test_steps_that_cannot_be_kept),
         cmocka_unit_test(test_a_batch_of_one),
         cmocka_unit_test(test_refusals),
     };
