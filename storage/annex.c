@@ -335,7 +335,7 @@ int annex_put(struct corpus *c, const struct annex_def *def, const struct annex 
         db_make_room(&c->store->ledger, strlen(def->text) + (UINT64_C(1) << 20), e))
         return (int)e->code;
     a = annex_new(def, strlen(def->text));
-    meta.format = LEDGER_FORMAT_ANNEXES;
+    ledger_raise_format(&meta, LEDGER_FORMAT_ANNEXES);
     txn_begin_write(&t, &c->store->ledger);
     annex_record_put(&t, c->id, a);
     ledger_put_meta(&t, &meta);

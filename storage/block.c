@@ -2,16 +2,17 @@
 #include <string.h>
 
 #include "storage/base/bytes.h"
+#include "storage/base/check.h"
 #include "storage/chunk.h"
 #include "storage/corpus.h"
 #include "storage/shard.h"
 #include "storage/txn.h"
 
-static int missing(const struct view_chunk *c, enum block_kind kind, struct err *e)
+static int absent(const struct view_chunk *c, enum block_kind kind, enum err_code code,
+                  const char *what, struct err *e)
 {
-    return err_set(e, ERR_CORRUPT, "corpus %s: shard %06u: chunk %llu: %s: the block is missing",
-                   c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
-                   chunk_kind_name(kind));
+    return err_set(e, code, "corpus %s: shard %06u: chunk %llu: %s: %s", c->shard->corpus.name,
+                   (unsigned)c->shard->id, (unsigned long long)c->id, chunk_kind_name(kind), what);
 }
 
 /* Marks the block as seen only after its sum was right, so damage is reported at every touch. */
@@ -20,34 +21,121 @@ static int check_value(const struct view_chunk *c, enum block_kind kind, struct 
 {
     unsigned bit = chunk_kind_bit(kind);
     bool seen = shard_block_seen(c->shard, c->id, bit);
-    int rc = chunk_check(value, c->shard, c->id, kind, c->rows, !seen, out, e);
+    int rc = chunk_check(value, c, kind, !seen, out, e);
 
     if (rc == 0 && !seen)
         shard_block_note(c->shard, c->id, bit);
     return rc;
 }
 
-int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e)
+/* The stored value, in a transaction that is left open on success. */
+static int find_value(const struct view_chunk *c, enum block_kind kind, struct txn *t,
+                      struct span *out, struct err *e)
 {
     struct key k = key_block(c->id, (unsigned char)kind);
+
+    if (txn_get(t, 0, &k, out))
+        return 0;
+    if (t->err.code == ERR_OK)
+        return absent(c, kind, ERR_CORRUPT, "the block is missing", e);
+    *e = t->err;
+    return (int)e->code;
+}
+
+int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e)
+{
     struct span value, payload;
+    unsigned plane;
     struct txn t;
     int rc;
 
+    if (chunk_kind_is_code(kind, &plane) && !c->coded)
+        return absent(c, kind, ERR_INTERNAL, "the chunk has none that this program reads", e);
     shard_begin_read(c->shard, &t);
-    if (txn_get(&t, 0, &k, &value)) {
+    rc = find_value(c, kind, &t, &value, e);
+    if (rc == 0)
         rc = check_value(c, kind, value, &payload, e);
-    } else if (t.err.code != ERR_OK) {
-        *e = t.err;
-        rc = (int)e->code;
-    } else {
-        rc = missing(c, kind, e);
-    }
     if (rc) {
         txn_abort(&t);
         return rc;
     }
     *out = (struct block){.bytes = payload.bytes, .len = payload.len, .txn = t.handle};
+    return 0;
+}
+
+/* ---- Single rows ----------------------------------------------------------------------------- */
+
+int block_open_rows(const struct view_chunk *c, struct block *out, struct err *e)
+{
+    struct span value, payload;
+    struct txn t;
+    int rc;
+
+    if (!c->summed)
+        return block_open(c, BLOCK_ENCODINGS, out, e);
+    shard_begin_read(c->shard, &t);
+    rc = find_value(c, BLOCK_ENCODINGS, &t, &value, e);
+    if (rc == 0)
+        rc = chunk_check(value, c, BLOCK_ENCODINGS, false, &payload, e);
+    if (rc) {
+        txn_abort(&t);
+        return rc;
+    }
+    *out = (struct block){.bytes = payload.bytes, .len = payload.len, .txn = t.handle};
+    return 0;
+}
+
+/* The table of sums is read in the transaction of the block whose row is checked. */
+static int check_row(const struct view_chunk *c, const struct block *b, uint32_t row, struct err *e)
+{
+    size_t row_bytes = c->shard->corpus.row_bytes;
+    struct txn t = {.db = &c->shard->db, .handle = b->txn};
+    struct span value, sums;
+    int rc = find_value(c, BLOCK_SUMS, &t, &value, e);
+
+    if (rc == 0)
+        rc = check_value(c, BLOCK_SUMS, value, &sums, e);
+    if (rc)
+        return rc;
+    if (chunk_row_sum(c->id, row, b->bytes + row * row_bytes, row_bytes) !=
+        bytes_get_le64(sums.bytes + (size_t)row * sizeof(uint64_t)))
+        return err_set(e, ERR_CORRUPT,
+                       "corpus %s: shard %06u: chunk %llu: encodings: row %u: the checksum is wrong",
+                       c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
+                       (unsigned)row);
+    return 0;
+}
+
+int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
+              const unsigned char **out, struct err *e)
+{
+    int rc;
+
+    require(row < c->rows);
+    if (c->summed && !shard_row_seen(c->shard, c->id, row)) {
+        rc = check_row(c, b, row, e);
+        if (rc)
+            return rc;
+        shard_row_note(c->shard, c->id, row, c->rows);
+    }
+    *out = b->bytes + row * c->shard->corpus.row_bytes;
+    return 0;
+}
+
+int block_open_row(const struct view_chunk *c, uint32_t row, struct block *out, struct err *e)
+{
+    struct block b;
+    int rc = block_open_rows(c, &b, e);
+
+    if (rc)
+        return rc;
+    rc = block_row(c, &b, row, &b.bytes, e);
+    if (rc) {
+        block_close(&b);
+        return rc;
+    }
+    b.len = c->shard->corpus.row_bytes;
+    *out = b;
     return 0;
 }
 

@@ -25,6 +25,10 @@ struct corpus *catalog_corpus_new(struct store *s, uint32_t id, const struct cor
     c->shape = (struct shard_corpus){.id = id, .dim = def->dim, .dtype = def->dtype};
     c->shape.row_bytes = def->dim * dtype_size((enum dtype)def->dtype);
     memcpy(c->shape.name, def->name, sizeof c->shape.name);
+    c->shape.coder = s->coder;
+    if (s->coder)
+        s->coder->shape(s->coder->arg, def->dim, (enum dtype)def->dtype, &c->shape.codes);
+    require(c->shape.codes.version <= CODER_VERSION_MAX);
     pthread_mutex_init(&c->lock, NULL);
     c->view = snapshot_new(c, NULL, 0);
     c->view->generation = 1;
@@ -313,7 +317,11 @@ static int take_chunk(struct load *l, struct corpus *c, struct chunk_list *list,
                                                       .shard = shard,
                                                       .rows = record.rows,
                                                       .first_sequence = record.first_sequence,
-                                                      .last_sequence = record.last_sequence};
+                                                      .last_sequence = record.last_sequence,
+                                                      .code_version = record.code_version,
+                                                      .summed = record.summed};
+    list->chunks[list->count - 1].coded =
+        record.code_version && record.code_version == c->shape.codes.version;
     if (shard->tail < record.id)
         shard->tail = record.id;
     c->bytes += record.bytes;
@@ -436,10 +444,10 @@ static int load_all(struct load *l)
         *l->e = l->txn.err;
         return (int)l->e->code;
     }
-    if (l->s->meta.format != LEDGER_FORMAT && l->s->meta.format != LEDGER_FORMAT_ANNEXES)
+    if (l->s->meta.format < LEDGER_FORMAT || l->s->meta.format > LEDGER_FORMAT_CODES)
         return err_set(l->e, ERR_CONFLICT, "%s/ledger has format %u, this program knows %u",
                        l->s->dir, (unsigned)l->s->meta.format,
-                       (unsigned)LEDGER_FORMAT_ANNEXES);
+                       (unsigned)LEDGER_FORMAT_CODES);
     rc = walk(l, LEDGER_CORPORA, NULL, take_corpus);
     if (rc == 0)
         rc = walk(l, LEDGER_SHARDS, NULL, take_shard);

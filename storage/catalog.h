@@ -26,6 +26,7 @@ struct store {
     int lock_fd;
     bool read_only;
     uint64_t chunk_bytes;
+    const struct store_coder *coder; /* or NULL */
     struct db ledger;
     struct db_latch latch;
     struct shard_home home;

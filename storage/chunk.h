@@ -1,4 +1,5 @@
-/* chunk.h - a chunk: an immutable group of rows, as three blocks, each one LMDB value.
+/* chunk.h - a chunk: an immutable group of rows, as blocks, each one LMDB value: encodings, rows, texts
+ * and sums of rows always, codes when the store's coder makes some.
  *
  * Every block starts with a 48-byte header that says what it is and where it belongs, and a XXH3-128
  * over that and the payload: a flipped bit is caught, and so is a whole and sound block that stands
@@ -17,7 +18,7 @@
 #include "storage/shard.h"
 #include "storage/txn.h"
 
-enum { CHUNK_HEADER_BYTES = 48, CHUNK_KINDS = 3, CHUNK_ROWS_MAX = 65536 };
+enum { CHUNK_HEADER_BYTES = 48, CHUNK_KINDS = 8, CHUNK_ROWS_MAX = 65536 };
 
 /* One row on its way to the disk; all pointers are the caller's. */
 struct chunk_row {
@@ -26,17 +27,23 @@ struct chunk_row {
     const void *encoding;
     const char *id, *text, *meta; /* text, meta: NULL when there is none */
     uint32_t id_len, text_len, meta_len;
+    const struct codes *codes; /* this row's are number code_row of them; NULL: to be made */
+    uint32_t code_row;
 };
 
-/* The two variable blocks, built before the room is known. chunk_free on every path. */
+/* What is made before the room is known. chunk_free on every path. */
 struct chunk {
+    const struct shard_corpus *corpus;
     const struct chunk_row *rows;
     uint32_t count;
     struct buf row_block, text_block;
-    uint64_t bytes; /* of the three blocks as stored, headers included, pages rounded up */
+    unsigned char *sums; /* filled while the encodings are put; owned */
+    void *code_memory;   /* owned; NULL when the rows came with their codes, or get none */
+    struct codes made;   /* in it */
+    uint64_t bytes;      /* of all blocks as stored, headers included, pages rounded up */
 };
-int chunk_build(struct chunk *c, const struct chunk_row *rows, uint32_t count, size_t row_bytes,
-                struct err *e);
+int chunk_build(struct chunk *c, const struct shard_corpus *corpus, const struct chunk_row *rows,
+                uint32_t count, struct err *e);
 void chunk_free(struct chunk *c);
 
 /* How many of the `count` rows go into the next chunk: until the encodings reach chunk_bytes, the raw
@@ -45,15 +52,21 @@ uint32_t chunk_cut(const struct chunk_row *rows, size_t count, size_t row_bytes,
                    uint64_t chunk_bytes);
 
 /* Puts the blocks into the shard as chunk `id`; errors are sticky in t. */
-void chunk_put(const struct chunk *c, struct txn *t, const struct shard *s, uint64_t id);
+void chunk_put(struct chunk *c, struct txn *t, const struct shard *s, uint64_t id);
 
 /* What a stored value must be to be this block; with `check_sum` its checksum as well. On success
  * the payload. CORRUPT names corpus, shard, chunk and kind. */
-int chunk_check(struct span value, const struct shard *s, uint64_t id, enum block_kind kind,
-                uint32_t rows, bool check_sum, struct span *out_payload, struct err *e);
+int chunk_check(struct span value, const struct view_chunk *c, enum block_kind kind, bool check_sum,
+                struct span *out_payload, struct err *e);
+
+/* The sum of one row's encoding, its place inside. */
+uint64_t chunk_row_sum(uint64_t chunk, uint32_t row, const void *encoding, size_t row_bytes);
 
 const char *chunk_kind_name(enum block_kind kind);
-unsigned chunk_kind_bit(enum block_kind kind); /* 0, 1, 2 */
+unsigned chunk_kind_bit(enum block_kind kind); /* below CHUNK_KINDS */
+bool chunk_kind_is_code(enum block_kind kind, unsigned *out_plane); /* CODER_PLANES: factors */
+/* Is the block there? Not asked of the disk: the ledger says it. */
+bool chunk_has(const struct view_chunk *c, enum block_kind kind);
 extern const enum block_kind chunk_kinds[CHUNK_KINDS];
 
 #endif

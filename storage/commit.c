@@ -141,6 +141,7 @@ static int write_group(struct store *s, struct group *g, struct err *e)
     size_t started = 0;
     int rc = 0;
 
+    ledger_raise_format(&meta, LEDGER_FORMAT_CODES);
     while (rc == 0 && started < g->corpus_count) {
         rc = write_corpus(s, &g->corpora[started], &meta.next_chunk, &meta.next_shard, e);
         started++;

@@ -37,6 +37,7 @@ struct commit_batch {
     const void *encodings; /* count x corpus_row_bytes, unit rows in the corpus's dtype */
     const double *norms;   /* count, |x| before normalising */
     const struct commit_example *examples;
+    const struct codes *codes; /* of these rows (corpus_codes_new); NULL: made by the commit */
     uint64_t epoch; /* of the view whose state the rows were encoded by (storage/annex.h) */
     /* out; valid when err.code is ERR_OK */
     struct err err;        /* this batch's own failure: BATCH_CONFLICT; STALE: encode it again */

@@ -38,6 +38,12 @@ static bool is_joinable(const struct compact *k, size_t i)
            rows * k->c->shape.row_bytes <= k->s->chunk_bytes;
 }
 
+/* Written before the program made codes, or made these. */
+static bool lacks_codes(const struct compact *k, const struct view_chunk *c)
+{
+    return k->c->shape.codes.version && !c->coded;
+}
+
 /* A shard is rewritten whole or not at all. */
 static void take_shards(struct compact *k)
 {
@@ -45,7 +51,8 @@ static void take_shards(struct compact *k)
     size_t first = 0;
 
     for (size_t i = 0; i < v->chunk_count; i++) {
-        bool wanted = v->chunks[i].dead_count > 0 || (i + 1 < v->chunk_count && is_joinable(k, i));
+        bool wanted = v->chunks[i].dead_count > 0 || lacks_codes(k, &v->chunks[i]) ||
+                      (i + 1 < v->chunk_count && is_joinable(k, i));
 
         if (!wanted || k->taken[i])
             continue;

@@ -8,6 +8,8 @@
 #include "storage/catalog.h"
 #include "storage/snapshot.h"
 
+enum { CODES_AT_ONCE = 64 }; /* rows of one call of the coder */
+
 void corpus_retain(struct corpus *c)
 {
     atomic_fetch_add(&c->refs, 1);
@@ -41,6 +43,50 @@ size_t corpus_row_bytes(const struct corpus *c)
 uint32_t corpus_id(const struct corpus *c)
 {
     return c->id;
+}
+
+const struct coder_shape *corpus_code_shape(const struct corpus *c)
+{
+    return &c->shape.codes;
+}
+
+int corpus_codes_new(const struct corpus *c, uint32_t count, struct arena *a, struct codes **out,
+                     struct err *e)
+{
+    const struct coder_shape *shape = &c->shape.codes;
+    void *memory = NULL;
+    struct codes *made;
+    size_t bytes;
+
+    *out = NULL;
+    if (!shape->version || count == 0)
+        return 0;
+    if (coder_bytes(shape, count, &bytes))
+        memory = arena_big(a, bytes, 1);
+    if (!memory)
+        return err_set(e, ERR_BUSY, "no memory for the codes of %u rows", (unsigned)count);
+    made = arena_new(a, 1, sizeof *made);
+    *made = coder_layout(shape, count, memory);
+    *out = made;
+    return 0;
+}
+
+int corpus_codes_make(const struct corpus *c, const void *encodings, uint32_t first, uint32_t count,
+                      struct codes *codes, struct err *e)
+{
+    const struct store_coder *k = c->shape.coder;
+    const void *rows[CODES_AT_ONCE];
+
+    require(codes->shape.version && first <= codes->count && count <= codes->count - first);
+    for (uint32_t done = 0, n; done < count; done += n) {
+        n = count - done < CODES_AT_ONCE ? count - done : CODES_AT_ONCE;
+        for (uint32_t i = 0; i < n; i++)
+            rows[i] = (const unsigned char *)encodings + (size_t)(done + i) * c->shape.row_bytes;
+        if (k->encode(k->arg, c->shape.dim, (enum dtype)c->shape.dtype, rows, first + done, n, codes,
+                      e))
+            return (int)e->code;
+    }
+    return 0;
 }
 
 void corpus_stats(struct corpus *c, struct corpus_stats *out)

@@ -16,6 +16,7 @@
 #include "storage/base/dtype.h"
 #include "storage/base/err.h"
 #include "storage/base/mem.h"
+#include "storage/coder.h"
 #include "storage/store.h"
 
 enum { CORPUS_ID_MAX = 256 };
@@ -28,6 +29,17 @@ const struct corpus_def *corpus_def(const struct corpus *c);
 size_t corpus_row_bytes(const struct corpus *c); /* dim * dtype_size */
 /* Unique in the store and never given again, not even to a corpus of the same name and definition. */
 uint32_t corpus_id(const struct corpus *c);
+
+/* The codes that chunks of this corpus are written with; version 0: none. */
+const struct coder_shape *corpus_code_shape(const struct corpus *c);
+
+/* Room in `a` for the codes of `count` rows; *out is NULL when this corpus gets none. BUSY. */
+int corpus_codes_new(const struct corpus *c, uint32_t count, struct arena *a, struct codes **out,
+                     struct err *e);
+/* Makes the codes of rows first .. first+count-1; `encodings` is row `first`, the others lie behind it.
+ * Any thread; several may fill parts of one struct codes at once. */
+int corpus_codes_make(const struct corpus *c, const void *encodings, uint32_t first, uint32_t count,
+                      struct codes *codes, struct err *e);
 
 struct corpus_stats {
     uint64_t examples;   /* live */
@@ -49,6 +61,9 @@ struct view_chunk {
     uint32_t dead_count;
     uint64_t first_sequence; /* of row 0; rows ascend */
     uint64_t last_sequence;  /* of the last row */
+    uint32_t code_version;   /* of the codes it was written with; 0: without */
+    bool coded;              /* has codes, and they are those this program makes */
+    bool summed;             /* has a sum of every row: block_open_rows reads single rows */
     const uint64_t *dead;    /* bitmap of rows, (rows+63)/64 words; NULL when none is dead */
 };
 
@@ -79,6 +94,11 @@ enum block_kind { /* values are part of the disk format */
     BLOCK_ENCODINGS = 'e', /* rows x dim x dtype: unit vectors */
     BLOCK_ROWS = 'r',      /* sequence and norm of every row, ids: storage/chunk.h */
     BLOCK_TEXTS = 't',     /* texts and metas, compressed: storage/text.h */
+    BLOCK_SUMS = 'x',      /* a sum of every row of encodings; storage's own */
+    BLOCK_BITS = 'b',      /* codes (storage/coder.h), when the chunk is coded */
+    BLOCK_SIX = 's',
+    BLOCK_LOW = 'l',
+    BLOCK_FACTORS = 'f', /* float32 arrays of `rows` numbers, one after the other */
 };
 
 struct block {
@@ -90,9 +110,21 @@ struct block {
 
 /* Opens one block of a chunk for reading: begins a read transaction, checks the checksum (with the
  * block's place inside it) on first touch. CORRUPT names corpus, shard, chunk, kind.
- * block_close ends the transaction; both on the same thread, and soon. */
+ * Codes of a chunk that is not `coded` are INTERNAL: ask first. block_close ends the transaction; both on the
+ * same thread, and soon. */
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
 void block_close(struct block *b);
+
+/* Opens the encodings for reading single rows: no sum of the whole is checked, which would read all
+ * of it, and each row's is when it is asked for. (In a chunk that is not `summed` the whole block
+ * is checked, here.) */
+int block_open_rows(const struct view_chunk *c, struct block *out, struct err *e);
+/* One row's encoding, in the map, of a block that block_open_rows opened. CORRUPT when its sum is
+ * wrong; a row that was right once is not checked again. */
+int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
+              const unsigned char **out, struct err *e);
+/* Both at once, for a single row: out->bytes is that row alone. */
+int block_open_row(const struct view_chunk *c, uint32_t row, struct block *out, struct err *e);
 
 /* Reads of a ROWS block (storage/chunk.c). `row` < rows. norm is |x| before normalising, float64. */
 uint64_t block_row_sequence(const struct block *rows, uint32_t row);

@@ -169,6 +169,8 @@ static void plan_examples(struct group *g, struct group_batch *gb, struct txn *t
             .id_len = x->id_len,
             .text_len = x->text_len,
             .meta_len = x->meta_len,
+            .codes = b->codes,
+            .code_row = i,
         };
         gb->record.examples_new++;
     }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "storage/base/mem.h"
+#include "storage/coder.h"
 
 const char *const ledger_names[LEDGER_TABLES] = {
     [LEDGER_META] = "meta",     [LEDGER_CORPORA] = "corpora", [LEDGER_COUNTS] = "counts",
@@ -172,6 +173,12 @@ void ledger_put_meta(struct txn *t, const struct ledger_meta *m)
     ledger_put(t, LEDGER_META, &k, v, sizeof v);
 }
 
+void ledger_raise_format(struct ledger_meta *m, uint32_t format)
+{
+    if (m->format < format)
+        m->format = format;
+}
+
 /* ---- Corpora --------------------------------------------------------------------------------- */
 
 enum { CORPUS_HEAD = 4 + 4 + STORE_FINGERPRINT_BYTES + 1 };
@@ -318,7 +325,8 @@ bool ledger_delete_id(struct txn *t, uint32_t corpus, const char *id, size_t len
 
 /* ---- Chunks, tombstones, shards -------------------------------------------------------------- */
 
-enum { CHUNK_BYTES = 32, TOMBSTONE_BYTES = 12, SHARD_BYTES = 8 };
+/* A chunk of formats 1 and 2 says nothing of codes and sums: it has none. */
+enum { CHUNK_OLD_BYTES = 32, CHUNK_BYTES = 40, CHUNK_SUMMED = 1, TOMBSTONE_BYTES = 12, SHARD_BYTES = 8 };
 
 void ledger_put_chunk(struct txn *t, uint32_t corpus, const struct ledger_chunk *c)
 {
@@ -330,6 +338,8 @@ void ledger_put_chunk(struct txn *t, uint32_t corpus, const struct ledger_chunk 
     bytes_put_le64(v + 8, c->first_sequence);
     bytes_put_le64(v + 16, c->last_sequence);
     bytes_put_le64(v + 24, c->bytes);
+    bytes_put_le32(v + 32, c->code_version);
+    bytes_put_le32(v + 36, c->summed ? CHUNK_SUMMED : 0);
     ledger_put(t, LEDGER_CHUNKS, &k, v, sizeof v);
 }
 
@@ -342,7 +352,7 @@ void ledger_delete_chunk(struct txn *t, uint32_t corpus, uint64_t chunk)
 
 bool ledger_parse_chunk(struct span key, struct span v, struct ledger_chunk *out)
 {
-    if (key.len != 12 || v.len != CHUNK_BYTES)
+    if (key.len != 12 || (v.len != CHUNK_BYTES && v.len != CHUNK_OLD_BYTES))
         return false;
     *out = (struct ledger_chunk){
         .id = bytes_get_be64(key.bytes + 4),
@@ -352,7 +362,11 @@ bool ledger_parse_chunk(struct span key, struct span v, struct ledger_chunk *out
         .last_sequence = bytes_get_le64(v.bytes + 16),
         .bytes = bytes_get_le64(v.bytes + 24),
     };
-    return out->rows > 0 && out->first_sequence <= out->last_sequence &&
+    if (v.len == CHUNK_BYTES) {
+        out->code_version = bytes_get_le32(v.bytes + 32);
+        out->summed = bytes_get_le32(v.bytes + 36) & CHUNK_SUMMED;
+    }
+    return out->rows > 0 && out->code_version <= CODER_VERSION_MAX && out->first_sequence <= out->last_sequence &&
            out->last_sequence - out->first_sequence >= out->rows - 1;
 }
 

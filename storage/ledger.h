@@ -33,8 +33,9 @@ enum ledger_table { /* order is this program's, names are the format's */
 extern const char *const ledger_names[LEDGER_TABLES];
 
 /* A store is of the first format until it holds an annex (storage/annex.h): a program that does
- * not know them would take rows in as if nothing had been fitted, and so must not open it. */
-enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2 };
+ * not know them would take rows in as if nothing had been fitted, and so must not open it. The third
+ * says of every new chunk whether it has codes and sums of rows. A store's format only grows. */
+enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2, LEDGER_FORMAT_CODES = 3 };
 
 /* Opens (or creates) the ledger's environment in `dir`. */
 int ledger_open(struct db *db, const char *dir, bool read_only, struct db_latch *latch,
@@ -70,6 +71,7 @@ struct ledger_meta {
 };
 bool ledger_get_meta(struct txn *t, struct ledger_meta *out);
 void ledger_put_meta(struct txn *t, const struct ledger_meta *m);
+void ledger_raise_format(struct ledger_meta *m, uint32_t format); /* never lowers it */
 
 /* manifest of `out` points into the map. */
 void ledger_put_corpus(struct txn *t, uint32_t corpus, const struct corpus_def *def);
@@ -103,6 +105,8 @@ struct ledger_chunk {
     uint32_t shard, rows;
     uint64_t first_sequence, last_sequence;
     uint64_t bytes; /* of its blocks, headers included */
+    uint32_t code_version; /* 0: no codes */
+    bool summed;           /* has the block of row sums */
 };
 void ledger_put_chunk(struct txn *t, uint32_t corpus, const struct ledger_chunk *c);
 void ledger_delete_chunk(struct txn *t, uint32_t corpus, uint64_t chunk);

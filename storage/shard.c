@@ -12,6 +12,8 @@
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
 #define SHARD_SLACK (UINT64_C(16) << 20)
 
+enum { SEEN_ENCODINGS = 1 }; /* the bit of BLOCK_ENCODINGS: chunk_kind_bit */
+
 /* ---- Home ------------------------------------------------------------------------------------ */
 
 void shard_home_init(struct shard_home *h, const char *store_dir, struct db_latch *latch)
@@ -122,6 +124,13 @@ static void delist(struct shard_home *h, struct shard *s)
     pthread_mutex_unlock(&h->lock);
 }
 
+/* Which blocks were checked; a table in open addressing. */
+struct shard_seen {
+    uint64_t chunk; /* 0: free (chunk ids start at 1) */
+    uint32_t kinds; /* one bit a kind */
+    uint64_t *rows; /* bitmap, once a single row was checked; owned */
+};
+
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 void shard_name(uint32_t id, char out[SHARD_NAME_BYTES])
@@ -162,6 +171,8 @@ void shard_release(struct shard *s)
     if (atomic_load(&s->doomed))
         bury(s->home, s->dir);
     pthread_mutex_destroy(&s->lock);
+    for (size_t i = 0; i < s->seen_cap; i++)
+        free(s->seen[i].rows);
     free(s->seen);
     free(s->dir);
     free(s);
@@ -362,11 +373,6 @@ int shard_copy(struct shard *s, const char *path, fs_report *report, void *arg, 
 
 /* ---- Which blocks were checked --------------------------------------------------------------- */
 
-struct shard_seen {
-    uint64_t chunk; /* 0: free (chunk ids start at 1) */
-    uint32_t kinds; /* one bit a kind */
-};
-
 static struct shard_seen *slot(struct shard_seen *table, size_t cap, uint64_t chunk)
 {
     size_t i = (size_t)(chunk * UINT64_C(0x9E3779B97F4A7C15) >> 20) & (cap - 1);
@@ -400,16 +406,49 @@ bool shard_block_seen(struct shard *s, uint64_t chunk, unsigned kind_bit)
     return seen;
 }
 
-void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit)
+/* The chunk's entry, new or not. Under the lock; valid until the next call. */
+static struct shard_seen *entry(struct shard *s, uint64_t chunk)
 {
     struct shard_seen *found;
 
-    pthread_mutex_lock(&s->lock);
     if (s->seen_count * 2 >= s->seen_cap)
         grow_seen(s);
     found = slot(s->seen, s->seen_cap, chunk);
     s->seen_count += found->chunk == 0;
     found->chunk = chunk;
-    found->kinds |= 1u << kind_bit;
+    return found;
+}
+
+void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit)
+{
+    pthread_mutex_lock(&s->lock);
+    entry(s, chunk)->kinds |= 1u << kind_bit;
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row)
+{
+    const struct shard_seen *found;
+    bool seen = false;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->seen_cap) {
+        found = slot(s->seen, s->seen_cap, chunk);
+        seen = (found->kinds & SEEN_ENCODINGS) ||
+               (found->rows && (found->rows[row / 64] >> (row % 64) & 1));
+    }
+    pthread_mutex_unlock(&s->lock);
+    return seen;
+}
+
+void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows)
+{
+    struct shard_seen *found;
+
+    pthread_mutex_lock(&s->lock);
+    found = entry(s, chunk);
+    if (!found->rows)
+        found->rows = mem_new((rows + 63) / 64, sizeof *found->rows);
+    found->rows[row / 64] |= UINT64_C(1) << (row % 64);
     pthread_mutex_unlock(&s->lock);
 }

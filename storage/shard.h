@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "storage/coder.h"
 #include "storage/db.h"
 #include "storage/store.h"
 #include "storage/txn.h"
@@ -44,6 +45,8 @@ struct shard *shard_home_find(struct shard_home *h, uint32_t id);
 struct shard_corpus {
     uint32_t id, dim, dtype;
     size_t row_bytes;
+    const struct store_coder *coder; /* or NULL */
+    struct coder_shape codes;        /* of new chunks; version 0: none */
     char name[STORE_NAME_MAX + 1];
 };
 
@@ -102,6 +105,9 @@ int shard_copy(struct shard *s, const char *path, fs_report *report, void *arg, 
 /* [R] Was this block's checksum right before; note that it was. */
 bool shard_block_seen(struct shard *s, uint64_t chunk, unsigned kind_bit);
 void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit);
+/* The same of one row of its encodings; true also when the whole block was right. */
+bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row);
+void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows);
 
 void shard_clear_readers(struct shard *s); /* slots of dead processes, when it is open */
 uint64_t shard_file_bytes(const struct shard *s);

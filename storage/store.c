@@ -369,6 +369,7 @@ int store_open(const char *dir, const struct store_options *options, struct stor
     s->dir = mem_copy(dir, strlen(dir));
     s->lock_fd = -1;
     s->read_only = options->read_only;
+    s->coder = options->coder;
     s->chunk_bytes = options->chunk_bytes ? options->chunk_bytes : STORE_CHUNK_BYTES;
     atomic_init(&s->latch.failed, false);
     pthread_mutex_init(&s->lock, NULL);

@@ -143,11 +143,10 @@ static void record_new(struct work *x)
         x->bytes += w->chunks[i].record.bytes;
     }
     ledger_put_counts(&x->txn, x->c->id, &x->counts);
-    if (x->s->state) {
-        meta.format = LEDGER_FORMAT_ANNEXES;
+    if (x->s->state)
         annex_record_put(&x->txn, x->c->id, x->state);
-        ledger_put_meta(&x->txn, &meta);
-    }
+    ledger_raise_format(&meta, LEDGER_FORMAT_CODES);
+    ledger_put_meta(&x->txn, &meta);
 }
 
 /* Everything durable: memory follows the ledger. */
@@ -163,8 +162,8 @@ static void publish(struct work *x)
         shard_release(c->active);
         c->active = NULL;
     }
+    ledger_raise_format(&x->store->meta, LEDGER_FORMAT_CODES);
     if (x->s->state) {
-        x->store->meta.format = LEDGER_FORMAT_ANNEXES;
         if (c->state)
             annex_doom(c->state);
         annex_adopt(x->state);

@@ -19,6 +19,7 @@
 #include "storage/maintain.h"
 #include "storage/snapshot.h"
 #include "storage/text.h"
+#include "storage/verify_codes.h"
 
 enum { PATIENCE_MS = 50 }; /* between a ledger commit and its view lie microseconds */
 
@@ -383,7 +384,7 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
 
     shard_begin_read(c->shard, &t);
     if (txn_get(&t, 0, &key, &value)) {
-        rc = chunk_check(value, c->shard, c->id, kind, c->rows, true, &payload, e);
+        rc = chunk_check(value, c, kind, true, &payload, e);
     } else {
         *e = t.err;
         if (e->code == ERR_OK)
@@ -401,51 +402,96 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
     return 0;
 }
 
+/* One chunk under check: the blocks that were sound stay open until its end. */
+struct sound {
+    struct block block[CHUNK_KINDS];
+    bool is[CHUNK_KINDS];
+    bool counted; /* its examples, among the damaged */
+};
+
+static void report_damage(struct check *k, const struct view_chunk *c, struct sound *s,
+                          enum block_kind kind, const struct err *e)
+{
+    unsigned rows = chunk_kind_bit(BLOCK_ROWS), plane;
+    bool is_derived = kind == BLOCK_SUMS || chunk_kind_is_code(kind, &plane);
+
+    k->report.damaged_blocks++;
+    say(k, "%s (%u examples, sequences %llu to %llu)", e->text, (unsigned)(c->rows - c->dead_count),
+        (unsigned long long)c->first_sequence, (unsigned long long)c->last_sequence);
+    if (is_derived) /* no example is lost with it */
+        return;
+    if (!s->counted)
+        k->report.damaged_ids += c->rows - c->dead_count;
+    s->counted = true;
+    if (s->is[rows])
+        name_rows(k, c, &s->block[rows], chunk_kind_name(kind));
+    else
+        name_from_ledger(k, c, chunk_kind_name(kind));
+}
+
+static int check_block(struct check *k, const struct view_chunk *c, struct sound *s,
+                       enum block_kind kind, struct err *e)
+{
+    unsigned bit = chunk_kind_bit(kind);
+    int rc = open_checked(c, kind, &s->block[bit], e);
+
+    s->is[bit] = rc == 0;
+    if (rc == 0 && kind == BLOCK_ROWS)
+        check_rows(k, c, &s->block[bit]);
+    if (rc == 0 && kind == BLOCK_TEXTS)
+        rc = check_texts(k, c, &s->block[bit], e);
+    return rc;
+}
+
+/* Sound blocks against each other: what is made from the encodings must be what they give. */
+static int check_derived(struct check *k, const struct view_chunk *c, struct sound *s)
+{
+    unsigned encodings = chunk_kind_bit(BLOCK_ENCODINGS), sums = chunk_kind_bit(BLOCK_SUMS);
+    unsigned bits = chunk_kind_bit(BLOCK_BITS);
+    bool can_code = c->coded && c->shard->corpus.coder;
+    struct err e = ERR_INIT;
+    int rc = 0;
+
+    for (unsigned p = 0; p <= CODER_PLANES; p++)
+        can_code = can_code && s->is[bits + p];
+    if (s->is[encodings] && s->is[sums] &&
+        verify_sums(c, &s->block[encodings], &s->block[sums], &e))
+        report_damage(k, c, s, BLOCK_SUMS, &e);
+    if (s->is[encodings] && can_code)
+        rc = verify_codes(c, &s->block[encodings], &s->block[bits], &e);
+    if (rc == ERR_CORRUPT)
+        report_damage(k, c, s, BLOCK_BITS, &e);
+    else if (rc)
+        *k->e = e;
+    return rc == ERR_CORRUPT ? 0 : rc;
+}
+
 static int check_chunk(struct check *k, const struct view_chunk *c)
 {
-    struct block rows = {0};
-    bool rows_sound = false, counted = false;
+    static const enum block_kind order[CHUNK_KINDS] = {
+        BLOCK_ROWS, BLOCK_TEXTS, BLOCK_ENCODINGS, BLOCK_SUMS,
+        BLOCK_BITS, BLOCK_SIX,   BLOCK_LOW,       BLOCK_FACTORS};
+    struct sound s = {0};
+    int rc = 0;
 
-    for (int i = 0; i < CHUNK_KINDS; i++) {
-        static const enum block_kind order[CHUNK_KINDS] = {BLOCK_ROWS, BLOCK_TEXTS, BLOCK_ENCODINGS};
+    for (unsigned i = 0; rc == 0 && i < CHUNK_KINDS; i++) {
         struct err e = ERR_INIT;
-        struct block b = {0};
-        int rc = open_checked(c, order[i], &b, &e);
 
-        if (rc == 0 && order[i] == BLOCK_ROWS) {
-            check_rows(k, c, &b);
-            rows = b;
-            rows_sound = true;
-            continue;
-        }
-        if (rc == 0 && order[i] == BLOCK_TEXTS)
-            rc = check_texts(k, c, &b, &e);
-        if (b.txn)
-            block_close(&b);
-        if (rc == 0)
-            continue;
-        if (rc != ERR_CORRUPT) {
+        if (chunk_has(c, order[i]))
+            rc = check_block(k, c, &s, order[i], &e);
+        if (rc == ERR_CORRUPT)
+            report_damage(k, c, &s, order[i], &e);
+        else if (rc)
             *k->e = e;
-            if (rows_sound)
-                block_close(&rows);
-            return rc;
-        }
-        k->report.damaged_blocks++;
-        if (!counted)
-            k->report.damaged_ids += c->rows - c->dead_count;
-        counted = true;
-        say(k, "%s (%u examples, sequences %llu to %llu)", e.text,
-            (unsigned)(c->rows - c->dead_count), (unsigned long long)c->first_sequence,
-            (unsigned long long)c->last_sequence);
-        if (rows_sound)
-            name_rows(k, c, &rows, chunk_kind_name(order[i]));
-        else
-            name_from_ledger(k, c, chunk_kind_name(order[i]));
+        rc = rc == ERR_CORRUPT ? 0 : rc;
     }
-    if (rows_sound)
-        block_close(&rows);
-    k->report.chunks++;
-    return 0;
+    if (rc == 0)
+        rc = check_derived(k, c, &s);
+    for (unsigned i = 0; i < CHUNK_KINDS; i++)
+        if (s.block[i].txn)
+            block_close(&s.block[i]);
+    k->report.chunks += rc == 0;
+    return rc;
 }
 
 /* ---- Shards: nothing in them that the ledger does not name ----------------------------------- */

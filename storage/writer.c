@@ -106,7 +106,9 @@ static int note_chunk(struct writer *w, const struct chunk *c, struct err *e)
                    .rows = c->count,
                    .first_sequence = c->rows[0].sequence,
                    .last_sequence = c->rows[c->count - 1].sequence,
-                   .bytes = c->bytes},
+                   .bytes = c->bytes,
+                   .code_version = c->corpus->codes.version,
+                   .summed = true},
         .shard = w->shard,
     };
     w->next_chunk++;
@@ -117,7 +119,7 @@ static int note_chunk(struct writer *w, const struct chunk *c, struct err *e)
 int writer_add(struct writer *w, const struct chunk_row *rows, uint32_t count, struct err *e)
 {
     struct chunk c;
-    int rc = chunk_build(&c, rows, count, w->corpus->row_bytes, e);
+    int rc = chunk_build(&c, w->corpus, rows, count, e);
 
     if (rc == 0)
         rc = choose_shard(w, c.bytes, e);

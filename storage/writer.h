@@ -63,7 +63,10 @@ static inline struct view_chunk writer_view_chunk(const struct writer_chunk *c)
                                .shard = c->shard,
                                .rows = c->record.rows,
                                .first_sequence = c->record.first_sequence,
-                               .last_sequence = c->record.last_sequence};
+                               .last_sequence = c->record.last_sequence,
+                               .code_version = c->record.code_version,
+                               .coded = c->record.code_version != 0,
+                               .summed = c->record.summed};
 }
 
 /* The shard that is active after this write (no reference of its own), or NULL. */
