@@ -25,6 +25,8 @@ void exact_offer(const struct engine_source *src, const struct engine_block *b, 
     struct topk_hit hit = {.score = score, .chunk = (uint32_t)block, .row = row};
     double bar;
 
+    if (!to->k)
+        return; /* this query does not ask for this end */
     /* Most rows end here, before their sequence is looked up. */
     if (topk_bar(to, &bar) && (to->end == TOPK_HIGHEST ? score < bar : score > bar))
         return;

@@ -49,6 +49,7 @@ int meta_metrics(struct job *j)
     metrics_set(m, METRIC_QUEUE_READ, now.queued_read);
     metrics_set(m, METRIC_QUEUE_WRITE, now.queued_write);
     metrics_set(m, METRIC_RUNNING, now.running);
+    metrics_set(m, METRIC_PARKED, now.parked);
     metrics_set(m, METRIC_READERS, pool_readers(j->rt->pool));
     metrics_set(m, METRIC_UPTIME, uptime(j->rt));
     j->reply_type = "text/plain; version=0.0.4; charset=utf-8";

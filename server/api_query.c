@@ -1,7 +1,8 @@
 /* api_query.c - POST /v1/corpora/{c}/query: proponents and opponents.
  *
- * One view for the whole request; one pass over it finds both ends; then the winners' ids and texts
- * are read, and only theirs. */
+ * One view for the whole request; one pass over it finds both ends, together with whoever else asks
+ * the same view (server/join.h); then the winners' ids and texts are read, and only theirs. So the
+ * work comes in two parts, before the scan and after it; between them the job is parked. */
 #include "server/api.h"
 
 #include <inttypes.h>
@@ -12,9 +13,9 @@
 #include "server/explain.h"
 #include "server/filter.h"
 #include "server/hits.h"
+#include "server/join.h"
 #include "server/json.h"
 #include "server/limits.h"
-#include "server/metrics.h"
 #include "server/queries.h"
 #include "server/runtime.h"
 #include "server/scan.h"
@@ -36,7 +37,8 @@ struct query {
     const struct view *view;  /* the part of it that is asked */
     struct queries queries;
     struct api_task through;
-    struct scan_answer answer;
+    bool seated; /* the scan is over, or was given up */
+    struct join_seat seat;
     struct manifest_shape shape; /* with blocks */
     double *shares;              /* of one hit */
     struct census_groups groups;
@@ -143,34 +145,40 @@ static int check_hits(const struct query *q, struct err *e)
     return err_at_limit(e, LIMIT_HITS);
 }
 
-static struct scan scan_of(struct job *j, const struct query *q, const struct stop *stop)
+/* Without pool and stop. */
+static struct scan scan_of(const struct job *j, const struct query *q)
 {
-    return (struct scan){.pool = j->rt->pool,
-                         .flat = j->rt->flat,
+    return (struct scan){.flat = j->rt->flat,
                          .view = q->view,
-                         .stop = stop,
                          .lens = q->through.lens,
                          .lengths = q->dot ? q->queries.lengths : NULL,
                          .engine = q->engine};
 }
 
-static int search(struct job *j, struct query *q)
+/* The last act before the job is parked. */
+static void sit(struct job *j, struct query *q)
 {
-    struct stop stop = api_stop(j);
-    struct scan scan = scan_of(j, q, &stop);
-    struct engine_query want = {.vectors = q->queries.vectors,
-                                .count = q->queries.count,
-                                .k = q->k,
-                                .opponents = q->opponents};
-    int code = scan_search(&scan, &want, &j->arena, &q->answer, &j->err);
+    q->seat = (struct join_seat){.job = j,
+                                 .scan = scan_of(j, q),
+                                 .stop = api_stop(j),
+                                 .whole = q->whole,
+                                 .filter = q->filter,
+                                 .want = {.vectors = q->queries.vectors,
+                                          .count = q->queries.count,
+                                          .k = q->k,
+                                          .opponents = q->opponents}};
+    q->seated = true;
+    join_sit(j->rt->join, &q->seat);
+}
 
-    if (code)
-        return api_stopped(j, code);
-    metrics_add(j->rt->metrics, METRIC_QUERIES, want.count);
-    metrics_add(j->rt->metrics, METRIC_ROWS_SCANNED, q->answer.work.rows_proposed);
-    metrics_add(j->rt->metrics, METRIC_ROWS_EXACT, q->answer.work.rows_exact);
-    metrics_add(j->rt->metrics, METRIC_SCAN_NS, q->answer.scan_ns);
-    return 0;
+/* What became of it. */
+static int rise(struct job *j, const struct query *q)
+{
+    if (job_stopped(j))
+        return (int)j->err.code;
+    if (q->seat.err.code)
+        j->err = q->seat.err;
+    return (int)j->err.code;
 }
 
 /* ---- what is asked beside the lists ---------------------------------------------------------- */
@@ -202,15 +210,17 @@ static int prepare(struct job *j, struct query *q)
 static int take_census(struct job *j, struct query *q)
 {
     struct stop stop = api_stop(j);
-    struct scan scan = scan_of(j, q, &stop);
+    struct scan scan = scan_of(j, q);
 
     if (!q->percentile && !q->group)
         return 0;
+    scan.pool = j->rt->pool;
+    scan.stop = &stop;
     q->census = (struct census){
         .vectors = q->queries.vectors, .lengths = scan.lengths, .count = q->queries.count};
     if (q->percentile) {
-        q->census.pro = q->answer.pro;
-        q->census.opp = q->answer.opp;
+        q->census.pro = q->seat.answer.pro;
+        q->census.opp = q->seat.answer.opp;
     }
     if (q->group)
         q->census.groups = &q->groups;
@@ -274,11 +284,11 @@ static int put_answer(struct job *j, const struct query *q)
     buf_add_text(b, "{\"results\":[");
     for (size_t i = 0; !code && i < q->queries.count; i++) {
         buf_add_text(b, i ? ",{\"proponents\":[" : "{\"proponents\":[");
-        code = put_hits(j, q, i, &q->answer.pro[i],
+        code = put_hits(j, q, i, &q->seat.answer.pro[i],
                         q->percentile ? q->census.below_pro[i] : NULL);
         if (!code) {
             buf_add_text(b, "],\"opponents\":[");
-            code = put_hits(j, q, i, &q->answer.opp[i],
+            code = put_hits(j, q, i, &q->seat.answer.opp[i],
                             q->percentile ? q->census.below_opp[i] : NULL);
         }
         buf_add(b, "]", 1);
@@ -289,23 +299,23 @@ static int put_answer(struct job *j, const struct query *q)
     buf_format(b,
                "],\"exact\":\"certified\",\"engine\":\"%s\",\"examples\":%" PRIu64
                ",\"generation\":%" PRIu64,
-               q->answer.engine, q->view->live, q->view->generation);
+               q->seat.answer.engine, q->view->live, q->view->generation);
     buf_format(b, ",\"work\":{\"rows_proposed\":%" PRIu64 ",\"rows_exact\":%" PRIu64 "}",
-               q->answer.work.rows_proposed, q->answer.work.rows_exact);
+               q->seat.answer.work.rows_proposed, q->seat.answer.work.rows_exact);
+    buf_format(b, ",\"shared\":{\"requests\":%zu,\"queries\":%zu,\"waited_ms\":%.3f}",
+               q->seat.requests, q->seat.queries, (double)q->seat.waited_ns * 1e-6);
     buf_format(b, ",\"took_ms\":%.3f}", (double)(scan_now() - q->began_ns) * 1e-6);
     return code;
 }
 
-int query_work(struct job *j)
+/* Everything up to the scan. */
+static int before(struct job *j, struct query *q)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
                                           "text",    "filter", "task",      "saved",
                                           "blocks",  "percentile", "group", "score", NULL};
-    struct query *q = j->state;
-    int code = api_corpus(j, &q->corpus);
+    int code;
 
-    if (code)
-        return code;
     q->began_ns = scan_now();
     q->whole = corpus_view(q->corpus);
     code = queries_read_saved(j, q->whole, members, job_query(j, "saved"), &q->queries);
@@ -322,14 +332,44 @@ int query_work(struct job *j)
     if (!code)
         code = prepare(j, q);
     if (!code)
-        code = search(j, q);
+        sit(j, q);
+    return code;
+}
+
+static int after(struct job *j, struct query *q)
+{
+    int code = rise(j, q);
+
     if (!code)
         code = take_census(j, q);
     if (!code)
         code = put_answer(j, q);
+    return code;
+}
+
+static void give_back(struct job *j, struct query *q)
+{
     queries_free(&q->queries);
     api_task_close(j, q->corpus, q->whole, &q->through);
     view_release(q->whole);
     corpus_release(q->corpus);
+}
+
+int query_work(struct job *j)
+{
+    struct query *q = j->state;
+    int code;
+
+    if (q->seated) {
+        code = after(j, q);
+    } else {
+        code = api_corpus(j, &q->corpus);
+        if (code)
+            return code;
+        code = before(j, q);
+        if (!code)
+            return 0; /* seated: work will run again */
+    }
+    give_back(j, q);
     return code ? api_seen(j, code) : api_body_done(j);
 }

@@ -59,6 +59,9 @@ struct job {
     /* control */
     _Atomic bool cancelled;  /* client gone, deadline, or drain: ask job_stopped between blocks */
     bool again; /* commit sets it: what work made is out of date; back to a reader, from work on */
+    void (*park)(void *arg); /* work sets it to wait without a thread: pool_resume in server/pool.h */
+    void *park_arg;
+    bool parked; /* the pool's: was parked, and works again */
     uint64_t started_ns;     /* monotonic */
     uint64_t deadline_ns;    /* monotonic; 0 = none */
 

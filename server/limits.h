@@ -60,6 +60,9 @@
 
 /* Inside */
 #define LIMIT_READ_QUEUE 256u   /* jobs waiting for a reader; more is 503 at once */
+#define LIMIT_JOIN_QUERIES 256u /* rows of one shared scan: past it a matrix product gains no more */
+#define LIMIT_JOIN_BYTES (64u << 20) /* of those rows, copied side by side */
+#define LIMIT_JOIN_HITS 65536u  /* of one shared scan: 1.5 MiB of lists a thread */
 #define LIMIT_WRITE_QUEUE 64u   /* batches waiting for the writer lane */
 #define LIMIT_COMMIT_GROUP 32u  /* batches in one commit */
 #define LIMIT_TASK_QUEUE 16u    /* maintenance tasks waiting */

@@ -10,6 +10,7 @@
 #include "server/auth.h"
 #include "server/bm25.h"
 #include "server/config.h"
+#include "server/join.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/log.h"
@@ -92,6 +93,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     rt->bm25 = bm25_new(rt->store);
     s = server_new(rt);
     rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
+    rt->join = join_new(rt->pool, rt->metrics);
     rt->tasks = tasks_new(rt->pool);
 }
 
@@ -114,6 +116,7 @@ static void close_all(struct runtime *rt)
     if (rt->tasks)
         tasks_stop(rt->tasks);
     pool_free(rt->pool);
+    join_free(rt->join);
     if (rt->tasks)
         tasks_free(rt->tasks);
     server_free(rt->server);

@@ -9,7 +9,7 @@
 #include "server/route.h"
 #include "storage/base/mem.h"
 
-enum { CLASSES = 5, BUCKETS = 14 };
+enum { CLASSES = 5, BUCKETS = 14, SIZES = 9 };
 
 /* Upper bounds in seconds: from a cached answer to a long scan, about three to the decade. */
 static const double bucket_bound[BUCKETS] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -23,6 +23,8 @@ struct route_numbers {
 
 struct metrics {
     _Atomic uint64_t number[METRIC_COUNT];
+    _Atomic uint64_t scans[SIZES + 1]; /* by requests answered: 1, 2, 3-4, 5-8 ... 129-256, more */
+    _Atomic uint64_t scan_requests;
     const struct route *routes;
     size_t route_count;
     struct route_numbers *per_route; /* route_count + 1: the last is "none" */
@@ -74,6 +76,16 @@ void metrics_request(struct metrics *m, const struct route *route, int status, u
         b++;
     atomic_fetch_add_explicit(&r->bucket[b], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&r->nanoseconds, ns, memory_order_relaxed);
+}
+
+void metrics_scan(struct metrics *m, size_t requests)
+{
+    size_t at = 0;
+
+    while (at < SIZES && requests > (size_t)1 << at)
+        at++;
+    atomic_fetch_add_explicit(&m->scans[at], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->scan_requests, requests, memory_order_relaxed);
 }
 
 static void describe(struct buf *out, const char *name, const char *type, const char *help)
@@ -154,9 +166,27 @@ static void text_seconds(const struct metrics *m, struct buf *out)
     }
 }
 
+static void text_scans(const struct metrics *m, struct buf *out)
+{
+    static const char name[] = "ascribe_scan_requests";
+    uint64_t seen = 0;
+
+    describe(out, name, "histogram", "Query requests that one scan answered");
+    for (int i = 0; i <= SIZES; i++) {
+        seen += atomic_load_explicit(&m->scans[i], memory_order_relaxed);
+        if (i < SIZES)
+            buf_format(out, "%s_bucket{le=\"%d\"} %llu\n", name, 1 << i, (unsigned long long)seen);
+    }
+    buf_format(out, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %llu\n%s_count %llu\n", name,
+               (unsigned long long)seen, name,
+               (unsigned long long)atomic_load_explicit(&m->scan_requests, memory_order_relaxed),
+               name, (unsigned long long)seen);
+}
+
 void metrics_text(const struct metrics *m, struct buf *out)
 {
     text_numbers(m, out);
     text_requests(m, out);
     text_seconds(m, out);
+    text_scans(m, out);
 }

@@ -41,11 +41,13 @@ struct route;
     X(TASKS_MADE, "ascribe_tasks_made_total", "counter", 1, "Tasks made")                           \
     X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")    \
     X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \
+    X(SCAN_WAIT_NS, "ascribe_scan_wait_seconds_total", "counter", 1e-9, "Requests waited for a scan")\
     X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
     X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \
     X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")               \
     X(QUEUE_WRITE, "ascribe_queue_write", "gauge", 1, "Requests waiting for the writer lane")      \
     X(RUNNING, "ascribe_running", "gauge", 1, "Requests being worked on")                          \
+    X(PARKED, "ascribe_parked", "gauge", 1, "Requests in a shared scan, or waiting for one")       \
     X(READERS, "ascribe_readers", "gauge", 1, "Reader threads")                                    \
     X(STORE_CORPORA, "ascribe_store_corpora", "gauge", 1, "Corpora")                               \
     X(STORE_EXAMPLES, "ascribe_store_examples", "gauge", 1, "Live examples")                       \
@@ -76,6 +78,9 @@ uint64_t metrics_get(const struct metrics *m, enum metric which);
 
 /* One finished request. route is NULL when none was found. Loop thread (the transport calls it). */
 void metrics_request(struct metrics *m, const struct route *route, int status, uint64_t ns);
+
+/* One scan that answered so many requests. Any thread. */
+void metrics_scan(struct metrics *m, size_t requests);
 
 /* Appends the whole page (text/plain; version=0.0.4). */
 void metrics_text(const struct metrics *m, struct buf *out);

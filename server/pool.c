@@ -34,10 +34,16 @@ struct lane_call {
     bool ended;
 };
 
-/* What waits in line: a job or a call. */
+struct task {
+    void (*run)(void *arg);
+    void *arg;
+};
+
+/* What waits in line: a job, a call of the lane, or a task for a reader. */
 struct item {
     struct job *job;
     struct lane_call *call;
+    struct task task;
 };
 
 struct ring {
@@ -53,11 +59,6 @@ struct fanout {
     unsigned width, next_slot, helping;
 };
 
-struct task {
-    void (*run)(void *arg);
-    void *arg;
-};
-
 struct pool {
     pthread_mutex_t lock;
     pthread_cond_t work;    /* readers: a job or a fanout */
@@ -68,6 +69,7 @@ struct pool {
     unsigned queue_max;
     unsigned write_owed;    /* jobs with a commit, submitted and not done */
     unsigned running, idle;
+    unsigned parked, calls; /* jobs outside; of the read queue, what is no job */
     struct fanout *fanouts;
     struct task task_queue[LIMIT_TASK_QUEUE];
     unsigned task_head, task_count;
@@ -113,21 +115,54 @@ static void job_done(struct pool *p, struct job *j)
     pthread_mutex_lock(&p->lock);
 }
 
+/* Lock held, let go while the job is handed over; it is not ours afterwards. */
+static void park(struct pool *p, struct job *j)
+{
+    void (*to)(void *arg) = j->park;
+
+    j->park = NULL;
+    j->parked = true;
+    p->parked++;
+    pthread_mutex_unlock(&p->lock);
+    to(j->park_arg);
+    pthread_mutex_lock(&p->lock);
+}
+
 /* Lock held, let go while working. */
 static void run_job(struct pool *p, struct job *j)
 {
+    bool again = j->parked;
+
+    j->parked = false;
     p->running++;
     pthread_mutex_unlock(&p->lock);
-    if (!job_stopped(j) && j->route->work && j->route->work(j) && !j->err.code)
+    if ((again || !job_stopped(j)) && j->route->work && j->route->work(j) && !j->err.code)
         err_set(&j->err, ERR_INTERNAL, "the work failed without saying why");
     pthread_mutex_lock(&p->lock);
     p->running--;
-    if (j->route->commit && !j->err.code) {
+    if (j->park) {
+        park(p, j);
+    } else if (j->route->commit && !j->err.code) {
         ring_put(&p->write, (struct item){.job = j});
         pthread_cond_signal(&p->lane);
     } else {
         job_done(p, j);
     }
+}
+
+/* Lock held, let go while it runs. */
+static void run_read(struct pool *p, struct item i)
+{
+    if (i.job) {
+        run_job(p, i.job);
+        return;
+    }
+    p->calls--;
+    p->running++;
+    pthread_mutex_unlock(&p->lock);
+    i.task.run(i.task.arg);
+    pthread_mutex_lock(&p->lock);
+    p->running--;
 }
 
 /* Lock held, let go while helping. */
@@ -154,7 +189,7 @@ static void *reader_main(void *arg)
     pthread_mutex_lock(&p->lock);
     for (;;) {
         if (p->read.count)
-            run_job(p, ring_take(&p->read).job);
+            run_read(p, ring_take(&p->read));
         else if (p->fanouts)
             help(p, p->fanouts);
         else if (p->stop_readers)
@@ -167,6 +202,45 @@ static void *reader_main(void *arg)
     }
     pthread_mutex_unlock(&p->lock);
     return NULL;
+}
+
+static void put_read(struct pool *p, struct item i)
+{
+    ring_put(&p->read, i);
+    pthread_cond_signal(&p->work);
+}
+
+void pool_resume(struct pool *p, struct job *j)
+{
+    pthread_mutex_lock(&p->lock);
+    p->parked--;
+    put_read(p, (struct item){.job = j});
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_run(struct pool *p, struct job *j)
+{
+    pthread_mutex_lock(&p->lock);
+    p->parked--;
+    run_job(p, j);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pool_call(struct pool *p, void (*fn)(void *arg), void *arg)
+{
+    pthread_mutex_lock(&p->lock);
+    p->calls++;
+    put_read(p, (struct item){.task = {fn, arg}});
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* Lock held. Jobs that wait for a reader. Of the parked ones as many as there are readers count as
+ * running: so it is as long a queue as without parking. */
+static unsigned waiting(const struct pool *p)
+{
+    unsigned outside = p->parked > p->readers ? p->parked - p->readers : 0;
+
+    return p->read.count - p->calls + outside;
 }
 
 static void fanout_close(struct pool *p, struct fanout *f)
@@ -263,8 +337,7 @@ static void work_again(struct pool *p, struct job *j)
         job_done(p, j);
         return;
     }
-    ring_put(&p->read, (struct item){.job = j});
-    pthread_cond_signal(&p->work);
+    put_read(p, (struct item){.job = j});
 }
 
 /* Lock held, let go while committing. */
@@ -396,14 +469,13 @@ int pool_submit(struct pool *p, struct job *j, struct err *e)
     if (r->commit && p->write_owed == LIMIT_WRITE_QUEUE) {
         err_set(e, ERR_BUSY, "%u requests wait for the writer already", LIMIT_WRITE_QUEUE);
         rc = err_at_limit(e, LIMIT_WRITE_QUEUE);
-    } else if (p->read.count >= p->queue_max) {
+    } else if (waiting(p) >= p->queue_max) {
         err_set(e, ERR_BUSY, "%u requests wait already", p->queue_max);
         rc = err_at_limit(e, p->queue_max);
     } else {
         if (r->commit)
             p->write_owed++;
-        ring_put(&p->read, (struct item){.job = j});
-        pthread_cond_signal(&p->work);
+        put_read(p, (struct item){.job = j});
     }
     pthread_mutex_unlock(&p->lock);
     return rc;
@@ -423,8 +495,9 @@ struct pool *pool_new(unsigned readers, unsigned queue_max, void (*done)(void *a
     pthread_cond_init(&p->lane, NULL);
     pthread_cond_init(&p->tasks, NULL);
     pthread_cond_init(&p->ended, NULL);
-    /* and those that commit sends back to be worked again */
-    ring_init(&p->read, p->queue_max + LIMIT_WRITE_QUEUE);
+    /* The queue and what was parked (another `readers` may park after the last look at the bound),
+     * a call for each of those, and what commit sends back to be worked again. */
+    ring_init(&p->read, 2 * (p->queue_max + 2 * p->readers) + LIMIT_WRITE_QUEUE);
     /* every job owed, and one call from each thread that may wait for one: no put can fail */
     ring_init(&p->write, LIMIT_WRITE_QUEUE + p->readers + LANE_CALLERS);
     p->reader_threads = mem_new(p->readers, sizeof *p->reader_threads);
@@ -470,6 +543,9 @@ void pool_stats(struct pool *p, struct pool_stats *out)
 {
     pthread_mutex_lock(&p->lock);
     *out = (struct pool_stats){
-        .queued_read = p->read.count, .queued_write = p->write.count, .running = p->running};
+        .queued_read = p->read.count - p->calls,
+        .queued_write = p->write.count,
+        .running = p->running,
+        .parked = p->parked};
     pthread_mutex_unlock(&p->lock);
 }

@@ -11,6 +11,7 @@ struct metrics;
 struct auth;
 struct tasks;
 struct sift;
+struct join;
 struct bm25;
 struct server;
 
@@ -20,6 +21,7 @@ struct runtime {
     struct pool *pool;
     struct flat *flat;       /* index/flat.h: the cache of engine `flat` */
     struct sift *sift;       /* server/sift.h: what filters let through */
+    struct join *join;       /* server/join.h: scans that requests share */
     struct bm25 *bm25;       /* server/bm25.h: search by words */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */

@@ -208,9 +208,9 @@ static void offer_rows(const struct search *s, struct share *mine, const struct 
                                    .chunk = (uint32_t)chunk,
                                    .row = row + i};
 
-            if (s->query->k)
+            if (mine->pro[q].k)
                 topk_offer(&mine->pro[q], &hit);
-            if (s->query->opponents)
+            if (mine->opp[q].k)
                 topk_offer(&mine->opp[q], &hit);
         }
     }
@@ -289,20 +289,35 @@ static void search_share(void *arg, unsigned slot)
     atomic_fetch_add(&s->ns, scan_now() - began);
 }
 
-/* `count` empty lists of k, or NULL when there is no memory. */
-static struct topk *lists(struct arena *a, enum topk_end end, size_t count, size_t k)
+/* How long list i of this end is: at most k. */
+static size_t length_of(const struct scan_depth *depths, enum topk_end end, size_t i, size_t k)
+{
+    size_t own = k;
+
+    if (depths)
+        own = end == TOPK_HIGHEST ? depths[i].k : depths[i].opponents;
+    return own < k ? own : k;
+}
+
+/* `count` empty lists of at most k, or NULL when there is no memory. */
+static struct topk *lists(struct arena *a, enum topk_end end, size_t count, size_t k,
+                          const struct scan_depth *depths)
 {
     struct topk *list = arena_big(a, count, sizeof *list);
     struct topk_hit *slots;
-    size_t total;
+    size_t total, at = 0;
 
     if (!mem_mul(count, k, &total))
         return NULL;
+    for (size_t i = total = 0; i < count; i++)
+        total += length_of(depths, end, i, k);
     slots = arena_big(a, total, sizeof *slots);
     if (!list || !slots)
         return NULL;
-    for (size_t i = 0; i < count; i++)
-        topk_init(&list[i], end, k, slots + i * k);
+    for (size_t i = 0; i < count; i++) {
+        topk_init(&list[i], end, length_of(depths, end, i, k), slots + at);
+        at += list[i].k;
+    }
     return list;
 }
 
@@ -356,8 +371,8 @@ static int shares_init(struct search *s, unsigned width, const struct engine_que
     s->shares = arena_new(a, width, sizeof *s->shares);
     for (unsigned i = 0; i < width; i++) {
         s->shares[i].err = ERR_INIT;
-        s->shares[i].pro = lists(a, TOPK_HIGHEST, q->count, q->k);
-        s->shares[i].opp = lists(a, TOPK_LOWEST, q->count, q->opponents);
+        s->shares[i].pro = lists(a, TOPK_HIGHEST, q->count, q->k, s->scan->depths);
+        s->shares[i].opp = lists(a, TOPK_LOWEST, q->count, q->opponents, s->scan->depths);
         if (!s->shares[i].pro || !s->shares[i].opp)
             return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", q->count, q->k,
                            q->opponents);

@@ -28,6 +28,11 @@ enum { SCAN_BLAS_QUERIES = 20 }; /* FAISS 1.7.3: distance_compute_blas_threshold
 /* "auto", "flat", "scan"; false when it is none of them. */
 bool scan_engine_named(const char *name, enum scan_engine *out);
 
+/* How many of each end one query is asked for. */
+struct scan_depth {
+    size_t k, opponents;
+};
+
 /* What a search runs on. pool NULL: the calling thread alone. */
 struct scan {
     struct pool *pool;
@@ -40,6 +45,8 @@ struct scan {
      * the call: exact_scale. Rows then come by the exact kernel alone, as under a task. */
     const double *lengths;
     enum scan_engine engine; /* as asked */
+    /* Of each query, none beyond those of the call; NULL: all alike. */
+    const struct scan_depth *depths;
 };
 
 struct scan_answer {

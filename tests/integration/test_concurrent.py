@@ -441,6 +441,7 @@ class Concurrent(h.Case):
             m = parse_metrics(self, client.get("/metrics").body.decode())
             return m["ascribe_connections", None] == 1 and m["ascribe_running", None] <= 1 and m["ascribe_body_bytes", None] == 0
 
+        self.assert_status(client.post("/v1/corpora/c/search", {"text": "x"}), 200)  # its index is open then
         before_corpus = client.get("/v1/corpora/c").json()
         abort(500)  # warm: caches of malloc and of the engine
         h.wait_until(quiet, "connections to go")
