@@ -1,0 +1,62 @@
+"""stages.py - a long run as a chain of stages, each done once.
+
+A stage that ended leaves a stamp: what it was asked for (a hash of its key and of the stamps it comes
+after) and how many seconds it took. A run that broke is run again and goes on at the first stage
+without a matching stamp; a changed key, or a stage redone, undoes what comes after it and nothing else.
+"""
+import hashlib
+import json
+import os
+import sys
+import time
+
+
+def clock(seconds):
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Stages:
+    def __init__(self, folder, redo=()):
+        self.folder, self.redo, self.known = os.path.join(folder, "stamps"), set(redo), {}
+        self.began, self.spent = time.monotonic(), 0.0
+        os.makedirs(self.folder, exist_ok=True)
+
+    def path(self, name):
+        return os.path.join(self.folder, name + ".json")
+
+    def stamp(self, name):
+        try:
+            with open(self.path(name), encoding="utf-8") as f:
+                return json.load(f)
+        except (OSError, ValueError):
+            return None
+
+    def run(self, name, key, after, work):
+        """Runs work() unless its stamp says that it was done for the same key after the same stages.
+        Returns whether it ran."""
+        text = json.dumps([key, [self.known[a] for a in after]], sort_keys=True)
+        want = hashlib.sha256(text.encode()).hexdigest()
+        have = self.stamp(name)
+        if have and have["want"] == want and name not in self.redo:
+            self.known[name] = have["made"]
+            self.say(f"{name:20} done before, in {clock(have['seconds'])}")
+            return False
+        if have:
+            os.remove(self.path(name))
+        self.say(f"{name:20} begins")
+        began = time.monotonic()
+        work()
+        seconds = time.monotonic() - began
+        self.known[name] = str(time.time_ns())
+        with open(self.path(name) + ".part", "w", encoding="utf-8") as f:
+            json.dump({"want": want, "made": self.known[name], "seconds": seconds}, f)
+        os.replace(self.path(name) + ".part", self.path(name))
+        self.say(f"{name:20} took {clock(seconds)}")
+        return True
+
+    def say(self, text):
+        print(f"[{clock(time.monotonic() - self.began):>6}] {text}", file=sys.stderr, flush=True)
+
+    def seconds(self):
+        """{stage: seconds it took when it ran}, in the order of this run."""
+        return {name: round(self.stamp(name)["seconds"], 1) for name in self.known}
