@@ -1,9 +1,11 @@
 /* text.c - see text.h. */
 #include "storage/text.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <zstd.h>
 
+#include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/chunk.h"
 
@@ -11,7 +13,7 @@ enum {
     HEAD_BYTES = 8,
     ROW_BYTES = 16,
     FRAME_BYTES = 16,
-    FRAME_RAW = 64 << 10, /* small enough to inflate for one text, large enough to compress well */
+    FRAME_RAW = 4 << 10, /* a hit inflates one: 7 us, where 64 KiB took 75 and saved a fifth of the bytes */
     LEVEL = 3,
 };
 #define NONE UINT32_MAX
@@ -92,6 +94,37 @@ int text_build(const struct chunk_row *rows, uint32_t count, struct buf *out, st
 
 /* ---- Read ------------------------------------------------------------------------------------ */
 
+/* Making a context costs more than inflating a frame with it: each thread keeps one, 160 KB. */
+static pthread_key_t context_key;
+static pthread_once_t context_once = PTHREAD_ONCE_INIT;
+
+static void free_context(void *context)
+{
+    (void)ZSTD_freeDCtx(context);
+}
+
+static void make_key(void)
+{
+    require(pthread_key_create(&context_key, free_context) == 0);
+}
+
+/* The calling thread's, or NULL when there is no memory. */
+static ZSTD_DCtx *own_context(void)
+{
+    ZSTD_DCtx *context;
+
+    (void)pthread_once(&context_once, make_key);
+    context = pthread_getspecific(context_key);
+    if (context)
+        return context;
+    context = ZSTD_createDCtx();
+    if (context && pthread_setspecific(context_key, context)) {
+        (void)ZSTD_freeDCtx(context);
+        context = NULL;
+    }
+    return context;
+}
+
 int text_reader_open(struct text_reader *r, const void *bytes, size_t len, uint32_t rows,
                      struct err *e)
 {
@@ -115,6 +148,7 @@ static int inflate(struct text_reader *r, uint32_t frame, struct err *e)
 {
     size_t tables = HEAD_BYTES + (size_t)r->rows * ROW_BYTES + (size_t)r->frames * FRAME_BYTES;
     const unsigned char *entry;
+    ZSTD_DCtx *context;
     uint64_t offset;
     uint32_t stored, raw;
     size_t got;
@@ -129,9 +163,10 @@ static int inflate(struct text_reader *r, uint32_t frame, struct err *e)
         return err_set(e, ERR_CORRUPT, "text frame %u lies outside its block", (unsigned)frame);
     r->frame = -1;
     r->raw.len = 0;
-    if (!buf_reserve(&r->raw, (size_t)raw + 1))
+    context = own_context();
+    if (!context || !buf_reserve(&r->raw, (size_t)raw + 1))
         return err_set(e, ERR_BUSY, "no memory for a text frame of %u bytes", (unsigned)raw);
-    got = ZSTD_decompress(r->raw.data, raw, r->bytes + tables + offset, stored);
+    got = ZSTD_decompressDCtx(context, r->raw.data, raw, r->bytes + tables + offset, stored);
     if (ZSTD_isError(got) || got != raw)
         return err_set(e, ERR_CORRUPT, "text frame %u does not decompress", (unsigned)frame);
     r->raw.len = raw;

@@ -1,4 +1,5 @@
-/* text.h - the TEXTS block: texts and metas of a chunk, in zstd frames of about 64 KiB each.
+/* text.h - the TEXTS block: texts and metas of a chunk, in zstd frames of about 4 KiB each (64 KiB
+ * in blocks of earlier programs: nothing depends on it).
  *
  * A table says for every row which frame it is in and where, so that one text costs one small frame.
  * Layout (after the block header): u32 rows, u32 frames; rows x {u32 frame, u32 offset, u32 text
