@@ -25,12 +25,13 @@ void exact_offer(const struct engine_source *src, const struct engine_block *b, 
 double exact_score(const struct engine_source *src, const struct engine_block *b, uint32_t row,
                    const float *query);
 
-/* The score of gradients as long as they are, from the product of their unit vectors: each product
- * rounded once, in this order. Nothing over- or underflows: a dot that is not 0 is at least 2^-298,
- * and lengths, whitened or not, lie well within 2^-300 and 2^300. */
+/* The score of gradients as long as they are, from the product of their unit vectors: two products,
+ * each rounded once, that of the lengths first, so that row and query may change places. Nothing
+ * over- or underflows: a dot that is not 0 is at least 2^-298, and lengths, whitened or not, lie
+ * well within 2^-300 and 2^300. */
 static inline double exact_scale(double dot, double row_length, double query_length)
 {
-    return dot * row_length * query_length;
+    return dot * (row_length * query_length);
 }
 
 /* Scores all live rows for the queries whose wanted[q] is not 0 and offers them to pro[q], opp[q],

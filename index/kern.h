@@ -4,8 +4,10 @@
  * "Exact" (docs/exactness.md): products of float32 values are exact in float64; they are summed in
  * KERN_LANES lanes, element i into lane i mod KERN_LANES in ascending i, starting from +0; then
  * lane j and lane j + w are added for w = KERN_LANES/2, ..., 1. f16 and bf16 widen to float32
- * exactly. Since each product is exact, fused multiply-add changes nothing. No call allocates or
- * fails; pointers need no alignment; d is any size.
+ * exactly. Since each product is exact, fused multiply-add changes nothing. The two multiplications
+ * are another matter: float32, every step one fused multiply-add (IEEE 754's, rounded once), which
+ * a processor without it imitates. No call allocates or fails; pointers need no alignment; d is any
+ * size.
  */
 #ifndef INDEX_KERN_H
 #define INDEX_KERN_H
@@ -15,7 +17,7 @@
 
 #include "storage/base/dtype.h"
 
-enum { KERN_LANES = 32 };
+enum { KERN_LANES = 32, KERN_TALL = 8, KERN_WIDE = 48 };
 
 struct kern {
     const char *name; /* "generic", "avx2", "avx512" */
@@ -25,6 +27,13 @@ struct kern {
     double (*dot_bf16)(const float *q, const uint16_t *x, size_t d);
     /* Four rows at `stride` bytes from each other against one query: the same bits as four dots. */
     void (*dot4_f32)(const float *q, const float *x, size_t stride, size_t d, double out[4]);
+    /* c[r][j] = +0, then fma(a[k][r], b[k][j], c[r][j]) for k = 0, 1, ..., depth - 1. a is depth x
+     * KERN_TALL, b is depth x KERN_WIDE, c is KERN_TALL x KERN_WIDE. */
+    void (*multiply)(const float *a, const float *b, size_t depth, float *c);
+    /* The same for one row, added to: acc[j] = fma(x[k], m[k][j], acc[j]) for j < count; rows of m
+     * lie `stride` bytes apart. Both: aligned as floats are. */
+    void (*multiply_row)(const float *x, const float *m, size_t stride, size_t depth, size_t count,
+                         float *acc);
     /* Widening, element by element, exact. NaN stays NaN. */
     void (*widen_f16)(const uint16_t *in, size_t count, float *out);
     void (*widen_bf16)(const uint16_t *in, size_t count, float *out);

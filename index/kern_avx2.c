@@ -80,6 +80,71 @@ static void dot4_f32(const float *q, const float *x, size_t stride, size_t d, do
         out[r] = dot_f32(q, (const float *)(const void *)((const char *)x + r * stride), d);
 }
 
+/* Four rows and 24 columns at a time: twelve sums, three columns and a factor fill the sixteen
+ * registers. */
+static AVX2 inline void multiply_part(const float *a, const float *b, size_t depth, float *c)
+{
+    __m256 sum[4][3];
+
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++)
+        sum[r][0] = sum[r][1] = sum[r][2] = _mm256_setzero_ps();
+    for (; depth > 0; depth--, a += KERN_TALL, b += KERN_WIDE) {
+        const __m256 b0 = _mm256_loadu_ps(b), b1 = _mm256_loadu_ps(b + 8),
+                     b2 = _mm256_loadu_ps(b + 16);
+
+#pragma GCC unroll 4
+        for (int r = 0; r < 4; r++) {
+            const __m256 x = _mm256_broadcast_ss(a + r);
+
+            sum[r][0] = _mm256_fmadd_ps(x, b0, sum[r][0]);
+            sum[r][1] = _mm256_fmadd_ps(x, b1, sum[r][1]);
+            sum[r][2] = _mm256_fmadd_ps(x, b2, sum[r][2]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < 4; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < 3; v++)
+            _mm256_storeu_ps(c + r * KERN_WIDE + v * 8, sum[r][v]);
+}
+
+static AVX2 void multiply(const float *a, const float *b, size_t depth, float *c)
+{
+    for (size_t r = 0; r < KERN_TALL; r += 4)
+        for (size_t j = 0; j < KERN_WIDE; j += 24)
+            multiply_part(a + r, b + j, depth, c + r * KERN_WIDE + j);
+}
+
+static inline const float *row_at(const float *m, size_t stride, size_t k)
+{
+    return (const float *)(const void *)((const char *)m + k * stride);
+}
+
+/* Four rows at a time, so that sums are loaded and stored once for four additions. */
+static AVX2 void multiply_row(const float *x, const float *m, size_t stride, size_t depth,
+                              size_t count, float *acc)
+{
+    size_t k = 0, j;
+
+    for (; k + 4 <= depth; k += 4) {
+        const __m256 f0 = _mm256_broadcast_ss(x + k), f1 = _mm256_broadcast_ss(x + k + 1),
+                     f2 = _mm256_broadcast_ss(x + k + 2), f3 = _mm256_broadcast_ss(x + k + 3);
+        const float *r0 = row_at(m, stride, k), *r1 = row_at(m, stride, k + 1),
+                    *r2 = row_at(m, stride, k + 2), *r3 = row_at(m, stride, k + 3);
+
+        for (j = 0; j + 8 <= count; j += 8) {
+            __m256 sum = _mm256_fmadd_ps(f0, _mm256_loadu_ps(r0 + j), _mm256_loadu_ps(acc + j));
+
+            sum = _mm256_fmadd_ps(f1, _mm256_loadu_ps(r1 + j), sum);
+            sum = _mm256_fmadd_ps(f2, _mm256_loadu_ps(r2 + j), sum);
+            _mm256_storeu_ps(acc + j, _mm256_fmadd_ps(f3, _mm256_loadu_ps(r3 + j), sum));
+        }
+        kern_generic.multiply_row(x + k, r0 + j, stride, 4, count - j, acc + j);
+    }
+    kern_generic.multiply_row(x + k, row_at(m, stride, k), stride, depth - k, count, acc);
+}
+
 static AVX2 void widen_f16(const uint16_t *in, size_t count, float *out)
 {
     size_t i = 0;
@@ -137,6 +202,8 @@ const struct kern kern_avx2 = {
     .dot_f16 = dot_f16,
     .dot_bf16 = dot_bf16,
     .dot4_f32 = dot4_f32,
+    .multiply = multiply,
+    .multiply_row = multiply_row,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .first_bad_f32 = first_bad_f32,

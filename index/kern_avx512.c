@@ -107,6 +107,62 @@ static AVX512 void dot4_f32(const float *q, const float *x, size_t stride, size_
     }
 }
 
+/* 24 sums, three columns and a factor: 28 of 32 registers. */
+static AVX512 void multiply(const float *a, const float *b, size_t depth, float *c)
+{
+    __m512 sum[KERN_TALL][3];
+
+#pragma GCC unroll 8
+    for (int r = 0; r < KERN_TALL; r++)
+        sum[r][0] = sum[r][1] = sum[r][2] = _mm512_setzero_ps();
+    for (; depth > 0; depth--, a += KERN_TALL, b += KERN_WIDE) {
+        const __m512 b0 = _mm512_loadu_ps(b), b1 = _mm512_loadu_ps(b + 16),
+                     b2 = _mm512_loadu_ps(b + 32);
+
+#pragma GCC unroll 8
+        for (int r = 0; r < KERN_TALL; r++) {
+            const __m512 x = _mm512_set1_ps(a[r]);
+
+            sum[r][0] = _mm512_fmadd_ps(x, b0, sum[r][0]);
+            sum[r][1] = _mm512_fmadd_ps(x, b1, sum[r][1]);
+            sum[r][2] = _mm512_fmadd_ps(x, b2, sum[r][2]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < KERN_TALL; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < 3; v++)
+            _mm512_storeu_ps(c + r * KERN_WIDE + v * 16, sum[r][v]);
+}
+
+static inline const float *row_at(const float *m, size_t stride, size_t k)
+{
+    return (const float *)(const void *)((const char *)m + k * stride);
+}
+
+/* Four rows at a time, so that sums are loaded and stored once for four additions; the last columns
+ * behind a mask. */
+static AVX512 void multiply_row(const float *x, const float *m, size_t stride, size_t depth,
+                                size_t count, float *acc)
+{
+    for (size_t k = 0; k < depth; k += 4) {
+        const size_t rows = depth - k < 4 ? depth - k : 4;
+        __m512 factor[4];
+
+        for (size_t r = 0; r < rows; r++)
+            factor[r] = _mm512_set1_ps(x[k + r]);
+        for (size_t j = 0; j < count; j += 16) {
+            const __mmask16 in = count - j < 16 ? (__mmask16)((1u << (count - j)) - 1) : 0xffff;
+            __m512 sum = _mm512_maskz_loadu_ps(in, acc + j);
+
+            for (size_t r = 0; r < rows; r++)
+                sum = _mm512_fmadd_ps(factor[r],
+                                      _mm512_maskz_loadu_ps(in, row_at(m, stride, k + r) + j), sum);
+            _mm512_mask_storeu_ps(acc + j, in, sum);
+        }
+    }
+}
+
 static AVX512 void widen_f16(const uint16_t *in, size_t count, float *out)
 {
     size_t i = 0;
@@ -164,6 +220,8 @@ const struct kern kern_avx512 = {
     .dot_f16 = dot_f16,
     .dot_bf16 = dot_bf16,
     .dot4_f32 = dot4_f32,
+    .multiply = multiply,
+    .multiply_row = multiply_row,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .first_bad_f32 = first_bad_f32,

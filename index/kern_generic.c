@@ -3,6 +3,7 @@
  * Loads and stores go through memcpy, since rows in a map and tensors in a body lie at any address.
  * Pure functions; any thread. See kern.h for the rule of the lanes.
  */
+#include <math.h>
 #include <string.h>
 
 #include "index/kern.h"
@@ -103,6 +104,49 @@ static void dot4_f32(const float *q, const float *x, size_t stride, size_t d, do
         out[r] = dot_f32(q, (const float *)(const void *)((const char *)x + r * stride), d);
 }
 
+/* a b + c, rounded once. Without the instruction: the product is exact in float64, the sum is
+ * rounded there to odd (its last bit set when anything was lost), and a second rounding to far fewer
+ * bits is then the right one (Boldo and Melquiond, Emulation of a FMA and Correctly Rounded Sums,
+ * 2008). */
+static inline float fused(float a, float b, float c)
+{
+#ifdef FP_FAST_FMAF
+    return fmaf(a, b, c);
+#else
+    const double p = (double)a * (double)b, sum = p + (double)c, part = sum - p;
+    const double lost = (p - (sum - part)) + ((double)c - part); /* Knuth's TwoSum: exact */
+    uint64_t bits;
+    double odd;
+
+    memcpy(&bits, &sum, sizeof bits);
+    if ((lost > 0.0 || lost < 0.0) && !(bits & 1))
+        bits += (lost > 0.0) == (sum > 0.0) ? 1 : UINT64_MAX;
+    memcpy(&odd, &bits, sizeof odd);
+    return (float)odd;
+#endif
+}
+
+static void multiply(const float *a, const float *b, size_t depth, float *c)
+{
+    memset(c, 0, KERN_TALL * KERN_WIDE * sizeof *c);
+    for (size_t k = 0; k < depth; k++)
+        for (size_t r = 0; r < KERN_TALL; r++)
+            for (size_t j = 0; j < KERN_WIDE; j++)
+                c[r * KERN_WIDE + j] =
+                    fused(a[k * KERN_TALL + r], b[k * KERN_WIDE + j], c[r * KERN_WIDE + j]);
+}
+
+static void multiply_row(const float *x, const float *m, size_t stride, size_t depth, size_t count,
+                         float *acc)
+{
+    for (size_t k = 0; k < depth; k++) {
+        const float *row = (const float *)(const void *)((const char *)m + k * stride);
+
+        for (size_t j = 0; j < count; j++)
+            acc[j] = fused(f32_at(x, k), f32_at(row, j), acc[j]);
+    }
+}
+
 static void widen_f16(const uint16_t *in, size_t count, float *out)
 {
     for (size_t i = 0; i < count; i++)
@@ -139,6 +183,8 @@ const struct kern kern_generic = {
     .dot_f16 = dot_f16,
     .dot_bf16 = dot_bf16,
     .dot4_f32 = dot4_f32,
+    .multiply = multiply,
+    .multiply_row = multiply_row,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .first_bad_f32 = first_bad_f32,

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "index/kern.h"
 #include "index/lapack.h"
 #include "index/vec.h"
 #include "storage/base/bytes.h"
@@ -433,38 +434,139 @@ int whiten_refit(struct whiten_block *b, float *move, const char *name, struct g
 
 /* --- applying --------------------------------------------------------------------------------- */
 
+static size_t groups_of(size_t rows)
+{
+    return (rows + KERN_TALL - 1) / KERN_TALL;
+}
+
+/* In floats: a packed tile, a piece of S, the kernel's result; and the sums, in doubles. */
+enum { PANEL = WHITEN_PIECE * KERN_WIDE, CELL = KERN_TALL * KERN_WIDE };
+
 size_t whiten_scratch(size_t dim)
 {
-    return (size_t)2 * WHITEN_TILE * dim;
+    return WHITEN_TILE * dim + PANEL + CELL + 2 * WHITEN_TILE * KERN_WIDE;
+}
+
+/* KERN_TALL rows side by side, element by element, as the kernel reads them; those past `count` are
+ * zeros. `wide` is room for a row. */
+static void pack_rows(const void *rows, enum dtype t, size_t stride, size_t count, size_t dim,
+                      float *wide, float *to)
+{
+    for (size_t r = 0; r < KERN_TALL; r++) {
+        if (r < count)
+            vec_widen((const char *)rows + r * stride, t, dim, wide);
+        for (size_t k = 0; k < dim; k++)
+            to[k * KERN_TALL + r] = r < count ? wide[k] : 0.0f;
+    }
+}
+
+/* Columns from .. of rows first .. first+depth-1 of S; those past the last are zeros. */
+static void pack_root(const struct whiten_block *b, size_t first, size_t depth, size_t from,
+                      float *to)
+{
+    const float *row = b->root + first * b->dim + from;
+    size_t left = b->dim - from;
+
+    for (size_t k = 0; k < depth; k++, row += b->dim, to += KERN_WIDE) {
+        if (left >= KERN_WIDE) {
+            memcpy(to, row, KERN_WIDE * sizeof *to);
+        } else {
+            memcpy(to, row, left * sizeof *to);
+            memset(to + left, 0, (KERN_WIDE - left) * sizeof *to);
+        }
+    }
+}
+
+/* One tile: each piece of S is packed once for all its rows. */
+static void apply_tile(const struct whiten_block *b, const float *in, size_t count, float *out,
+                       size_t out_stride, float *panel, double *sums)
+{
+    const size_t dim = b->dim, groups = groups_of(count);
+    float *cell = panel + PANEL;
+
+    for (size_t from = 0; from < dim; from += KERN_WIDE) {
+        size_t columns = dim - from < KERN_WIDE ? dim - from : KERN_WIDE;
+
+        memset(sums, 0, groups * CELL * sizeof *sums);
+        for (size_t first = 0; first < dim; first += WHITEN_PIECE) {
+            size_t depth = dim - first < WHITEN_PIECE ? dim - first : WHITEN_PIECE;
+
+            pack_root(b, first, depth, from, panel);
+            for (size_t g = 0; g < groups; g++) {
+                kern->multiply(in + (g * dim + first) * KERN_TALL, panel, depth, cell);
+                for (size_t i = 0; i < CELL; i++)
+                    sums[g * CELL + i] += (double)cell[i];
+            }
+        }
+        for (size_t r = 0; r < count; r++)
+            for (size_t j = 0; j < columns; j++)
+                out[r * out_stride + from + j] = (float)sums[r * KERN_WIDE + j];
+    }
 }
 
 void whiten_apply(const struct whiten_block *b, const void *rows, enum dtype t, size_t stride,
                   size_t n, float *out, size_t out_stride, float *scratch)
 {
     const size_t dim = b->dim;
-    const int d = (int)dim;
-    float *in = scratch, *product = scratch + WHITEN_TILE * dim;
+    double *sums = (double *)(void *)scratch;
+    float *panel = scratch + 2 * WHITEN_TILE * KERN_WIDE, *in = panel + PANEL + CELL;
 
     for (size_t at = 0; at < n; at += WHITEN_TILE) {
         size_t count = n - at < WHITEN_TILE ? n - at : WHITEN_TILE;
 
-        for (size_t r = 0; r < count; r++)
-            vec_widen((const char *)rows + (at + r) * stride, t, dim, in + r * dim);
-        memset(in + count * dim, 0, (WHITEN_TILE - count) * dim * sizeof *in);
-        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, WHITEN_TILE, d, d, 1.0f, in, d,
-                    b->root, d, 0.0f, product, d);
-        for (size_t r = 0; r < count; r++)
-            memcpy(out + (at + r) * out_stride, product + r * dim, dim * sizeof *out);
+        for (size_t g = 0; g < groups_of(count); g++) {
+            size_t first = g * KERN_TALL, left = count - first;
+
+            /* the results' own first row is room enough, and not yet written */
+            pack_rows((const char *)rows + (at + first) * stride, t, stride,
+                      left < KERN_TALL ? left : KERN_TALL, dim, out + at * out_stride,
+                      in + first * dim);
+        }
+        apply_tile(b, in, count, out + at * out_stride, out_stride, panel, sums);
     }
+}
+
+/* Adds one piece of the sums of one row: rows first .. of S, elements from .. to-1. */
+static void strip_piece(const struct whiten_block *b, const float *row, size_t first, size_t from,
+                        size_t to, double *sums)
+{
+    size_t depth = b->dim - first < WHITEN_PIECE ? b->dim - first : WHITEN_PIECE;
+    float piece[WHITEN_STRIP] = {0};
+
+    kern->multiply_row(row + first, b->root + first * b->dim + from, b->dim * sizeof(float), depth,
+                       to - from, piece);
+    for (size_t j = 0; j < to - from; j++)
+        sums[j] += (double)piece[j];
+}
+
+void whiten_strip(const struct whiten_block *b, const float *rows, size_t stride, size_t n,
+                  size_t from, size_t to, float *out)
+{
+    double sums[WHITEN_FEW][WHITEN_STRIP];
+
+    require(n <= WHITEN_FEW && to - from <= WHITEN_STRIP);
+    memset(sums, 0, n * sizeof sums[0]);
+    for (size_t first = 0; first < b->dim; first += WHITEN_PIECE)
+        for (size_t r = 0; r < n; r++)
+            strip_piece(b, rows + r * stride, first, from, to, sums[r]);
+    for (size_t r = 0; r < n; r++)
+        for (size_t j = from; j < to; j++)
+            out[r * stride + j] = (float)sums[r][j - from];
 }
 
 void whiten_apply_plain(const struct whiten_block *b, const float *row, float *out)
 {
-    for (size_t i = 0; i < b->dim; i++) {
+    for (size_t j = 0; j < b->dim; j++) {
         double sum = 0.0;
+        float piece = 0.0f;
 
-        for (size_t j = 0; j < b->dim; j++)
-            sum += (double)b->root[i * b->dim + j] * (double)row[j];
-        out[i] = (float)sum;
+        for (size_t k = 0; k < b->dim; k++) {
+            piece = fmaf(row[k], b->root[k * b->dim + j], piece);
+            if ((k + 1) % WHITEN_PIECE == 0 || k + 1 == b->dim) {
+                sum += (double)piece;
+                piece = 0.0f;
+            }
+        }
+        out[j] = (float)sum;
     }
 }

@@ -19,8 +19,7 @@
 
 #define WHITEN_DAMPING 0.1
 
-/* Rows go through BLAS in tiles of this many, the last one filled up with zero rows. 48 is a
- * multiple of the row steps of OpenBLAS's kernels (4 to 24). */
+/* Rows are taken in tiles of this many, so that S is read once for so many. */
 enum { WHITEN_TILE = 48 };
 
 struct whiten_block {
@@ -62,16 +61,25 @@ int whiten_refit(struct whiten_block *b, float *move, const char *name, struct g
 int whiten_root(double *mean, size_t dim, double damp, double *values, const char *name,
                 struct err *e);
 
-/* out = S g for n rows: the block's columns of row r start r * stride bytes after `rows` and land
- * out_stride floats apart. scratch: whiten_scratch floats. Feed unit rows and multiply norms in
- * after: nothing then leaves float32's range. The result of a row depends on its content and its
- * place in its tile (row number mod WHITEN_TILE), not on n, with OpenBLAS at one thread. */
+/* The specification: one float32 row. out[j] is the sum over k of row[k] root[k][j], in pieces of
+ * WHITEN_PIECE ascending k: within a piece float32 fused multiply-adds from +0 on; pieces are summed
+ * in float64, and that is rounded once. Every step is fixed: the same bits on every machine. */
+enum { WHITEN_PIECE = 256 };
+void whiten_apply_plain(const struct whiten_block *b, const float *row, float *out);
+
+/* The same for n rows: the block's columns of row r start r * stride bytes after `rows` and land
+ * out_stride floats apart. scratch: whiten_scratch floats, aligned for doubles. Feed unit rows and multiply norms in
+ * after: nothing then leaves float32's range. */
 size_t whiten_scratch(size_t dim);
 void whiten_apply(const struct whiten_block *b, const void *rows, enum dtype t, size_t stride,
                   size_t n, float *out, size_t out_stride, float *scratch);
 
-/* The specification: one float32 row, sums in float64 in ascending order, rounded once. */
-void whiten_apply_plain(const struct whiten_block *b, const float *row, float *out);
+/* The same for n float32 rows, at most WHITEN_FEW, elements from .. to-1 of each, at most
+ * WHITEN_STRIP: S is read once, side by side, and nothing is copied. Rows and results lie stride
+ * floats apart. 32 KiB of stack. */
+enum { WHITEN_FEW = 4, WHITEN_STRIP = 1024 };
+void whiten_strip(const struct whiten_block *b, const float *rows, size_t stride, size_t n,
+                  size_t from, size_t to, float *out);
 
 /* Bytes of images; SIZE_MAX when it would overflow. */
 size_t whiten_block_bytes(size_t dim);

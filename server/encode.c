@@ -1,14 +1,13 @@
 /* encode.c - see encode.h.
  *
  * Many rows: each thread takes a tile at a time and carries it through all blocks by matrix
- * products. A few rows, which is what queries are: the tile would be mostly filling, so the
- * exact kernel takes the products row by row of S, and threads share S. */
+ * products. A few rows, which is what queries are: a tile would be one thread's, and mostly filling;
+ * so threads share S by strips, and read it in place. Both give the same bits. */
 #include "server/encode.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
 
-#include "index/kern.h"
 #include "index/vec.h"
 #include "server/pool.h"
 #include "storage/annex.h"
@@ -194,44 +193,20 @@ static void tile_share(void *arg, unsigned number)
 
 /* ---- a few rows ------------------------------------------------------------------------------ */
 
-enum { STRIP = 256 }; /* rows of S taken at a time */
-
 static size_t strips_of(const struct whiten_block *b)
 {
-    return (b->dim + STRIP - 1) / STRIP;
-}
-
-/* Elements from .. to of S_b g_b for every row. */
-static void white_strip(const struct spread *s, const struct whiten_block *b, size_t at,
-                        size_t from, size_t to)
-{
-    const size_t row_bytes = b->dim * sizeof(float);
-    const struct encode *k = s->k;
-    double four[4];
-
-    for (size_t r = 0; r < k->rows; r++) {
-        const float *unit = s->slots[0].unit + r * k->dim + at;
-        float *out = s->few + r * k->dim + at;
-        size_t i = from;
-
-        for (; i + 4 <= to; i += 4) {
-            kern->dot4_f32(unit, (const void *)(b->root + i * b->dim), row_bytes, b->dim, four);
-            for (size_t n = 0; n < 4; n++)
-                out[i + n] = (float)four[n];
-        }
-        for (; i < to; i++)
-            out[i] = (float)kern_dot(DTYPE_F32, unit, b->root + i * b->dim, b->dim);
-    }
+    return (b->dim + WHITEN_STRIP - 1) / WHITEN_STRIP;
 }
 
 static void strip_share(void *arg, unsigned number)
 {
     struct spread *s = arg;
-    const struct whiten *w = s->k->whiten;
+    const struct encode *k = s->k;
+    const struct whiten *w = k->whiten;
 
     (void)number;
     for (;;) {
-        size_t strip = atomic_fetch_add(&s->next, 1), at = 0, b = 0, from;
+        size_t strip = atomic_fetch_add(&s->next, 1), at = 0, b = 0, from, left;
 
         if (stop_asked(s->stop))
             return;
@@ -241,9 +216,10 @@ static void strip_share(void *arg, unsigned number)
         }
         if (b == w->count)
             return;
-        from = strip * STRIP;
-        white_strip(s, &w->block[b], at, from,
-                    from + STRIP < w->block[b].dim ? from + STRIP : w->block[b].dim);
+        from = strip * WHITEN_STRIP;
+        left = w->block[b].dim - from;
+        whiten_strip(&w->block[b], s->slots[0].unit + at, k->dim, k->rows, from,
+                     from + (left < WHITEN_STRIP ? left : WHITEN_STRIP), s->few + at);
     }
 }
 
@@ -251,7 +227,7 @@ static int few_rows(struct spread *s, struct pool *pool, unsigned width, struct 
 {
     const struct encode *k = s->k;
     struct slot *mine = &s->slots[0];
-    double lengths[ENCODE_FEW];
+    double lengths[WHITEN_FEW];
     const void *unit;
     enum dtype type;
     int code = 0;
@@ -278,7 +254,7 @@ static int few_rows(struct spread *s, struct pool *pool, unsigned width, struct 
 static int slots_init(struct spread *s, unsigned width, bool few, struct err *e)
 {
     const struct encode *k = s->k;
-    size_t tile = few ? ENCODE_FEW : WHITEN_TILE, product = 0;
+    size_t tile = few ? WHITEN_FEW : WHITEN_TILE, product = 0;
     bool failed = false;
 
     for (size_t b = 0; k->whiten && b < k->whiten->count; b++)
@@ -335,7 +311,7 @@ int encode_run(const struct encode *k, struct pool *pool, const struct stop *sto
 {
     struct spread s = {.k = k, .stop = stop, .first_bad = SIZE_MAX};
     size_t tiles = (k->rows + WHITEN_TILE - 1) / WHITEN_TILE;
-    bool few = k->whiten && !k->tiles && k->rows <= ENCODE_FEW;
+    bool few = k->whiten && k->rows <= WHITEN_FEW;
     unsigned width = pool ? pool_readers(pool) : 1;
     int code;
 

@@ -21,7 +21,6 @@ int encode_whitening(const struct view *v, const struct whiten **out, struct err
 
 struct encode {
     const struct whiten *whiten; /* NULL: rows are only normalised */
-    bool tiles;                  /* its matrices are not symmetric: never the way of a few rows */
     const void *in;              /* rows x dim of in_type, side by side, any alignment */
     enum dtype in_type;
     size_t rows, dim;
@@ -33,9 +32,8 @@ struct encode {
 };
 
 /* On up to all readers of `pool` (NULL: on this thread alone). Of several bad rows the first is
- * reported: NOT_FINITE, ZERO_GRADIENT. CANCELLED, BUSY. The result of a row depends on its
- * content and its number mod WHITEN_TILE, and on whether there are more than ENCODE_FEW. */
-enum { ENCODE_FEW = 4 };
+ * reported: NOT_FINITE, ZERO_GRADIENT. CANCELLED, BUSY. The result of a row depends on its content
+ * alone, and is the same to the bit on every machine (index/whiten.h). */
 int encode_run(const struct encode *k, struct pool *pool, const struct stop *stop, struct err *e);
 
 #endif

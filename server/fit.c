@@ -391,7 +391,6 @@ static int rewrite_rows(void *arg, const void *in, double *norms, size_t count, 
     const struct corpus_def *def = corpus_def(r->fit->corpus);
     struct stop stop = {.asked = rewrite_stop, .arg = r->fit};
     struct encode k = {.whiten = r->fit->old ? &r->fit->moves : &r->whiten,
-                       .tiles = r->fit->old != NULL,
                        .in = in,
                        .in_type = (enum dtype)def->dtype,
                        .rows = count,

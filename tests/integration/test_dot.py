@@ -15,10 +15,10 @@ DIM = 32
 
 
 def scaled(oracle, q, sent="f32"):
-    """The scores of every live row: the product of the unit vectors, times the row's length, times
-    the query's, each rounded once."""
+    """The scores of every live row: the product of the unit vectors, times that of the lengths, each
+    rounded once."""
     unit, length = h.normalise(h.widen(h.narrow(q, sent), sent))
-    return h.lane_dot(oracle.rows, unit[0]) * oracle.norms * length[0]
+    return h.lane_dot(oracle.rows, unit[0]) * (oracle.norms * length[0])
 
 
 def ends(oracle, s, k, opponents):
@@ -107,7 +107,7 @@ class Dot(h.ServerCase):
                 for hit in result["proponents"] + result["opponents"]:
                     at = oracle.ids.index(hit["id"])
                     unit, length = h.normalise(row)
-                    parts = [float(h.lane_dot(oracle.rows[at:at + 1, p], unit[0, p])[0] * oracle.norms[at] * length[0])
+                    parts = [float(h.lane_dot(oracle.rows[at:at + 1, p], unit[0, p])[0] * (oracle.norms[at] * length[0]))
                              for p in (slice(0, 20), slice(20, 32))]
                     self.assertEqual([b["share"] for b in hit["blocks"]], parts)
                     self.assertAlmostEqual(sum(parts), hit["score"], delta=1e-12 * oracle.norms[at] * length[0])

@@ -282,10 +282,28 @@ class SameBytes(h.Case):
             found, _ = h.read_tensors(self.assert_status(reply, 200).body)
             out.append(b"".join(found[t][1].tobytes() for t in ("scores", "sequences", "ids")))
             shards = max(shards, client.get(f"/v1/corpora/{name}").json()["shards"])
+            if dim == 300:
+                out += self.whitened(client, name, r)
         simd = client.get("/v1/info").json()["simd"]
         client.close()
         server.stop()
         return out, shards, simd
+
+    def whitened(self, client, name, r):
+        """The same after a fit: the fit is of one machine, what goes through it must not show another."""
+        self.wait_job(client, client.post(f"/v1/corpora/{name}/fit"))
+        late = r.standard_normal((70, 300)).astype("<f4")
+        self.ingest(client, name, "late", late, [f"late{i}" for i in range(70)])
+        ask = lambda q: h.read_tensors(self.assert_status(client.post(  # noqa: E731
+            f"/v1/corpora/{name}/scores?dtype=f64&score=dot", h.queries(q)), 200).body)[0]["scores"][1]
+        q = np.vstack([late[:20], r.standard_normal((40, 300))])
+        whole = ask(q)
+        for n in (1, 3, 4, 5, 47, 49):  # how many come along does not show
+            self.assertEqual(ask(q[:n]).tobytes(), whole[:n].tobytes())
+            self.assertEqual(ask(q[-n:]).tobytes(), whole[-n:].tobytes())
+        self.assertEqual(whole[:20, -70:-50].tobytes(), whole[:20, -70:-50].T.tobytes())  # a row is its own query
+        page = client.get(f"/v1/corpora/{name}/examples?limit=1000").json()["examples"]
+        return [whole.tobytes(), struct.pack(f"{len(page)}d", *(e["norm"] for e in page))]
 
     def test_simd_threads_and_shards_do_not_show(self):
         right, sizes, seen = None, [], set()

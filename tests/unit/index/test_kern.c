@@ -206,6 +206,72 @@ static void the_rule_of_the_lanes(void **state)
     }
 }
 
+/* fmaf of the C library is the rule; the tables, and what a processor without the instruction does,
+ * must give its bits: where sums cancel, round at the half, are denormal or pass the largest. */
+static void multiplications_are_fused_and_ascending(void **state)
+{
+    static float a[70 * KERN_TALL], b[70 * KERN_WIDE], want[KERN_TALL * KERN_WIDE], got[KERN_TALL * KERN_WIDE];
+    static float m[70 * 90], x[70], start[90], acc[90], right[90];
+    size_t odd = 0;
+
+    (void)state;
+    for (size_t turn = 0; turn < 400; turn++) {
+        const size_t depth = turn % 70, count = turn * 7 % 91, stride = count + turn % 3;
+        const unsigned mode = (unsigned)(turn % MODES);
+
+        for (size_t i = 0; i < sizeof a / sizeof *a; i++)
+            a[i] = some_float(mode);
+        for (size_t i = 0; i < sizeof b / sizeof *b; i++)
+            b[i] = mode == 3 ? some_float(2) : some_float(mode);
+        /* products a hair from half a last place of a sum near 1: float64 would call it a tie */
+        for (size_t i = KERN_TALL; turn % 7 == 6 && i < sizeof a / sizeof *a; i++)
+            a[i] = (random64() & 1 ? 0x1p-12f : -0x1p-12f) * (1.0f + 0x1p-23f);
+        for (size_t i = KERN_WIDE; turn % 7 == 6 && i < sizeof b / sizeof *b; i++)
+            b[i] = 0x1p-12f * (1.0f - 0x1p-23f);
+        for (size_t i = 0; turn % 7 == 6 && i < KERN_WIDE; i++)
+            b[i] = 1.0f + 0x1p-23f * (float)i;
+        for (size_t i = 0; turn % 7 == 6 && i < KERN_TALL; i++)
+            a[i] = 1.0f;
+        for (size_t r = 0; r < KERN_TALL; r++)
+            for (size_t j = 0; j < KERN_WIDE; j++) {
+                float sum = 0.0f;
+
+                for (size_t k = 0; k < depth; k++) {
+                    float p = a[k * KERN_TALL + r], q = b[k * KERN_WIDE + j];
+
+                    odd += fmaf(p, q, sum) != (float)((double)p * (double)q + (double)sum);
+                    sum = fmaf(p, q, sum);
+                }
+                want[r * KERN_WIDE + j] = sum;
+            }
+        for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+            x[i] = some_float(mode);
+        for (size_t i = 0; i < sizeof m / sizeof *m; i++)
+            m[i] = some_float(mode == 1 ? 0 : mode);
+        for (size_t j = 0; j < count; j++) {
+            right[j] = start[j] = some_float(mode);
+            for (size_t k = 0; k < depth && stride * depth <= 70 * 90; k++)
+                right[j] = fmaf(x[k], m[k * stride + j], right[j]);
+        }
+        for (size_t t = 0; t < TABLES; t++) {
+            if (!kern_supported(tables[t]))
+                continue;
+            tables[t]->multiply(a, b, depth, got);
+            for (size_t i = 0; i < KERN_TALL * KERN_WIDE; i++)
+                if (!isnan(want[i]) || !isnan(got[i]))
+                    assert_memory_equal(&got[i], &want[i], sizeof *got);
+            if (stride * depth > 70 * 90)
+                continue;
+            memcpy(acc, start, sizeof acc);
+            tables[t]->multiply_row(x, m, stride * sizeof *m, depth, count, acc);
+            for (size_t j = 0; j < count; j++)
+                if (!isnan(right[j]) || !isnan(acc[j]))
+                    assert_memory_equal(&acc[j], &right[j], sizeof *acc);
+        }
+    }
+    assert_true(odd > 100); /* where rounding twice would have shown */
+}
+
 /* All 65,536 patterns, at every alignment of the vector loops. Values against ldexp. */
 static void widening_is_exact(void **state)
 {
@@ -392,7 +458,8 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(dots_of_every_small_size), cmocka_unit_test(dots_of_large_sizes),
-        cmocka_unit_test(the_rule_of_the_lanes),    cmocka_unit_test(widening_is_exact),
+        cmocka_unit_test(the_rule_of_the_lanes),
+        cmocka_unit_test(multiplications_are_fused_and_ascending),    cmocka_unit_test(widening_is_exact),
         cmocka_unit_test(edges_of_the_other_kernels),
         cmocka_unit_test(finds_the_first_bad_value), cmocka_unit_test(init_picks_and_masks),
     };

@@ -137,7 +137,7 @@ static void a_later_fit_is_that_of_the_gradients(void **state)
         size_t n = 1 + c * 13 % MOST, first = 3 + c % 50, all = first + 20 + c * 5 % 60;
         double decades = (double)(c % 3), damping = c % 2 ? 0.1 : 0.03, largest = 0.0;
         float row[MOST], x[MOST], got[MOST], want[MOST];
-        float *move = malloc(n * n * sizeof *move), *scratch = malloc(whiten_scratch(n) * 4);
+        float *move = malloc(n * n * sizeof *move), *scratch = malloc(whiten_scratch(n) * sizeof *scratch);
         struct whiten_block old, direct, again;
         struct gram g;
         struct err e = ERR_INIT;
@@ -190,7 +190,8 @@ static void a_later_fit_is_that_of_the_gradients(void **state)
 static void applies_as_the_plain_form(void **state)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
-    static float raw[120 * MOST], wide[MOST], plain[MOST], scratch[2 * WHITEN_TILE * MOST];
+    static float raw[120 * MOST], wide[MOST], plain[MOST];
+    float *scratch = malloc(whiten_scratch(MOST) * sizeof *scratch);
     static float all[120 * (MOST + 3)], some[120 * (MOST + 3)];
     static unsigned char stored[120 * MOST * 4 + 1];
 
@@ -213,18 +214,20 @@ static void applies_as_the_plain_form(void **state)
             assert_int_equal(vec_normalise(raw, DTYPE_F32, n, t, rows + r * n * dtype_size(t), &ignored,
                                            wide, "g", r, &e), 0);
         }
-        assert_int_equal(whiten_scratch(n), 2 * WHITEN_TILE * n);
         whiten_apply(&b, rows, t, n * dtype_size(t), 120, all, stride, scratch);
         for (size_t r = 0; r < 120; r++) {
             vec_widen(rows + r * n * dtype_size(t), t, n, wide);
             whiten_apply_plain(&b, wide, plain);
+            assert_memory_equal(all + r * stride, plain, n * sizeof *plain);
             for (size_t i = 0; i < n; i++) {
-                double bound = 0.0;
+                double bound = 0.0, right = 0.0;
 
-                for (size_t j = 0; j < n; j++)
+                for (size_t j = 0; j < n; j++) {
+                    right += (double)b.root[i * n + j] * (double)wide[j];
                     bound += fabs((double)b.root[i * n + j] * (double)wide[j]);
-                bound *= (double)(n + 1) * 0x1p-24;
-                assert_true(fabs((double)all[r * stride + i] - (double)plain[i]) <= bound);
+                }
+                bound *= (double)(WHITEN_PIECE + 1) * 0x1p-24;
+                assert_true(fabs((double)plain[i] - right) <= bound);
             }
         }
         for (size_t k = 0; k < 120; k += 11) { /* how many rows come along does not show */
@@ -235,6 +238,59 @@ static void applies_as_the_plain_form(void **state)
         whiten_block_fini(&b);
         gram_fini(&g);
     }
+    free(scratch);
+}
+
+/* Of any matrix, symmetric or not: how many rows come along, the table, tiles or strips do not
+ * show. */
+static void applies_the_same_bits_everywhere(void **state)
+{
+    static const char *const names[] = {"generic", "avx2", "avx512"};
+    static const size_t dims[] = {1, 47, 48, 255, 256, 257, 700, 1100};
+    enum { ROWS = 53, DIM = 1100 };
+    float *root = malloc(DIM * DIM * sizeof *root), *rows = malloc(ROWS * DIM * sizeof *rows);
+    float *want = malloc(ROWS * DIM * sizeof *want), *got = malloc(ROWS * DIM * sizeof *got);
+    float *scratch = malloc(whiten_scratch(DIM) * sizeof *scratch);
+    double *normal = malloc(DIM * DIM * sizeof *normal);
+
+    (void)state;
+    philox_normals(7, 1, PHILOX_LEFT, 0, DIM * DIM, normal);
+    for (size_t i = 0; i < DIM * DIM; i++)
+        root[i] = (float)normal[i];
+    for (size_t i = 0; i < ROWS * DIM; i++)
+        rows[i] = (float)normal[DIM * DIM - 1 - i];
+    for (size_t c = 0; c < sizeof dims / sizeof *dims; c++) {
+        const size_t d = dims[c], count = d > 256 ? 11 + c : ROWS;
+        const struct whiten_block b = {.dim = d, .root = root};
+
+        for (size_t r = 0; r < count; r++)
+            whiten_apply_plain(&b, rows + r * d, want + r * d);
+        for (size_t t = 0; t < 3; t++) {
+            if (strcmp(kern_init(names[t]), names[t]) != 0)
+                continue;
+            for (size_t n = 1; n <= count; n += n < 10 ? 1 : 14) {
+                memset(got, 0, n * d * sizeof *got);
+                whiten_apply(&b, rows, DTYPE_F32, d * sizeof *rows, n, got, d, scratch);
+                assert_memory_equal(got, want, n * d * sizeof *got);
+            }
+            for (size_t n = 1; n <= WHITEN_FEW; n++) {
+                memset(got, 0, n * d * sizeof *got);
+                for (size_t from = 0, to; from < d; from = to) {
+                    to = from + 1 + (from * 7 + c) % 300;
+                    to = to < d ? to : d;
+                    whiten_strip(&b, rows, d, n, from, to, got);
+                }
+                assert_memory_equal(got, want, n * d * sizeof *got);
+            }
+        }
+    }
+    kern_init(NULL);
+    free(root);
+    free(rows);
+    free(want);
+    free(got);
+    free(scratch);
+    free(normal);
 }
 
 static void refuses_what_has_no_root(void **state)
@@ -398,6 +454,7 @@ int main(void)
         cmocka_unit_test(is_the_inverse_root),
         cmocka_unit_test(a_later_fit_is_that_of_the_gradients),
         cmocka_unit_test(applies_as_the_plain_form),
+        cmocka_unit_test(applies_the_same_bits_everywhere),
         cmocka_unit_test(refuses_what_has_no_root), cmocka_unit_test(lapack_refuses),
         cmocka_unit_test(an_image_reads_back),      cmocka_unit_test(sizes_do_not_overflow),
     };
