@@ -138,7 +138,7 @@ HOT static double squares(size_t n, const float *restrict g)
     return sum;
 }
 
-HOT static void descend(size_t n, float rate, const float *restrict grads,
+HOT static void step_plain(size_t n, float rate, const float *restrict grads,
                         const float *restrict params, float *restrict out)
 {
     for (size_t base = 0; base < n; base += SHAPE_LANE)
@@ -170,7 +170,7 @@ static void update(struct patch *x, float scale)
 
     adam.step = m->steps;
     if (x->options.plain)
-        descend(count, (float)x->options.rate * scale, x->grads, m->params, x->params);
+        step_plain(count, (float)x->options.rate * scale, x->grads, m->params, x->params);
     else if (m->optimizer == MODEL_ADAM)
         adam_step_aside(&adam, (float)x->options.rate, scale, m->second, x->grads, m->params,
                         x->params, count);

@@ -1,12 +1,13 @@
-/* patch.h - the model as it would be one optimiser step later, and how likely a target is to it: the
- * two halves of a tail-patch (Chang et al., 2024, arXiv 2410.17413: "the change of the target's
- * probability after one training step on a proponent").
+/* patch.h - the model as it would be one optimiser step later, and how likely a target is to it:
+ * the two halves of a tail-patch, the change of a target's probability by one training step on a
+ * passage (Chang et al., 2024, arXiv 2410.17413).
  *
- * The step is the training's: the mean loss a token over the whole passage and the mark after it,
- * batch of one, a gradient longer than the limit scaled down (train_scale), and the optimiser that trained the
- * checkpoint with its second moment as the checkpoint has it. What is not stored is said here: there
- * is no first moment (the step is all this passage's), and the rate is the caller's. The result is
- * made in an array of its own: the model is never written to. One owner; as many as threads. */
+ * The step is the training's: the mean loss a token over the whole passage and the mark after it, a
+ * batch of one, a gradient longer than the limit scaled down (train_scale), and the optimiser that
+ * made the checkpoint, with its second moment as the checkpoint has it. What is not stored is said
+ * here: there is no first moment (the step is all this passage's), and the rate is the caller's.
+ * The result is made in an array of its own: the model is never written to. One owner; as many as
+ * threads. */
 #ifndef CLIENT_LM_PATCH_H
 #define CLIENT_LM_PATCH_H
 

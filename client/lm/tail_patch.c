@@ -38,7 +38,7 @@ static int by_text(const void *a, const void *b)
 
 static bool same_text(const struct item *a, const struct item *b)
 {
-    return a->text->len == b->text->len && memcmp(a->text->bytes, b->text->bytes, a->text->len) == 0;
+    return a->text->len == b->text->len && !memcmp(a->text->bytes, b->text->bytes, a->text->len);
 }
 
 static int at_line(const struct pair *p, struct err *e)

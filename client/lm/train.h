@@ -37,7 +37,8 @@ struct train_progress {
 };
 
 /* `tell` (may be NULL) hears of every step, on the caller's thread; kept gets the same ctx. The
- * result is the same with or without kept. INVALID on options out of range, NOT_FINITE when the loss stops being a number, BUSY when there is no memory. */
+ * result is the same with or without kept. INVALID on options out of
+ * range, NOT_FINITE when the loss stops being a number, BUSY when there is no memory. */
 int train_run(struct model *out, const struct passages *ps, const struct train_options *o,
               void (*tell)(void *ctx, const struct train_progress *p), void *ctx, struct err *e);
 
