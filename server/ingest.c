@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "server/codes.h"
 #include "server/encode.h"
 #include "server/examples.h"
 #include "server/limits.h"
@@ -48,6 +49,8 @@ static int read_gradients(const struct safetensor *t, const struct view *v, stru
     if (!k.out || !k.norms)
         return err_set(e, ERR_BUSY, "no memory for %zu encodings of %zu bytes", k.rows, row_bytes);
     code = encode_run(&k, pool, stop, e);
+    if (!code)
+        code = codes_run(v->corpus, k.out, (uint32_t)k.rows, pool, stop, a, &out->codes, e);
     if (code)
         return code;
     out->count = (uint32_t)k.rows;

@@ -9,6 +9,7 @@
 #include "index/kern.h"
 #include "server/auth.h"
 #include "server/bm25.h"
+#include "server/codes.h"
 #include "server/config.h"
 #include "server/join.h"
 #include "server/limits.h"
@@ -75,7 +76,8 @@ static void prepare_process(const struct config *c)
 static int open_store(const struct config *c, struct runtime *rt, struct err *e)
 {
     struct store_options options = {
-        .shard_bytes = c->shard_bytes, .chunk_bytes = c->chunk_bytes, .create = c->create};
+        .shard_bytes = c->shard_bytes, .chunk_bytes = c->chunk_bytes, .create = c->create,
+        .coder = &codes_coder};
 
     if (store_open(c->store, &options, &rt->store, e))
         return (int)e->code;

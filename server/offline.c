@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "index/kern.h"
+#include "server/codes.h"
 #include "server/ingest.h"
 #include "server/json.h"
 #include "server/upkeep.h"
@@ -76,7 +77,8 @@ static int print_line(struct buf *line, struct err *e)
 
 static int open_store(const struct offline *o, bool write, struct store **out, struct err *e)
 {
-    struct store_options options = {.create = write && o->definition, .read_only = !write};
+    struct store_options options = {
+        .create = write && o->definition, .read_only = !write, .coder = &codes_coder};
 
     return store_open(o->store, &options, out, e);
 }
