@@ -68,6 +68,7 @@ struct tier_query {
     double delta;          /* for TIER_PROBABILISTIC: in (0, 1/2] */
     uint64_t live;         /* rows that are not dead, over all blocks (or more) */
     unsigned threads;      /* that will call tier_share: memory is divided by it */
+    size_t memory;         /* bytes that all threads may take for rows in work; 0: 128 MiB */
 };
 
 /* One search: its queries prepared, the scores to beat, the counter that deals blocks. */

@@ -1,0 +1,87 @@
+/* bound.h - what a code says about a score: estimates and how far they may be off.
+ *
+ * A query is rotated like the rows and rounded to integers, Q = 128 hi + lo, so that its product with
+ * a code is a sum of integers; hi alone is a coarser query with a wider bound. All bounds are proved
+ * in docs/exactness.md, rounding included. No allocation; pure functions; any thread.
+ */
+#ifndef INDEX_BOUND_H
+#define INDEX_BOUND_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One query, prepared. u is the vector, R u it rotated. */
+struct bound_query {
+    int8_t *hi, *lo;      /* code_padded(dim) each, the caller's memory */
+    double length;        /* |u| or a little more */
+    double step;          /* sq: u^ = sq (128 hi + lo), or 128 sq hi */
+    double rest, rest_hi; /* |R u - u^| or a little more */
+    double sum, sum_hi;   /* of Q, and of hi: integers */
+};
+
+/* Prepares from `vector` of dim finite float32; hi and lo are set by the caller and filled here.
+ * scratch: code_padded(dim) floats. False when no bound can be had (its length is outside
+ * 2^-64 ... 2^64, zero included): then every row must be scored. */
+bool bound_prepare(struct bound_query *q, const float *vector, size_t dim, float *scratch);
+
+/* An estimate of a score, and the most it is off: |score - at| <= off, score the exact kernel's. */
+struct bound {
+    double at, off;
+};
+
+/* From D = sum of Q c6 (whole) or of hi c6. s, rest and length: the row's factors (index/code.h). A
+ * row without a code has off = infinity. */
+static inline struct bound bound_six(const struct bound_query *q, double sum6, double s,
+                                     double rest6, double length6)
+{
+    return (struct bound){2.0 * q->step * s * (2.0 * sum6 - 63.0 * q->sum),
+                          q->length * rest6 + q->rest * length6};
+}
+
+static inline struct bound bound_six_hi(const struct bound_query *q, double sum6, double s,
+                                        double rest6, double length6)
+{
+    return (struct bound){256.0 * q->step * s * (2.0 * sum6 - 63.0 * q->sum_hi),
+                          q->length * rest6 + q->rest_hi * length6};
+}
+
+/* From D = sum of Q c8 = 4 (sum of Q c6) + (sum of Q low). */
+static inline struct bound bound_eight(const struct bound_query *q, double sum8, double s,
+                                       double rest8, double length8)
+{
+    return (struct bound){0.5 * q->step * s * (2.0 * sum8 - 255.0 * q->sum),
+                          q->length * rest8 + q->rest * length8};
+}
+
+/* The 1-bit bound fails with the probability that `cut` was made for. `reach`: sqrt(padded dim);
+ * `slack`: bound_slack1. From D = sum of Q bit, or of hi bit. */
+static inline struct bound bound_one(const struct bound_query *q, double sum1, double gain,
+                                     double spread, double cut, double reach, double slack)
+{
+    return (struct bound){q->step * gain * (2.0 * sum1 - q->sum),
+                          cut * q->length * spread +
+                              reach * gain * (q->rest + slack * q->length)};
+}
+
+static inline struct bound bound_one_hi(const struct bound_query *q, double sum1, double gain,
+                                        double spread, double cut, double reach, double slack)
+{
+    return (struct bound){128.0 * q->step * gain * (2.0 * sum1 - q->sum_hi),
+                          cut * q->length * spread +
+                              reach * gain * (q->rest_hi + slack * q->length)};
+}
+
+/* What rotation, the factors' rounding and the exact kernel's may add to the 1-bit bound. */
+double bound_slack1(size_t dim);
+
+/* log of a bound on P(Z >= t), Z one coordinate of a uniform point on the unit sphere in n
+ * dimensions; 0 < t < 1, n >= 3. Decreasing in t. */
+double bound_tail_log(size_t n, double t);
+
+/* The least t (within 2^-30) with count P(Z >= t) <= delta by that bound, for dim's sphere. count >= 1;
+ * delta in (0, 1). */
+double bound_cut(size_t dim, double count, double delta);
+
+#endif

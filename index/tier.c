@@ -1,0 +1,255 @@
+/* tier.c - engine `tiered`: prepares a search, holds blocks open, runs a thread's share. See tier.h
+ * for the contract, tier_part.h for who does what.
+ *
+ * Threads share the counter that deals blocks and the bars; both are hints in that no order of events
+ * changes the answer.
+ */
+#include "index/tier.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/code.h"
+#include "index/tier_part.h"
+#include "storage/base/check.h"
+#include "storage/base/mem.h"
+
+enum {
+    FINE_MOST = 4, /* queries whose second plane costs nothing while the scan waits for memory */
+    MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
+    LEFT_LEAST = 64,
+    LEFT_MOST = 8192,
+};
+
+bool tier_takes(size_t dim)
+{
+    return dim > 0 && dim <= CODE_DIM_MAX;
+}
+
+/* --- preparing a search ------------------------------------------------------------------------ */
+
+static unsigned threads_of(const struct tier *t)
+{
+    return t->q->threads ? t->q->threads : 1;
+}
+
+static size_t clamp(size_t v, size_t least, size_t most)
+{
+    return v < least ? least : v > most ? most : v;
+}
+
+/* Bytes that a row of the window needs. */
+static size_t window_row_bytes(const struct tier *t)
+{
+    const size_t bits = t->q->count / 8 + 1, sums = t->q->count * sizeof(int32_t) * (t->fine ? 2 : 1);
+
+    return 2 * sizeof(uint32_t) + 3 * sizeof(float) + sizeof(double) + sums + bits;
+}
+
+static void plan(struct tier *t)
+{
+    const struct tier_query *q = t->q;
+    const size_t live = q->live < SIZE_MAX - TIER_TILE ? (size_t)q->live : SIZE_MAX - TIER_TILE;
+    const size_t memory = (q->memory ? q->memory : MEMORY) / threads_of(t);
+    const size_t ends = (q->k ? 1u : 0u) + (q->opponents ? 1u : 0u);
+    double rows = q->live ? (double)q->live : 1.0;
+
+    t->bits = q->precision == TIER_PROBABILISTIC;
+    t->fine = q->count <= FINE_MOST;
+    t->groups = code_groups(t->src->dim);
+    t->window_rows = memory / 4 * 3 / window_row_bytes(t);
+    t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE);
+    t->left_rows = memory / 4 / (q->count * ends * sizeof(struct left));
+    t->left_rows = clamp(t->left_rows, LEFT_LEAST, LEFT_MOST);
+    if (t->bits) {
+        t->cut = bound_cut(t->src->dim, rows * (double)ends, q->delta);
+        t->reach = sqrt((double)code_padded(t->src->dim));
+        t->slack1 = bound_slack1(t->src->dim);
+    }
+}
+
+/* Planes of all queries, and what the first tier multiplies with. A query without bounds makes the
+ * search one of the exact kernel alone. */
+static int prepare_queries(struct tier *t, struct err *e)
+{
+    const size_t count = t->q->count, dim = t->src->dim, padded = code_padded(dim);
+    float *scratch = mem_big(padded, sizeof *scratch);
+
+    t->planes = mem_big(count, 2 * padded);
+    t->bounds = mem_big(count, sizeof *t->bounds);
+    t->first = mem_big(2 * count, sizeof *t->first);
+    if (!scratch || !t->planes || !t->bounds || !t->first) {
+        free(scratch);
+        return err_set(e, ERR_BUSY, "no memory for %zu queries of %zu", count, dim);
+    }
+    for (size_t i = 0; i < count && !t->whole; i++) {
+        struct bound_query *b = &t->bounds[i];
+
+        b->hi = t->planes + 2 * i * padded;
+        b->lo = b->hi + padded;
+        t->whole = !bound_prepare(b, t->q->vectors + i * dim, dim, scratch);
+        t->first[t->first_count++] = b->hi;
+        if (t->fine)
+            t->first[t->first_count++] = b->lo;
+    }
+    free(scratch);
+    return 0;
+}
+
+static int prepare_bars(struct tier *t, struct err *e)
+{
+    const size_t k[TIER_ENDS] = {t->q->k, t->q->opponents};
+    size_t each, total;
+    double *kept;
+
+    if (!mem_add(k[0], k[1], &each) || !mem_mul(each, t->q->count, &total))
+        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count, k[0], k[1]);
+    t->kept = kept = mem_big(total + 1, sizeof *kept);
+    t->bars = mem_big(t->q->count * TIER_ENDS, sizeof *t->bars);
+    if (!t->kept || !t->bars)
+        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count, k[0], k[1]);
+    for (size_t i = 0; i < t->q->count; i++)
+        for (int end = 0; end < TIER_ENDS; end++) {
+            if (bar_init(&t->bars[t->bar_count], kept, k[end]))
+                return err_set(e, ERR_BUSY, "no lock for query %zu", i);
+            kept += k[end];
+            t->bar_count++;
+        }
+    return 0;
+}
+
+/* When so large a share of all rows is asked for, reading codes first saves nothing. */
+static bool wants_all(const struct tier_query *q)
+{
+    return q->k >= q->live / 4 || q->opponents >= q->live / 4;
+}
+
+int tier_new(const struct tier_source *src, const struct tier_query *q, struct tier **out,
+             struct err *e)
+{
+    struct tier *t = mem_new(1, sizeof *t);
+    int failed = 0;
+
+    require(q->precision == TIER_CERTIFIED || (q->delta > 0.0 && q->delta <= 0.5));
+    t->src = src;
+    t->q = q;
+    t->whole = !tier_takes(src->dim) || wants_all(q);
+    if (q->count && (q->k || q->opponents)) {
+        plan(t);
+        if (!t->whole)
+            failed = prepare_queries(t, e);
+        if (!failed)
+            failed = prepare_bars(t, e);
+    }
+    if (failed)
+        tier_free(t);
+    else
+        *out = t;
+    return failed;
+}
+
+void tier_free(struct tier *t)
+{
+    if (!t)
+        return;
+    for (size_t i = 0; i < t->bar_count; i++)
+        bar_fini(&t->bars[i]);
+    free(t->bars);
+    free(t->kept);
+    free(t->first);
+    free(t->bounds);
+    free(t->planes);
+    free(t);
+}
+
+/* --- blocks ------------------------------------------------------------------------------------ */
+
+void held_drop(struct share *s, struct held *h)
+{
+    if (h->open)
+        s->t->src->close(s->t->src->arg, &h->b);
+    *h = (struct held){0};
+}
+
+int held_take(struct share *s, struct held *h, size_t index, struct err *e)
+{
+    int failed;
+
+    if (h->open && h->index == index)
+        return 0;
+    held_drop(s, h);
+    failed = s->t->src->open(s->t->src->arg, index, &h->b, e);
+    h->open = !failed;
+    h->index = index;
+    return failed;
+}
+
+int held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e)
+{
+    return h->plane[p] ? 0 : s->t->src->plane(s->t->src->arg, &h->b, p, &h->plane[p], e);
+}
+
+/* --- a share ----------------------------------------------------------------------------------- */
+
+/* The window's arrays, in one piece: doubles, then words, then the rest, so that all are aligned. */
+static int share_init(struct share *s, struct err *e)
+{
+    const struct tier *t = s->t;
+    const size_t count = t->q->count, room = t->window_rows, sums = count * room * sizeof(int32_t);
+    struct window *w = &s->w;
+    char *at;
+
+    s->lefts = mem_big(count * TIER_ENDS, sizeof *s->lefts);
+    if (s->lefts)
+        memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
+    w->room = room;
+    w->words = (room + 63) / 64;
+    at = s->memory = mem_big(1, room * (8 + 5 * 4) + count * w->words * 8 + 2 * sums +
+                                    count * TIER_TILE * sizeof *s->bucket);
+    if (!s->lefts || !s->memory)
+        return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
+    w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;
+    at += room * 8;
+    w->settled = (uint64_t *)(void *)at;
+    at += count * w->words * 8;
+    w->block = (uint32_t *)(void *)at;
+    w->row = w->block + room;
+    for (int f = 0; f < 3; f++)
+        w->factor[f] = (float *)(void *)(w->row + room) + (size_t)f * room;
+    s->bucket = (uint32_t *)(void *)(w->factor[2] + room);
+    w->hi = (int32_t *)(void *)(s->bucket + count * TIER_TILE);
+    w->lo = t->fine ? w->hi + count * room : NULL;
+    return 0;
+}
+
+static void share_fini(struct share *s)
+{
+    held_drop(s, &s->scan);
+    held_drop(s, &s->rows);
+    for (size_t i = 0; s->lefts && i < s->t->q->count * TIER_ENDS; i++)
+        free(s->lefts[i].at);
+    free(s->lefts);
+    free(s->memory);
+}
+
+int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine_work *work,
+               struct err *e)
+{
+    struct share s = {.t = t, .work = work};
+    int failed;
+
+    if (!t->bars)
+        return 0; /* nothing was asked */
+    s.list[TIER_PRO] = t->q->k ? pro : NULL;
+    s.list[TIER_OPP] = t->q->opponents ? opp : NULL;
+    failed = share_init(&s, e);
+    while (!failed) {
+        failed = window_fill(&s, e);
+        if (failed || !s.w.count)
+            break;
+        failed = window_settle(&s, e);
+    }
+    share_fini(&s);
+    return failed;
+}

@@ -1,0 +1,168 @@
+/* tier_part.h - what the files of engine tiered share: one search, one thread's share of it.
+ *
+ * tier.c prepares a search and deals blocks; tier_bar.c keeps the scores to beat; tier_window.c runs
+ * the first tier over a window of rows; tier_settle.c settles a window: which rows the next tiers
+ * read, which the exact kernel scores; tier_exact.c scores them. Nobody else includes this.
+ */
+#ifndef INDEX_TIER_PART_H
+#define INDEX_TIER_PART_H
+
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "index/bound.h"
+#include "index/exact.h"
+#include "index/tier.h"
+
+/* Scores seen from an end: for opponents with their sign turned. Higher is better at both. */
+enum { TIER_PRO, TIER_OPP, TIER_ENDS };
+
+/* The k-th best score known so far at one end of one query, by any thread: a row that cannot reach
+ * it is out for good. It only rises. */
+struct bar {
+    _Atomic double at; /* -infinity until k are known */
+    pthread_mutex_t lock;
+    double *kept; /* k slots, a heap, worst first; the k best of all scores offered */
+    size_t k, count;
+};
+
+struct tier {
+    const struct tier_source *src;
+    const struct tier_query *q;
+    struct bound_query *bounds; /* count; owned, with planes, bars and kept */
+    int8_t *planes;
+    const int8_t **first;       /* what the first tier multiplies with: first_count planes */
+    size_t first_count;
+    struct bar *bars;           /* count x TIER_ENDS */
+    size_t bar_count;           /* initialised */
+    double *kept;
+    bool whole;                 /* every row by the exact kernel */
+    bool bits;                  /* the first tier reads the bits plane, else six */
+    bool fine;                  /* it multiplies with hi and lo, else with hi alone */
+    double cut, reach, slack1;  /* of the 1-bit bound: index/bound.h */
+    size_t groups;
+    size_t window_rows;         /* of one thread */
+    size_t left_rows;           /* of one list of what is left */
+    _Atomic size_t next;        /* block */
+};
+
+/* A block while it is open on this thread. */
+struct held {
+    bool open;
+    size_t index;
+    struct tier_block b;
+    const unsigned char *plane[TIER_PLANES]; /* NULL until asked */
+};
+
+/* The live rows that the first tier has read and nobody has settled, in the order of blocks. */
+struct window {
+    size_t count, room;
+    uint32_t *block, *row;
+    float *factor[3];  /* of the first tier: scale, rest, length; or gain, spread */
+    double *weight;    /* NULL for TIER_COSINE */
+    int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; lo NULL unless fine */
+    uint64_t *settled; /* bit w of query i's words: scored, or out */
+    size_t words;      /* a query */
+};
+
+/* A row that the eight-bit bound leaves, at one end of one query. */
+struct left {
+    double upper; /* seen from the end */
+    uint32_t w;
+};
+
+struct lefts {
+    struct left *at; /* owned */
+    size_t count, room;
+};
+
+struct share {
+    struct tier *t;
+    struct topk *list[TIER_ENDS]; /* NULL when the end is not asked */
+    struct engine_work *work;
+    struct window w;
+    struct held scan, rows; /* the block being read through; the one single rows are read of */
+    struct lefts *lefts;    /* count x TIER_ENDS */
+    uint32_t *bucket;       /* TIER_TILE x count: queries that a row of the tile is left for */
+    void *memory;           /* of the window and the bucket */
+    /* Where window_fill goes on. */
+    size_t block;
+    uint32_t row;
+    bool inside; /* a block is begun and not finished */
+};
+
+enum { TIER_TILE = 64 }; /* rows at a time, at most */
+
+/* --- tier_bar.c --- */
+int bar_init(struct bar *b, double *kept, size_t k);
+void bar_fini(struct bar *b);
+static inline double bar_at(const struct bar *b)
+{
+    return atomic_load_explicit(&((struct bar *)(uintptr_t)b)->at, memory_order_relaxed);
+}
+void bar_offer(struct bar *b, double score); /* of one row, once; seen from the end */
+
+/* --- tier.c: blocks held open --- */
+int held_take(struct share *s, struct held *h, size_t index, struct err *e);
+int held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e);
+void held_drop(struct share *s, struct held *h);
+
+/* --- tier_exact.c --- */
+/* The score of query i's product with a row of this weight. Monotone in dot. */
+static inline double tier_score(const struct tier_query *q, size_t i, double dot, double weight)
+{
+    if (q->measure == TIER_COSINE)
+        return dot;
+    if (q->measure == TIER_DIVIDED)
+        return dot / weight;
+    return exact_scale(dot, weight, q->lengths[i]);
+}
+
+/* Could a row whose product is within `b` enter at this end of query i? *out_upper: its best score
+ * seen from there. NaN, which only an infinite bound can make, counts as infinite. */
+static inline bool tier_may(const struct tier *t, size_t i, int end, struct bound b, double weight,
+                            double *out_upper)
+{
+    const double dot = end == TIER_PRO ? b.at + b.off : b.at - b.off;
+    const double score = tier_score(t->q, i, dot, weight);
+    const double upper = end == TIER_PRO ? score : -score;
+
+    *out_upper = isnan(upper) ? (double)INFINITY : upper;
+    return !(upper < bar_at(&t->bars[i * TIER_ENDS + (size_t)end]));
+}
+
+/* Scores row w of the window exactly for query i, and offers it at both ends. */
+int exact_one(struct share *s, size_t i, uint32_t w, struct err *e);
+/* Scores all live rows of the open block for all queries. */
+int exact_whole(struct share *s, struct held *h, struct err *e);
+
+/* --- tier_window.c --- */
+/* Fills the empty window from the next blocks; count stays 0 when none is left. Blocks without
+ * codes are scored whole on the way. */
+int window_fill(struct share *s, struct err *e);
+
+/* --- tier_audit.c --- */
+/* Debug builds: every bound of every row in the window against the row's exact product. */
+#ifdef ASCRIBE_DEBUG
+int window_audit(struct share *s, struct err *e);
+#else
+static inline int window_audit(struct share *s, struct err *e)
+{
+    (void)s;
+    (void)e;
+    return 0;
+}
+#endif
+
+/* --- tier_settle.c --- */
+/* What the first tier says of row w's product with query i. */
+struct bound tier_first(const struct share *s, size_t i, uint32_t w);
+
+/* Scores every row of the window that may be among the k best at an end, and empties the window. */
+int window_settle(struct share *s, struct err *e);
+
+#endif

@@ -1,0 +1,171 @@
+/* tier_window.c - the first tier: integer sums of every live row of the next blocks. See tier_part.h.
+ *
+ * One plane is read from end to end; the sums and the factors of a row stay in the window, so that
+ * nothing is decided before the best rows of all of it are known.
+ */
+#include "index/tier_part.h"
+
+#include <string.h>
+
+#include "index/code.h"
+#include "index/qkern.h"
+
+enum {
+    GAP = 8,                /* dead rows in a row that end a tile: fewer are read along */
+    TILE_BYTES = 384 << 10, /* of rows: tile and queries stay in a second-level cache */
+    QUERY_BYTES = 512 << 10,
+    MOST_PLANES = 64,
+};
+
+static bool is_dead(const struct tier_block *b, uint32_t row)
+{
+    return b->dead && (b->dead[row / 64] >> (row % 64) & 1);
+}
+
+/* The next tile of block b from *row on: first row in *row, its rows returned, 0 at the end. Begins
+ * and ends with a live row. */
+static uint32_t next_tile(const struct tier_block *b, uint32_t *row, uint32_t most)
+{
+    uint32_t at = *row, last;
+
+    while (at < b->rows && is_dead(b, at))
+        at++;
+    *row = last = at;
+    for (; at < b->rows && at - *row < most && at - last < GAP; at++)
+        if (!is_dead(b, at))
+            last = at;
+    return *row < b->rows ? last - *row + 1 : 0;
+}
+
+/* How many rows, and how many planes, a kernel takes at a time. */
+static uint32_t tile_rows(size_t row_bytes)
+{
+    size_t rows = TILE_BYTES / row_bytes;
+
+    return rows < 4 ? 4 : rows > TIER_TILE ? TIER_TILE : (uint32_t)rows;
+}
+
+static size_t tile_planes(size_t groups)
+{
+    size_t planes = QUERY_BYTES / (groups * QKERN_GROUP);
+
+    return planes < 4 ? 4 : planes > MOST_PLANES ? MOST_PLANES : planes;
+}
+
+/* Puts the sums of the tile's live rows where the window has them, query by query. */
+static void spread(struct share *s, const uint32_t *live, size_t count, size_t first, size_t planes,
+                   const int32_t *sums)
+{
+    const bool fine = s->t->fine;
+
+    for (size_t p = 0; p < planes; p++) {
+        const size_t i = fine ? (first + p) / 2 : first + p;
+        int32_t *out = (fine && (first + p) % 2 ? s->w.lo : s->w.hi) + i * s->w.room + s->w.count;
+
+        for (size_t n = 0; n < count; n++)
+            out[n] = sums[live[n] * planes + p];
+    }
+}
+
+static void note_rows(struct share *s, const struct held *h, uint32_t row, const uint32_t *live,
+                      size_t count)
+{
+    static const enum code_factor of_six[3] = {CODE_SCALE, CODE_REST6, CODE_LENGTH6};
+    static const enum code_factor of_bits[3] = {CODE_GAIN1, CODE_SPREAD1, CODE_LENGTH};
+    const enum code_factor *factor = s->t->bits ? of_bits : of_six;
+    struct window *w = &s->w;
+
+    for (size_t n = 0; n < count; n++) {
+        const uint32_t r = row + live[n];
+
+        w->block[w->count + n] = (uint32_t)h->index;
+        w->row[w->count + n] = r;
+        for (size_t f = 0; f < 3; f++)
+            w->factor[f][w->count + n] =
+                code_factor(h->plane[TIER_FACTORS], h->b.rows, factor[f], r);
+        if (w->weight)
+            w->weight[w->count + n] = h->b.weights[r];
+    }
+}
+
+/* Rows row .. row+rows-1 of the open block. */
+static void fill_tile(struct share *s, const struct held *h, uint32_t row, uint32_t rows)
+{
+    const struct tier *t = s->t;
+    const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
+    const unsigned char *plane = h->plane[t->bits ? TIER_BITS : TIER_SIX] + row * width;
+    const size_t together = tile_planes(t->groups);
+    uint32_t live[TIER_TILE];
+    int32_t sums[TIER_TILE * MOST_PLANES];
+    size_t count = 0;
+
+    for (uint32_t r = 0; r < rows; r++)
+        if (!is_dead(&h->b, row + r))
+            live[count++] = r;
+    for (size_t first = 0, planes; first < t->first_count; first += planes) {
+        planes = t->first_count - first < together ? t->first_count - first : together;
+        (t->bits ? qkern->dot_bits : qkern->dot_six)(plane, width, rows, t->first + first, planes,
+                                                     t->groups, sums);
+        spread(s, live, count, first, planes, sums);
+    }
+    note_rows(s, h, row, live, count);
+    s->w.count += count;
+    *(t->bits ? &s->work->rows_bits : &s->work->rows_six) += rows * t->q->count;
+}
+
+/* The block at the cursor, from its row on, until it ends or the window is full. */
+static int fill_block(struct share *s, struct err *e)
+{
+    const struct tier *t = s->t;
+    const uint32_t most = tile_rows(t->groups * (t->bits ? QKERN_BITS : QKERN_SIX));
+    struct held *h = &s->scan;
+    uint32_t rows;
+    int failed = held_take(s, h, s->block, e);
+
+    if (failed)
+        return failed;
+    if (t->whole || !h->b.coded) {
+        failed = exact_whole(s, h, e);
+        s->row = h->b.rows;
+    } else {
+        failed = held_plane(s, h, t->bits ? TIER_BITS : TIER_SIX, e);
+        if (!failed)
+            failed = held_plane(s, h, TIER_FACTORS, e);
+    }
+    while (!failed && s->w.count < s->w.room) {
+        const size_t room = s->w.room - s->w.count;
+
+        rows = next_tile(&h->b, &s->row, room < most ? (uint32_t)room : most);
+        if (!rows)
+            break;
+        fill_tile(s, h, s->row, rows);
+        s->row += rows;
+    }
+    s->inside = s->row < h->b.rows;
+    if (!s->inside)
+        s->work->blocks++;
+    held_drop(s, h);
+    return failed;
+}
+
+int window_fill(struct share *s, struct err *e)
+{
+    struct tier *t = s->t;
+    int failed = 0;
+
+    memset(s->w.settled, 0, s->w.words * t->q->count * sizeof *s->w.settled);
+    s->w.count = 0;
+    while (!failed && s->w.count < s->w.room) {
+        if (!s->inside) {
+            s->block = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
+            s->row = 0;
+            if (s->block >= t->src->count)
+                break;
+        }
+        if (t->src->cancelled && t->src->cancelled(t->src->arg))
+            return err_set(e, ERR_CANCELLED, "search cancelled after %zu of %zu chunks", s->block,
+                           t->src->count);
+        failed = fill_block(s, e);
+    }
+    return failed;
+}
