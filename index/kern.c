@@ -18,7 +18,8 @@ static const struct level {
     const struct kern *kern;
     const struct qkern *qkern;
 } levels[] = {
-    {"avx512", &kern_avx512, &qkern_generic},
+    {"avx512vnni", &kern_avx512, &qkern_avx512vnni},
+    {"avx512", &kern_avx512, &qkern_avx512},
     {"avx2", &kern_avx2, &qkern_generic},
     {"generic", &kern_generic, &qkern_generic},
 };

@@ -7,5 +7,9 @@ const struct qkern *qkern = &qkern_generic;
 
 int qkern_supported(const struct qkern *k)
 {
+    if (k == &qkern_avx512vnni)
+        return cpu_has(CPU_AVX512VNNI);
+    if (k == &qkern_avx512)
+        return cpu_has(CPU_AVX512);
     return k == &qkern_generic;
 }

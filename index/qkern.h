@@ -8,11 +8,12 @@
  * no alignment; nothing is read or written past the sizes stated. Any thread.
  *
  * Planes of 256 elements (one group), c8 the 8-bit code of element i, c6 = c8 >> 2:
- *   bits  32 bytes: bit i%64 of little-endian 64-bit word i/64 is c8 >= 128
- *   six  192 bytes: 128 of nibbles, 64 of crumbs. hi4 = c6 >> 2, lo2 = c6 & 3; for j in 0..63
- *        nibble byte j = hi4(j) | hi4(64+j) << 4, byte 64+j = hi4(128+j) | hi4(192+j) << 4,
- *        crumb byte j = lo2(j) | lo2(64+j) << 2 | lo2(128+j) << 4 | lo2(192+j) << 6
- *   low   64 bytes: c8 & 3, as crumbs in the same order
+ *   bits  32 bytes: bit t of byte b is c8(32t + b) >= 128 (so that 64 codes in order are one
+ *        broadcast and one mask, whatever the width of a register)
+ *   six  192 bytes: three bytes hold four codes. For j in 0..63: byte j is c6(j) | p << 6, byte
+ *        64+j is c6(64+j) | q << 6, byte 128+j is c6(128+j) | r << 6, where c6(192+j) is
+ *        r << 4 | q << 2 | p
+ *   low   64 bytes: with c2 = c8 & 3, byte j is c2(j) | c2(64+j) << 2 | c2(128+j) << 4 | c2(192+j) << 6
  */
 #ifndef INDEX_QKERN_H
 #define INDEX_QKERN_H
@@ -77,7 +78,7 @@ struct qkern {
                   struct qkern_split *sums);
 };
 
-extern const struct qkern qkern_generic;
+extern const struct qkern qkern_generic, qkern_avx512, qkern_avx512vnni;
 
 /* The table in use: kern_init (index/kern.h) sets it with the other. Before, the generic one. */
 extern const struct qkern *qkern;

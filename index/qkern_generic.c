@@ -48,20 +48,18 @@ typedef void unpack(const unsigned char *in, unsigned char *code);
 static void unpack_bits(const unsigned char *in, unsigned char *code)
 {
     for (size_t i = 0; i < QKERN_GROUP; i++)
-        code[i] = in[i / 8] >> i % 8 & 1;
+        code[i] = in[i % QKERN_BITS] >> i / QKERN_BITS & 1;
 }
 
 static void unpack_six(const unsigned char *in, unsigned char *code)
 {
-    const unsigned char *crumbs = in + 2 * QUARTER;
-
     for (size_t j = 0; j < QUARTER; j++) {
-        const unsigned a = in[j], b = in[QUARTER + j], c = crumbs[j];
+        const unsigned a = in[j], b = in[QUARTER + j], c = in[2 * QUARTER + j];
 
-        code[j] = (unsigned char)((a & 15) << 2 | (c & 3));
-        code[QUARTER + j] = (unsigned char)((a >> 4) << 2 | (c >> 2 & 3));
-        code[2 * QUARTER + j] = (unsigned char)((b & 15) << 2 | (c >> 4 & 3));
-        code[3 * QUARTER + j] = (unsigned char)((b >> 4) << 2 | c >> 6);
+        code[j] = a & 63;
+        code[QUARTER + j] = b & 63;
+        code[2 * QUARTER + j] = c & 63;
+        code[3 * QUARTER + j] = (unsigned char)(c >> 6 << 4 | b >> 6 << 2 | a >> 6);
     }
 }
 
@@ -152,19 +150,17 @@ static inline unsigned code_of(float x, float inverse)
 static void pack(const unsigned char *c8, unsigned char *bits, unsigned char *six,
                  unsigned char *low)
 {
-    unsigned char *crumbs = six + 2 * QUARTER;
-
     memset(bits, 0, QKERN_BITS);
     for (size_t i = 0; i < QKERN_GROUP; i++)
-        bits[i / 8] = (unsigned char)(bits[i / 8] | (c8[i] >> 7) << i % 8);
+        bits[i % QKERN_BITS] =
+            (unsigned char)(bits[i % QKERN_BITS] | (c8[i] >> 7) << i / QKERN_BITS);
     for (size_t j = 0; j < QUARTER; j++) {
         const unsigned a = c8[j], b = c8[QUARTER + j], c = c8[2 * QUARTER + j],
                        d = c8[3 * QUARTER + j];
 
-        six[j] = (unsigned char)(a >> 4 | b >> 4 << 4);
-        six[QUARTER + j] = (unsigned char)(c >> 4 | d >> 4 << 4);
-        crumbs[j] = (unsigned char)((a >> 2 & 3) | (b >> 2 & 3) << 2 | (c >> 2 & 3) << 4 |
-                                    (d >> 2 & 3) << 6);
+        six[j] = (unsigned char)(a >> 2 | (d >> 2 & 3) << 6);
+        six[QUARTER + j] = (unsigned char)(b >> 2 | (d >> 4 & 3) << 6);
+        six[2 * QUARTER + j] = (unsigned char)(c >> 2 | d >> 6 << 6);
         low[j] = (unsigned char)((a & 3) | (b & 3) << 2 | (c & 3) << 4 | (d & 3) << 6);
     }
 }
