@@ -46,15 +46,18 @@ int block_open(const struct view_chunk *c, enum block_kind kind, struct block *o
 {
     struct span value, payload;
     unsigned plane;
+    bool is_code = chunk_kind_is_code(kind, &plane);
     struct txn t;
     int rc;
 
-    if (chunk_kind_is_code(kind, &plane) && !c->coded)
+    if (is_code && !c->coded)
         return absent(c, kind, ERR_INTERNAL, "the chunk has none that this program reads", e);
     shard_begin_read(c->shard, &t);
     rc = find_value(c, kind, &t, &value, e);
     if (rc == 0)
         rc = check_value(c, kind, value, &payload, e);
+    if (rc == ERR_CORRUPT && is_code)
+        shard_codes_doubt(c->shard, c->id);
     if (rc) {
         txn_abort(&t);
         return rc;

@@ -64,6 +64,12 @@ bool chunk_kind_is_code(enum block_kind kind, unsigned *out_plane)
     return true;
 }
 
+enum block_kind chunk_plane_kind(unsigned plane)
+{
+    require(plane <= CODER_PLANES);
+    return chunk_kinds[FIRST_CODE + plane];
+}
+
 bool chunk_has(const struct view_chunk *c, enum block_kind kind)
 {
     unsigned plane;

@@ -65,6 +65,7 @@ uint64_t chunk_row_sum(uint64_t chunk, uint32_t row, const void *encoding, size_
 const char *chunk_kind_name(enum block_kind kind);
 unsigned chunk_kind_bit(enum block_kind kind); /* below CHUNK_KINDS */
 bool chunk_kind_is_code(enum block_kind kind, unsigned *out_plane); /* CODER_PLANES: factors */
+enum block_kind chunk_plane_kind(unsigned plane); /* the other way round */
 /* Is the block there? Not asked of the disk: the ledger says it. */
 bool chunk_has(const struct view_chunk *c, enum block_kind kind);
 extern const enum block_kind chunk_kinds[CHUNK_KINDS];

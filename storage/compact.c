@@ -38,10 +38,10 @@ static bool is_joinable(const struct compact *k, size_t i)
            rows * k->c->shape.row_bytes <= k->s->chunk_bytes;
 }
 
-/* Written before the program made codes, or made these. */
+/* Written before the program made codes, or made these; or they were found damaged. */
 static bool lacks_codes(const struct compact *k, const struct view_chunk *c)
 {
-    return k->c->shape.codes.version && !c->coded;
+    return k->c->shape.codes.version && (!c->coded || shard_codes_doubted(c->shard, c->id));
 }
 
 /* A shard is rewritten whole or not at all. */

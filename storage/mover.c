@@ -122,6 +122,59 @@ static int encode(struct mover *m, const struct view_chunk *c, struct mover_sour
     return rc;
 }
 
+/* Codes of the live rows, one plane or the factors, side by side. */
+static int copy_plane(const struct view_chunk *c, unsigned plane, const struct codes *to,
+                      struct err *e)
+{
+    bool is_code = plane < CODER_PLANES;
+    size_t each = is_code ? to->shape.plane_bytes[plane] : sizeof(float);
+    uint32_t arrays = is_code ? 1 : to->shape.factors;
+    unsigned char *at = is_code ? to->plane[plane] : (unsigned char *)to->factors;
+    struct block b;
+
+    if (block_open(c, chunk_plane_kind(plane), &b, e))
+        return (int)e->code;
+    for (uint32_t a = 0; a < arrays; a++)
+        for (uint32_t r = 0; r < c->rows; r++)
+            if (!view_row_dead(c, r)) {
+                memcpy(at, b.bytes + ((size_t)a * c->rows + r) * each, each);
+                at += each;
+            }
+    block_close(&b);
+    return 0;
+}
+
+/* Rows that stay as they are keep their codes. Without them, or when they are damaged, the writer makes
+ * them from the encodings: so a compaction repairs what verify has found. */
+static int keep_codes(struct mover *m, const struct view_chunk *c, struct mover_source *src,
+                      struct err *e)
+{
+    struct chunk_row *rows = m->rows + m->count;
+    struct err damage = ERR_INIT;
+    struct codes *kept;
+    size_t bytes;
+    void *memory = NULL;
+    int rc = 0;
+
+    if (m->to || !c->coded || shard_codes_doubted(c->shard, c->id))
+        return 0;
+    if (coder_bytes(&c->shard->corpus.codes, (uint32_t)src->left, &bytes))
+        memory = arena_big(&src->arena, bytes, 1);
+    if (!memory)
+        return no_memory(e);
+    kept = arena_new(&src->arena, 1, sizeof *kept);
+    *kept = coder_layout(&c->shard->corpus.codes, (uint32_t)src->left, memory);
+    for (unsigned p = 0; rc == 0 && p <= CODER_PLANES; p++)
+        rc = copy_plane(c, p, kept, &damage);
+    for (uint32_t i = 0; rc == 0 && i < kept->count; i++) {
+        rows[i].codes = kept;
+        rows[i].code_row = i;
+    }
+    if (rc != 0 && rc != ERR_CORRUPT)
+        *e = damage;
+    return rc == ERR_CORRUPT ? 0 : rc;
+}
+
 /* No block stays open while the transform computes. */
 static int read_texts(struct mover *m, const struct view_chunk *c, struct mover_source *src,
                       struct err *e)
@@ -157,6 +210,8 @@ int mover_take(struct mover *m, const struct view_chunk *c, struct err *e)
     rc = read_texts(m, c, src, e);
     if (rc == 0)
         rc = encode(m, c, src, e);
+    if (rc == 0)
+        rc = keep_codes(m, c, src, e);
     if (rc == 0)
         m->count += src->left;
     return rc;

@@ -12,7 +12,9 @@
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
 #define SHARD_SLACK (UINT64_C(16) << 20)
 
-enum { SEEN_ENCODINGS = 1 }; /* the bit of BLOCK_ENCODINGS: chunk_kind_bit */
+/* Of the bits in shard_seen.kinds: BLOCK_ENCODINGS's own (chunk_kind_bit), and one that is no kind's. */
+#define SEEN_ENCODINGS UINT32_C(1)
+#define SEEN_DOUBTFUL (UINT32_C(1) << 31)
 
 /* ---- Home ------------------------------------------------------------------------------------ */
 
@@ -450,5 +452,23 @@ void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows
     if (!found->rows)
         found->rows = mem_new((rows + 63) / 64, sizeof *found->rows);
     found->rows[row / 64] |= UINT64_C(1) << (row % 64);
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool shard_codes_doubted(struct shard *s, uint64_t chunk)
+{
+    bool doubted = false;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->seen_cap)
+        doubted = slot(s->seen, s->seen_cap, chunk)->kinds & SEEN_DOUBTFUL;
+    pthread_mutex_unlock(&s->lock);
+    return doubted;
+}
+
+void shard_codes_doubt(struct shard *s, uint64_t chunk)
+{
+    pthread_mutex_lock(&s->lock);
+    entry(s, chunk)->kinds |= SEEN_DOUBTFUL;
     pthread_mutex_unlock(&s->lock);
 }

@@ -108,6 +108,9 @@ void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit);
 /* The same of one row of its encodings; true also when the whole block was right. */
 bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row);
 void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows);
+/* Codes that were found damaged: a compaction makes them again. */
+bool shard_codes_doubted(struct shard *s, uint64_t chunk);
+void shard_codes_doubt(struct shard *s, uint64_t chunk);
 
 void shard_clear_readers(struct shard *s); /* slots of dead processes, when it is open */
 uint64_t shard_file_bytes(const struct shard *s);

@@ -418,6 +418,8 @@ static void report_damage(struct check *k, const struct view_chunk *c, struct so
     k->report.damaged_blocks++;
     say(k, "%s (%u examples, sequences %llu to %llu)", e->text, (unsigned)(c->rows - c->dead_count),
         (unsigned long long)c->first_sequence, (unsigned long long)c->last_sequence);
+    if (is_derived && kind != BLOCK_SUMS)
+        shard_codes_doubt(c->shard, c->id);
     if (is_derived) /* no example is lost with it */
         return;
     if (!s->counted)

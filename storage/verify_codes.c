@@ -35,7 +35,6 @@ int verify_sums(const struct view_chunk *c, const struct block *encodings, const
 static int compare_plane(const struct view_chunk *c, unsigned plane, const struct block *stored,
                          uint32_t first, uint32_t count, const struct codes *now, struct err *e)
 {
-    static const enum block_kind kinds[] = {BLOCK_BITS, BLOCK_SIX, BLOCK_LOW, BLOCK_FACTORS};
     bool is_code = plane < CODER_PLANES;
     size_t each = is_code ? now->shape.plane_bytes[plane] : sizeof(float);
     uint32_t arrays = is_code ? 1 : now->shape.factors;
@@ -44,7 +43,7 @@ static int compare_plane(const struct view_chunk *c, unsigned plane, const struc
         for (uint32_t r = 0; r < count; r++)
             if (memcmp(stored->bytes + ((size_t)a * c->rows + first + r) * each,
                        coder_plane(now, plane) + ((size_t)a * now->count + r) * each, each) != 0)
-                return differs(c, chunk_kind_name(kinds[plane]), first + r, e);
+                return differs(c, chunk_kind_name(chunk_plane_kind(plane)), first + r, e);
     return 0;
 }
 

@@ -1,78 +1,12 @@
 /* test_codes.c - codes and row sums: through every path that writes chunks, in every mix of rows with
  * and without codes; single rows by their own sums; damage; stores of formats 1 and 2. */
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <zstd.h>
 
 #include "storage/annex.h"
 #include "storage/catalog.h"
-#include "storage/chunk.h"
 #include "storage/shard.h"
-#include "tests/unit/storage/fixture.h"
-
-/* ---- A coder whose codes say whose they are -------------------------------------------------- */
-
-enum { FACTORS = 3 }; /* of a row */
-
-struct fake {
-    struct store_coder coder;
-    uint32_t version;
-    uint32_t least_dim; /* corpora of fewer dimensions get no codes */
-    atomic_uint rows;   /* made so far */
-    atomic_bool fails;
-};
-
-static unsigned char plane_byte(const void *row, size_t row_bytes, unsigned plane, uint32_t version,
-                                size_t at)
-{
-    uint64_t sum = 1469598103934665603u + version;
-
-    for (size_t i = 0; i < row_bytes; i++)
-        sum = (sum ^ ((const unsigned char *)row)[i]) * 1099511628211u;
-    return (unsigned char)(mix(sum + plane * 131u + at / 8) >> (at % 8 * 8));
-}
-
-static float factor_of(const void *row, size_t row_bytes, uint32_t k, uint32_t version)
-{
-    return (float)(plane_byte(row, row_bytes, 7, version, k) + 256u * k);
-}
-
-static void fake_shape(void *arg, uint32_t dim, enum dtype dtype, struct coder_shape *out)
-{
-    const struct fake *f = arg;
-
-    (void)dtype;
-    if (dim >= f->least_dim)
-        *out = (struct coder_shape){f->version, {(dim + 7) / 8, dim / 2 + 1, dim / 4 + 3}, FACTORS};
-}
-
-static int fake_encode(void *arg, uint32_t dim, enum dtype dtype, const void *const *rows,
-                       uint32_t first, uint32_t count, const struct codes *out, struct err *e)
-{
-    struct fake *f = arg;
-    size_t row_bytes = dim * dtype_size(dtype);
-
-    if (atomic_load(&f->fails))
-        return err_set(e, ERR_BUSY, "the coder has no memory");
-    assert_true(count > 0 && first + count <= out->count);
-    for (uint32_t i = 0; i < count; i++) {
-        for (unsigned p = 0; p < CODER_PLANES; p++)
-            for (size_t at = 0; at < out->shape.plane_bytes[p]; at++)
-                out->plane[p][(size_t)(first + i) * out->shape.plane_bytes[p] + at] =
-                    plane_byte(rows[i], row_bytes, p, f->version, at);
-        for (uint32_t k = 0; k < FACTORS; k++)
-            out->factors[k * out->count + first + i] = factor_of(rows[i], row_bytes, k, f->version);
-    }
-    atomic_fetch_add(&f->rows, count);
-    return 0;
-}
-
-static struct fake *fake_init(struct fake *f, uint32_t version)
-{
-    *f = (struct fake){.version = version, .least_dim = 8};
-    f->coder = (struct store_coder){f, fake_shape, fake_encode};
-    return f;
-}
+#include "tests/unit/storage/coder.h"
 
 static struct store *open_coded(const char *dir, struct fake *f)
 {
@@ -80,47 +14,6 @@ static struct store *open_coded(const char *dir, struct fake *f)
                                                        .shard_bytes = 1 << 20,
                                                        .chunk_bytes = 16 << 10,
                                                        .coder = f ? &f->coder : NULL});
-}
-
-/* Every chunk of the corpus has codes, and they are those of its rows. Returns the rows. */
-static uint64_t check_codes(struct corpus *c, const struct fake *f)
-{
-    static const enum block_kind kinds[] = {BLOCK_BITS, BLOCK_SIX, BLOCK_LOW, BLOCK_FACTORS};
-    const struct view *v = corpus_view(c);
-    const struct coder_shape *shape = corpus_code_shape(c);
-    size_t row_bytes = corpus_row_bytes(c);
-    struct err e = ERR_INIT;
-    uint64_t rows = 0;
-
-    for (size_t i = 0; i < v->chunk_count; i++) {
-        const struct view_chunk *k = &v->chunks[i];
-        struct block x, b;
-
-        assert_true(k->coded && k->summed && k->code_version == f->version);
-        assert_ok(block_open(k, BLOCK_ENCODINGS, &x, &e), &e);
-        for (unsigned p = 0; p <= CODER_PLANES; p++) {
-            assert_ok(block_open(k, kinds[p], &b, &e), &e);
-            assert_int_equal(b.len, coder_plane_bytes(shape, p, k->rows));
-            for (uint32_t r = 0; r < k->rows; r++) {
-                const unsigned char *row = x.bytes + r * row_bytes;
-
-                for (size_t at = 0; p < CODER_PLANES && at < shape->plane_bytes[p]; at++)
-                    assert_int_equal(b.bytes[r * shape->plane_bytes[p] + at],
-                                     plane_byte(row, row_bytes, p, f->version, at));
-                for (uint32_t a = 0; p == CODER_PLANES && a < FACTORS; a++) {
-                    float got;
-
-                    memcpy(&got, b.bytes + ((size_t)a * k->rows + r) * sizeof got, sizeof got);
-                    assert_true(got == factor_of(row, row_bytes, a, f->version));
-                }
-            }
-            block_close(&b);
-        }
-        block_close(&x);
-        rows += k->rows;
-    }
-    view_release(v);
-    return rows;
 }
 
 static void assert_sound(struct store *s, struct verify_report *out)
@@ -158,7 +51,7 @@ static void test_commit_makes_codes(void **state)
     put_examples(s, c, "a", 0, 300);
     put_examples(s, d, "a", 0, 50);
     put_examples(s, c, "b", 300, 1);
-    assert_int_equal(check_codes(c, &f), 301);
+    assert_int_equal(check_codes(c, f.version), 301);
     assert_int_equal(f.rows, 301);
     assert_int_equal(corpus_code_shape(d)->version, 0);
     v = corpus_view(d);
@@ -172,7 +65,7 @@ static void test_commit_makes_codes(void **state)
     store_close(s);
     s = open_coded(x->store, &f);
     c = store_corpus_find(s, "c");
-    assert_int_equal(check_codes(c, &f), 301);
+    assert_int_equal(check_codes(c, f.version), 301);
     check_corpus(c, 301, NULL);
     assert_sound(s, NULL);
     corpus_release(c);
@@ -222,14 +115,14 @@ static void test_codes_made_ahead(void **state)
     assert_int_equal(m[0].batch.duplicates, 13);
     assert_int_equal(m[1].batch.duplicates, 5);
     assert_int_equal(f.rows, before); /* none was made twice */
-    assert_int_equal(check_codes(c, &f), 286);
+    assert_int_equal(check_codes(c, f.version), 286);
     for (int i = 0; i < 3; i++)
         arena_free(&m[i].arena);
     make_batch(&m[0], c, "c", 286, 20);
     make_batch(&m[1], c, "d", 306, 20);
     m[0].batch.codes = codes_of_batch(c, &m[0], 20);
     assert_ok(commit_group(s, list, 2, &e), &e);
-    assert_int_equal(check_codes(c, &f), 326);
+    assert_int_equal(check_codes(c, f.version), 326);
     check_corpus(c, 326, NULL);
     assert_sound(s, NULL);
     arena_free(&m[0].arena);
@@ -258,7 +151,7 @@ static void test_coder_fails(void **state)
     err_clear(&e);
     assert_ok(commit_one(s, &m, &e), &e);
     arena_free(&m.arena);
-    assert_int_equal(check_codes(c, &f), 20);
+    assert_int_equal(check_codes(c, f.version), 20);
     assert_sound(s, NULL);
     corpus_release(c);
     store_close(s);
@@ -282,6 +175,7 @@ static void test_compact_writes_codes(void **state)
     unsigned char dead[100] = {0};
     uint64_t generation;
     struct corpus_stats st;
+    unsigned made;
 
     put_examples(s, c, "a", 0, 64); /* whole chunks: nothing to join, nothing dead */
     corpus_release(c);
@@ -292,8 +186,10 @@ static void test_compact_writes_codes(void **state)
     put_examples(s, c, "b", 64, 32);
     delete_example(c, 70);
     dead[70] = 1;
+    made = f.rows;
     compact(c);
-    assert_int_equal(check_codes(c, &f), 95);
+    assert_int_equal(check_codes(c, f.version), 95);
+    assert_int_equal(f.rows, made + 64); /* the others kept theirs */
     assert_sound(s, NULL);
     corpus_stats(c, &st);
     generation = st.generation;
@@ -316,7 +212,7 @@ static void test_compact_writes_codes(void **state)
     }
     assert_sound(s, NULL); /* sums alone */
     compact(c);
-    assert_int_equal(check_codes(c, &g), 95);
+    assert_int_equal(check_codes(c, g.version), 95);
     check_corpus(c, 96, dead);
     corpus_release(c);
     store_close(s);
@@ -348,7 +244,7 @@ static void test_rewrite_writes_codes(void **state)
     put_examples(s, c, "a", 0, 200);
     delete_example(c, 5);
     assert_ok(rewrite_corpus(c, &to, NULL, NULL, &e), &e);
-    assert_int_equal(check_codes(c, &f), 199);
+    assert_int_equal(check_codes(c, f.version), 199);
     assert_sound(s, NULL);
     corpus_release(c);
     store_close(s);
@@ -370,7 +266,7 @@ static void test_backup_keeps_codes(void **state)
     assert_ok(restore_store(backup, restored, NULL, &e), &e);
     s = open_coded(restored, &f);
     c = store_corpus_find(s, "c");
-    assert_int_equal(check_codes(c, &f), 300);
+    assert_int_equal(check_codes(c, f.version), 300);
     assert_sound(s, NULL);
     corpus_release(c);
     store_close(s);
@@ -529,6 +425,11 @@ static void test_verify_makes_codes_again(void **state)
     assert_int_equal(r.damaged_blocks, 1);
     assert_int_equal(r.damaged_ids, 0);
     assert_non_null(strstr(last_finding, "codes (1 bit): not those of row 0"));
+    c = store_corpus_find(s, "c");
+    compact(c);
+    assert_int_equal(check_codes(c, f.version), 9);
+    assert_sound(s, NULL);
+    corpus_release(c);
     store_close(s);
 }
 
@@ -579,6 +480,9 @@ static void test_damaged_codes(void **state)
     assert_ok(verify_store(s, keep_finding, NULL, NULL, &r, &e), &e);
     assert_int_equal(r.damaged_blocks, 1);
     assert_int_equal(r.damaged_ids, 0);
+    compact(c); /* which makes them again */
+    assert_int_equal(check_codes(c, f.version), 40);
+    assert_sound(s, NULL);
     corpus_release(c);
     store_close(s);
     free(all);
@@ -696,7 +600,7 @@ static void old_store(struct scratch *x, unsigned format)
     assert_sound(s, NULL);
     c = store_corpus_find(s, "old");
     compact(c);
-    assert_int_equal(check_codes(c, &f), 88);
+    assert_int_equal(check_codes(c, f.version), 88);
     check_old(s, 30);
     assert_sound(s, NULL);
     corpus_release(c);

@@ -6,12 +6,12 @@
 
 #include "storage/catalog.h"
 #include "storage/writer.h"
-#include "tests/unit/storage/fixture.h"
+#include "tests/unit/storage/coder.h"
 
 enum { PER_BATCH = 40, KILLS = 40, DIM = 64 };
 
 static const struct store_options options = {
-    .create = true, .shard_bytes = 1 << 20, .chunk_bytes = 16 << 10};
+    .create = true, .shard_bytes = 1 << 20, .chunk_bytes = 16 << 10, .coder = &fake_coder};
 
 static double now(void)
 {
@@ -228,7 +228,7 @@ static void test_orphan_chunks(void **state)
         assert_int_equal(status, 0);
         assert_int_equal(fs_exists(new_shard), round == 1);
 
-        s = open_store_with(x->store, (struct store_options){.read_only = true});
+        s = open_store_with(x->store, (struct store_options){.read_only = true, .coder = &fake_coder});
         c = store_corpus_find(s, "c");
         assert_true(shard_has_orphans(c->active)); /* the test did what it says */
         check_corpus(c, 50, NULL);

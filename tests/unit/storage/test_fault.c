@@ -11,7 +11,7 @@
 #include <sys/mount.h>
 #include <sys/uio.h>
 
-#include "tests/unit/storage/fixture.h"
+#include "tests/unit/storage/coder.h"
 
 /* ---- The fault ------------------------------------------------------------------------------- */
 
@@ -95,7 +95,7 @@ static void disarm(void)
 /* ---- What is tried --------------------------------------------------------------------------- */
 
 static const struct store_options options = {
-    .create = true, .shard_bytes = 256 << 10, .chunk_bytes = 32 << 10};
+    .create = true, .shard_bytes = 256 << 10, .chunk_bytes = 32 << 10, .coder = &fake_coder};
 
 static void assert_sound(struct store *s)
 {
@@ -313,7 +313,7 @@ static void test_full_disk(void **state)
     fd = open(ballast, O_WRONLY | O_CREAT | O_EXCL, 0600);
     assert_int_equal(posix_fallocate(fd, 0, 2 << 20), 0);
     close(fd);
-    s = open_store_with(dir, (struct store_options){.create = true, .chunk_bytes = 64 << 10});
+    s = open_store_with(dir, (struct store_options){.create = true, .chunk_bytes = 64 << 10, .coder = &fake_coder});
     c = make_corpus(s, "c", 256, DTYPE_F32);
     for (unsigned i = 0; i < 60 && full < 5; i++) {
         struct made m;

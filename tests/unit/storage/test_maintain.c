@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 #include <sys/stat.h>
 
-#include "tests/unit/storage/fixture.h"
+#include "tests/unit/storage/coder.h"
 
 /* ---- Helpers --------------------------------------------------------------------------------- */
 
@@ -95,7 +95,7 @@ static void test_verify_sound(void **state)
     struct scratch *x = *state;
     struct store *s = open_store_with(x->store, (struct store_options){.create = true,
                                                                        .shard_bytes = 1 << 20,
-                                                                       .chunk_bytes = 64 << 10});
+                                                                       .chunk_bytes = 64 << 10, .coder = &fake_coder});
     struct corpus *c = make_corpus(s, "c", 256, DTYPE_F32), *d = make_corpus(s, "d", 3, DTYPE_F16);
     static struct findings f;
     struct verify_report r;
@@ -120,7 +120,7 @@ static void test_verify_sound(void **state)
     corpus_release(d);
     assert_sound(s);
     store_close(s);
-    s = open_store_with(x->store, (struct store_options){.read_only = true});
+    s = open_store_with(x->store, (struct store_options){.read_only = true, .coder = &fake_coder});
     assert_sound(s);
     store_close(s);
 }
@@ -251,7 +251,7 @@ static void test_random_flips(void **state)
         bool is_slack;
 
         flip(shard, at);
-        s = open_store_with(x->store, (struct store_options){.read_only = true});
+        s = open_store_with(x->store, (struct store_options){.read_only = true, .coder = &fake_coder});
         r = verify(s, &f);
         store_close(s);
         flip(shard, at);
@@ -361,7 +361,7 @@ static void test_backup_and_restore(void **state)
          *shard = fs_join(backup, "shards/000002/data.mdb");
     struct store *s = open_store_with(
         x->store,
-        (struct store_options){.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10});
+        (struct store_options){.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10, .coder = &fake_coder});
     struct corpus *c = make_corpus(s, "c", 256, DTYPE_F32);
     unsigned char dead[3000] = {[7] = 1, [2999] = 1};
     struct err e = ERR_INIT;
@@ -434,7 +434,7 @@ static void test_backup_beside_ingest(void **state)
     struct scratch *x = *state;
     struct store *s = open_store_with(
         x->store,
-        (struct store_options){.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10});
+        (struct store_options){.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10, .coder = &fake_coder});
     struct ingest g = {.s = s, .c = make_corpus(s, "c", 512, DTYPE_F32)};
     struct err e = ERR_INIT;
     pthread_t thread;
@@ -479,7 +479,7 @@ static void test_backup_beside_ingest(void **state)
 static void test_compact(void **state)
 {
     struct scratch *x = *state;
-    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10};
+    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10, .coder = &fake_coder};
     struct store *s = open_store_with(x->store, o);
     struct corpus *c = make_corpus(s, "c", 256, DTYPE_F32); /* 64 rows a chunk */
     unsigned char *dead = mem_new(4000, 1);
@@ -650,7 +650,7 @@ static unsigned char *dead_after(unsigned total)
 static void test_everything_at_once(void **state)
 {
     struct scratch *x = *state;
-    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10};
+    struct store_options o = {.create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10, .coder = &fake_coder};
     struct store *s = open_store_with(x->store, o);
     struct lane lane = {.lock = PTHREAD_MUTEX_INITIALIZER};
     struct ingest g = {.s = s, .c = make_corpus(s, "c", 512, DTYPE_F32), .lane = &lane};

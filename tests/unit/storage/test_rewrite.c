@@ -4,12 +4,12 @@
 
 #include "storage/annex.h"
 #include "storage/artifact.h"
-#include "tests/unit/storage/fixture.h"
+#include "tests/unit/storage/coder.h"
 
 enum { DIM = 64, ROW = DIM * 4 };
 
 static const struct store_options small = {
-    .create = true, .shard_bytes = 1 << 20, .chunk_bytes = 16 << 10};
+    .create = true, .shard_bytes = 1 << 20, .chunk_bytes = 16 << 10, .coder = &fake_coder};
 
 struct scene {
     struct store *s;

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "tests/unit/storage/fixture.h"
+#include "tests/unit/storage/coder.h"
 
 enum { READERS = 4, BATCHES = 60, PER_BATCH = 20, DIM = 32 };
 
@@ -122,7 +122,8 @@ static void churn(struct store *s, unsigned i)
 static void test_readers_beside_a_writer(void **state)
 {
     struct scratch *x = *state;
-    struct store_options o = {.create = true, .shard_bytes = 256 << 10, .chunk_bytes = 4 << 10};
+    struct store_options o = {.create = true, .shard_bytes = 256 << 10, .chunk_bytes = 4 << 10,
+                              .coder = &fake_coder};
     struct shared g = {.s = open_store_with(x->store, o)};
     struct store_stats ss;
     unsigned char dead[BATCHES * PER_BATCH] = {0};
