@@ -20,7 +20,7 @@ static const struct level {
 } levels[] = {
     {"avx512vnni", &kern_avx512, &qkern_avx512vnni},
     {"avx512", &kern_avx512, &qkern_avx512},
-    {"avx2", &kern_avx2, &qkern_generic},
+    {"avx2", &kern_avx2, &qkern_avx2},
     {"generic", &kern_generic, &qkern_generic},
 };
 

@@ -11,5 +11,7 @@ int qkern_supported(const struct qkern *k)
         return cpu_has(CPU_AVX512VNNI);
     if (k == &qkern_avx512)
         return cpu_has(CPU_AVX512);
+    if (k == &qkern_avx2)
+        return cpu_has(CPU_AVX2);
     return k == &qkern_generic;
 }

@@ -78,7 +78,7 @@ struct qkern {
                   struct qkern_split *sums);
 };
 
-extern const struct qkern qkern_generic, qkern_avx512, qkern_avx512vnni;
+extern const struct qkern qkern_generic, qkern_avx2, qkern_avx512, qkern_avx512vnni;
 
 /* The table in use: kern_init (index/kern.h) sets it with the other. Before, the generic one. */
 extern const struct qkern *qkern;

@@ -20,7 +20,7 @@
 #include "index/kern.h"
 #include "index/qkern.h"
 
-static const struct qkern *const tables[] = {&qkern_generic, &qkern_avx512,
+static const struct qkern *const tables[] = {&qkern_generic, &qkern_avx2, &qkern_avx512,
                                              &qkern_avx512vnni};
 
 enum { TABLES = sizeof tables / sizeof tables[0], PLANES = 3 };
@@ -543,7 +543,7 @@ static void one_name_picks_both_tables(void **state)
         const struct kern *kern;
         const struct qkern *qkern;
     } levels[] = {
-        {"generic", &kern_generic, &qkern_generic}, 
+        {"generic", &kern_generic, &qkern_generic}, {"avx2", &kern_avx2, &qkern_avx2},
         {"avx512", &kern_avx512, &qkern_avx512},    {"avx512vnni", &kern_avx512, &qkern_avx512vnni},
     };
 
