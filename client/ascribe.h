@@ -238,6 +238,17 @@ int asc_batch_name_body(uint64_t position, const void *body, size_t len,
 int asc_batch_name_file(uint64_t position, const char *path, char out[ASC_NAME_MAX + 1],
                         struct asc_error *e);
 
+/* What the server knows of a batch by that name: as asc_ingest told it (`resent` is true), and the
+ * hash of its content. ASC_REFUSED with code "unknown_batch" when it has none. */
+enum { ASC_HASH_MAX = 32 };
+int asc_batch_get(struct asc_client *c, const char *corpus, const char *name,
+                  struct asc_ingested *out, char out_hash[ASC_HASH_MAX + 1], struct asc_error *e);
+
+/* The hash of a batch's content, the XXH3-128 of the body that would be sent, in hex: the same as
+ * asc_batch_get's when there is no need to send it. */
+int asc_batch_hash(const struct asc_batch *batch, char out[ASC_HASH_MAX + 1], struct asc_error *e);
+int asc_batch_hash_file(const char *path, char out[ASC_HASH_MAX + 1], struct asc_error *e);
+
 /* Writes a batch as the safetensors file that asc_ingest_file takes: whole and synced, or not at
  * all (a temporary name beside it, then a rename). */
 int asc_batch_save(const struct asc_batch *batch, const char *path, struct asc_error *e);

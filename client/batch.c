@@ -306,6 +306,31 @@ int asc_batch_name_file(uint64_t position, const char *path, char out[ASC_NAME_M
     return rc;
 }
 
+int asc_batch_hash(const struct asc_batch *batch, char out[ASC_HASH_MAX + 1], struct asc_error *e)
+{
+    struct asc__body body;
+    int rc = asc__body_of_batch(batch, &body, e);
+
+    if (rc == 0)
+        rc = asc__body_content(&body, out, e);
+    asc__body_free(&body);
+    return rc;
+}
+
+int asc_batch_hash_file(const char *path, char out[ASC_HASH_MAX + 1], struct asc_error *e)
+{
+    struct asc__body b = {0};
+    uint64_t size;
+    int fd = asc__file_open(path, &size, e), rc;
+
+    if (fd < 0)
+        return ASC_INPUT;
+    asc__body_file(&b, fd, 0, size);
+    rc = asc__body_content(&b, out, e);
+    close(fd);
+    return rc;
+}
+
 int asc_batch_save(const struct asc_batch *batch, const char *path, struct asc_error *e)
 {
     struct asc__body body;

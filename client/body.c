@@ -121,6 +121,29 @@ int asc__body_hash(const struct asc__body *b, uint64_t *out, struct asc_error *e
     return rc;
 }
 
+static int content_piece(void *user, const void *bytes, size_t len)
+{
+    XXH3_128bits_update(user, bytes, len);
+    return 0;
+}
+
+int asc__body_content(const struct asc__body *b, char out[ASC_HASH_MAX + 1], struct asc_error *e)
+{
+    XXH3_state_t *state = XXH3_createState();
+    XXH128_canonical_t hash;
+    int rc;
+
+    if (!state)
+        return asc__no_memory(e, sizeof hash);
+    XXH3_128bits_reset(state);
+    rc = each_piece(b, content_piece, state, e);
+    XXH128_canonicalFromHash(&hash, XXH3_128bits_digest(state));
+    XXH3_freeState(state);
+    for (size_t i = 0; rc == 0 && i < sizeof hash.digest; i++)
+        snprintf(out + 2 * i, 3, "%02x", hash.digest[i]);
+    return rc;
+}
+
 static int write_piece(void *user, const void *bytes, size_t len)
 {
     const int *fd = user;

@@ -1,10 +1,26 @@
-/* ingest.c - sending batches. Every way in ends in `send_body`: one PUT, safe to repeat. */
+/* ingest.c - sending batches, and asking what became of them. Every way in ends in `send_body`: one
+ * PUT, safe to repeat. */
 #include "client/inner.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+static int read_record(const json_t *o, const char *name, bool stood, struct asc_ingested *out,
+                       struct asc_error *e)
+{
+    if (!json_is_integer(json_object_get(o, "examples")))
+        return asc__json_missing(e, "batch", "examples");
+    if (!out)
+        return 0;
+    *out = (struct asc_ingested){.examples = asc__json_u64(o, "examples"),
+                                 .duplicates = asc__json_u64(o, "duplicates"),
+                                 .sequence = asc__json_u64(o, "sequence"),
+                                 .resent = stood};
+    memcpy(out->batch, name, strlen(name));
+    return 0;
+}
 
 static int read_answer(const struct asc__reply *reply, const char *name, struct asc_ingested *out,
                        struct asc_error *e)
@@ -14,18 +30,23 @@ static int read_answer(const struct asc__reply *reply, const char *name, struct 
 
     if (rc != 0)
         return rc;
-    if (!json_is_integer(json_object_get(o, "examples")))
-        rc = asc__json_missing(e, "ingest", "examples");
-    if (rc == 0 && out) {
-        memset(out, 0, sizeof *out);
-        memcpy(out->batch, name, strlen(name));
-        out->examples = asc__json_u64(o, "examples");
-        out->duplicates = asc__json_u64(o, "duplicates");
-        out->sequence = asc__json_u64(o, "sequence");
-        out->resent = reply->status == 200;
-    }
+    rc = read_record(o, name, reply->status == 200, out, e);
     json_decref(o);
     return rc;
+}
+
+static int batch_path(struct asc__buf *path, const char *corpus, const char *name,
+                      struct asc_error *e)
+{
+    int rc;
+
+    if (!*name || strlen(name) > ASC_NAME_MAX)
+        return asc__fail(e, ASC_ARGUMENT, "bad_name", "a batch name has 1 to %d characters",
+                         ASC_NAME_MAX);
+    rc = asc__corpus_path(path, corpus, "/batches/", e);
+    if (rc == 0)
+        asc__buf_escape(path, name);
+    return rc == 0 && path->failed ? asc__no_memory(e, path->len) : rc;
 }
 
 static int send_body(struct asc_client *c, const char *corpus, const char *name,
@@ -44,15 +65,8 @@ static int send_body(struct asc_client *c, const char *corpus, const char *name,
         rc = asc__name_of(0, body, made, e);
         name = made;
     }
-    if (rc == 0 && (!*name || strlen(name) > ASC_NAME_MAX))
-        rc = asc__fail(e, ASC_ARGUMENT, "bad_name", "a batch name has 1 to %d characters",
-                       ASC_NAME_MAX);
-    if (rc == 0) {
-        rc = asc__corpus_path(&path, corpus, "/batches/", e);
-        asc__buf_escape(&path, rc == 0 ? name : "");
-    }
-    if (rc == 0 && path.failed)
-        rc = asc__no_memory(e, path.len);
+    if (rc == 0)
+        rc = batch_path(&path, corpus, name, e);
     if (rc == 0) {
         r.path = path.data;
         rc = asc__perform(c, &r, &reply, e);
@@ -102,5 +116,25 @@ int asc_ingest_file(struct asc_client *c, const char *corpus, const char *name, 
     asc__body_file(&b, fd, 0, size);
     rc = send_body(c, corpus, name, &b, out, e);
     close(fd);
+    return rc;
+}
+
+int asc_batch_get(struct asc_client *c, const char *corpus, const char *name,
+                  struct asc_ingested *out, char out_hash[ASC_HASH_MAX + 1], struct asc_error *e)
+{
+    struct asc__buf path = {0};
+    json_t *o = NULL;
+    int rc = batch_path(&path, corpus, name, e);
+
+    if (rc == 0)
+        rc = asc__call(c, "GET", path.data, NULL, ASC__RETRY_SAFE, &o, NULL, e);
+    if (rc == 0)
+        rc = read_record(o, name, true, out, e);
+    if (rc == 0 && !json_is_string(json_object_get(o, "content_hash")))
+        rc = asc__json_missing(e, "batch", "content_hash");
+    if (rc == 0)
+        asc__json_word(o, "content_hash", out_hash, ASC_HASH_MAX + 1);
+    json_decref(o);
+    asc__buf_free(&path);
     return rc;
 }

@@ -83,7 +83,9 @@ void asc__body_file(struct asc__body *b, int fd, uint64_t offset, uint64_t len);
 /* Copies up to len bytes from `at`; gives how many (0 at the end), or -1 with errno: a file that
  * became shorter is EIO. */
 int64_t asc__body_read(const struct asc__body *b, uint64_t at, void *out, size_t len);
+/* XXH64, for names; XXH3-128 in hex, by which the server knows a body again. */
 int asc__body_hash(const struct asc__body *b, uint64_t *out, struct asc_error *e);
+int asc__body_content(const struct asc__body *b, char out[ASC_HASH_MAX + 1], struct asc_error *e);
 /* To a temporary name beside `path`, synced, then renamed. */
 int asc__body_save(const struct asc__body *b, const char *path, struct asc_error *e);
 void asc__body_free(struct asc__body *b);

@@ -80,6 +80,8 @@ int batches_put_work(struct job *j);
 void batches_put_commit(struct job *const *jobs, size_t count);
 int batches_put_reply(struct job *j);
 void batches_put_finish(struct job *j);
+int batches_get_parse(struct job *j);
+int batches_get_work(struct job *j);
 
 int examples_list_parse(struct job *j);
 int examples_list_work(struct job *j);

@@ -1,9 +1,10 @@
-/* api_batches.c - PUT /v1/corpora/{c}/batches/{b}: ingest.
+/* api_batches.c - /v1/corpora/{c}/batches/{b}: ingest, and what became of it.
  *
  * Decoding and normalising happen on readers, each batch on its own; the writer lane takes all that
  * wait and commits them with one pair of syncs. The answer leaves after the ledger is durable. */
 #include "server/api.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "server/ingest.h"
@@ -48,6 +49,19 @@ int batches_put_work(struct job *j)
     return api_stopped(j, code);
 }
 
+/* Both answers: `hash` in the record alone. */
+static void put_record(struct job *j, const char *name, uint64_t examples, uint64_t duplicates,
+                       uint64_t sequence, const char *hash)
+{
+    buf_format(&j->reply_body,
+               "{\"batch\":\"%s\",\"examples\":%" PRIu64 ",\"duplicates\":%" PRIu64
+               ",\"sequence\":%" PRIu64, name, examples, duplicates, sequence);
+    if (hash)
+        buf_format(&j->reply_body, ",\"content_hash\":\"%s\"", hash);
+    buf_add_text(&j->reply_body, "}");
+    api_body_done(j);
+}
+
 /* The outcome of one batch of a group, told to its job. */
 static void settle(struct job *j, const struct commit_batch *b)
 {
@@ -67,11 +81,7 @@ static void settle(struct job *j, const struct commit_batch *b)
         metrics_add(j->rt->metrics, METRIC_ROWS_INGESTED, b->examples_new);
         metrics_add(j->rt->metrics, METRIC_ROWS_DUPLICATE, b->duplicates);
     }
-    buf_format(&j->reply_body,
-               "{\"batch\":\"%s\",\"examples\":%llu,\"duplicates\":%llu,\"sequence\":%llu}",
-               b->name, (unsigned long long)b->examples_new, (unsigned long long)b->duplicates,
-               (unsigned long long)b->sequence);
-    api_body_done(j);
+    put_record(j, b->name, b->examples_new, b->duplicates, b->sequence, NULL);
 }
 
 void batches_put_commit(struct job *const *jobs, size_t count)
@@ -119,4 +129,31 @@ void batches_put_finish(struct job *j)
         corpus_release(put->corpus);
     if (put)
         put->corpus = NULL;
+}
+
+/* ---- GET ------------------------------------------------------------------------------------- */
+
+int batches_get_parse(struct job *j)
+{
+    int code = api_parse_corpus(j);
+
+    return code ? code : api_check_name(j, "batch", j->path[1]);
+}
+
+int batches_get_work(struct job *j)
+{
+    struct corpus_batch found;
+    struct corpus *c;
+    char hash[2 * sizeof found.content_hash + 1];
+    int code = api_corpus(j, &c);
+
+    if (code)
+        return code;
+    code = corpus_find_batch(c, j->path[1], &found, &j->err);
+    corpus_release(c);
+    if (code)
+        return api_seen(j, code);
+    bytes_hex(found.content_hash, sizeof found.content_hash, hash);
+    put_record(j, j->path[1], found.examples_new, found.duplicates, found.sequence, hash);
+    return (int)j->err.code;
 }

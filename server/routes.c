@@ -20,6 +20,9 @@ const struct route route_table[] = {
      "Ingest a batch: all or nothing, durable when answered, safe to resend", NULL,
      batches_put_parse, batches_put_work, batches_put_commit, batches_put_reply,
      batches_put_finish},
+    {"GET", "/v1/corpora/{c}/batches/{b}", SCOPE_READ, BODY_NONE, false,
+     "What became of a batch: numbers and the hash of its content", NULL, batches_get_parse,
+     batches_get_work, NULL, api_ok, NULL},
 
     {"GET", "/v1/corpora/{c}/examples", SCOPE_READ, BODY_NONE, false,
      "Examples in ingest order, by pages", "after limit filter", examples_list_parse,
@@ -34,8 +37,8 @@ const struct route route_table[] = {
      examples_delete_commit, api_no_content, NULL},
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, true,
-     "Proponents and opponents of query gradients", "k opponents engine text filter task saved "
-     "blocks percentile group score",
+     "Proponents and opponents of query gradients",
+     "k opponents engine precision delta text filter task saved blocks percentile group score",
      query_parse, query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
      "Start a fit: estimate the Hessian of the corpus and whiten its rows", "damping sample",

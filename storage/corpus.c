@@ -128,6 +128,31 @@ void view_release(const struct view *v)
     corpus_release(c);
 }
 
+int corpus_find_batch(struct corpus *c, const char *name, struct corpus_batch *out, struct err *e)
+{
+    struct ledger_batch record;
+    struct txn t;
+    bool found;
+
+    if (!store_name_valid(name, strlen(name)) || atomic_load(&c->dropped))
+        return err_set(e, ERR_UNKNOWN_BATCH, "corpus %s has no such batch", c->def.name);
+    txn_begin_read(&t, &c->store->ledger);
+    found = ledger_get_batch(&t, c->id, name, &record);
+    txn_abort(&t);
+    if (t.err.code != ERR_OK) {
+        *e = t.err;
+        return (int)e->code;
+    }
+    if (!found)
+        return err_set(e, ERR_UNKNOWN_BATCH, "corpus %s has no batch \"%s\"", c->def.name, name);
+    _Static_assert(sizeof out->content_hash == sizeof record.content_hash, "one hash");
+    memcpy(out->content_hash, record.content_hash, sizeof out->content_hash);
+    out->examples_new = record.examples_new;
+    out->duplicates = record.duplicates;
+    out->sequence = record.sequence;
+    return 0;
+}
+
 int corpus_find_id(struct corpus *c, const char *id, size_t id_len, uint64_t *out_sequence,
                    struct err *e)
 {

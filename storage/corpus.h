@@ -144,6 +144,15 @@ struct example { /* all memory in the arena given to the call; strings end in NU
     size_t meta_len;
 };
 
+/* What the ledger keeps of a committed batch; durable once it is seen. */
+struct corpus_batch {
+    unsigned char content_hash[16]; /* as it was given to the commit */
+    uint64_t examples_new, duplicates;
+    uint64_t sequence; /* the corpus's next sequence after the batch */
+};
+/* UNKNOWN_BATCH when none of that name was committed. */
+int corpus_find_batch(struct corpus *c, const char *name, struct corpus_batch *out, struct err *e);
+
 /* id -> sequence; UNKNOWN_EXAMPLE when there is none, or it is deleted. */
 int corpus_find_id(struct corpus *c, const char *id, size_t id_len, uint64_t *out_sequence,
                    struct err *e);

@@ -243,25 +243,55 @@ static void explain(const struct source *s, const struct unit *u, struct asc_err
                  u->first_row, u->first_row + u->rows - 1, inner);
 }
 
+/* Has the server this batch, as it is? Then *out says what became of it. A refusal is left to the
+ * sending, which is refused in better words; what else fails is given back. */
+static int ask_first(const struct unit *u, const struct asc_batch *b, struct asc_client *c,
+                     const char *corpus, const char *name, bool *stands, struct asc_ingested *out,
+                     struct asc_error *e)
+{
+    char theirs[ASC_HASH_MAX + 1], ours[ASC_HASH_MAX + 1];
+    int rc = asc_batch_get(c, corpus, name, out, theirs, e);
+
+    *stands = false;
+    if (rc != 0)
+        return rc == ASC_REFUSED ? 0 : rc;
+    rc = b ? asc_batch_hash(b, ours, e) : asc_batch_hash_file(u->path, ours, e);
+    *stands = rc == 0 && strcmp(ours, theirs) == 0;
+    return rc;
+}
+
+static int send_file(const struct unit *u, struct asc_client *c, const char *corpus,
+                     struct asc_ingested *out, struct asc_error *e)
+{
+    char name[ASC_NAME_MAX + 1];
+    bool stands = false;
+    int rc = asc_batch_name_file(u->position, u->path, name, e);
+
+    if (rc == 0)
+        rc = ask_first(u, NULL, c, corpus, name, &stands, out, e);
+    return rc == 0 && !stands ? asc_ingest_file(c, corpus, name, u->path, out, e) : rc;
+}
+
+static int send_rows(const struct source *s, const struct unit *u, struct asc_client *c,
+                     const char *corpus, struct asc_ingested *out, struct asc_error *e)
+{
+    struct asc_batch b = {.rows = u->rows, .matrix = s->matrix, .first_row = u->first_row,
+                          .lines = u->lines, .lines_len = u->lines_len};
+    char name[ASC_NAME_MAX + 1];
+    bool stands = false;
+    int rc = asc_batch_name(u->position, &b, name, e);
+
+    b.name = name;
+    if (rc == 0)
+        rc = ask_first(u, &b, c, corpus, name, &stands, out, e);
+    return rc == 0 && !stands ? asc_ingest(c, corpus, &b, out, e) : rc;
+}
+
 int source_send(const struct source *s, const struct unit *u, struct asc_client *c,
                 const char *corpus, struct asc_ingested *out, struct asc_error *e)
 {
-    char name[ASC_NAME_MAX + 1];
-    int rc;
+    int rc = u->path ? send_file(u, c, corpus, out, e) : send_rows(s, u, c, corpus, out, e);
 
-    if (u->path) {
-        rc = asc_batch_name_file(u->position, u->path, name, e);
-        if (rc == 0)
-            rc = asc_ingest_file(c, corpus, name, u->path, out, e);
-    } else {
-        struct asc_batch b = {.rows = u->rows, .matrix = s->matrix, .first_row = u->first_row,
-                              .lines = u->lines, .lines_len = u->lines_len};
-
-        rc = asc_batch_name(u->position, &b, name, e);
-        b.name = name;
-        if (rc == 0)
-            rc = asc_ingest(c, corpus, &b, out, e);
-    }
     if (rc != 0 && rc != ASC_ABORTED && rc != ASC_NETWORK)
         explain(s, u, e);
     return rc;

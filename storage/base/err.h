@@ -25,6 +25,7 @@
     X(UNKNOWN_ROUTE, "unknown_route", 404, false, "no such route")                                 \
     X(UNKNOWN_CORPUS, "unknown_corpus", 404, false, "no such corpus")                              \
     X(UNKNOWN_EXAMPLE, "unknown_example", 404, false, "no such example in the corpus")             \
+    X(UNKNOWN_BATCH, "unknown_batch", 404, false, "no such batch in the corpus")                   \
     X(UNKNOWN_JOB, "unknown_job", 404, false, "no such job")                                       \
     X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                        \
     X(UNKNOWN_QUERY, "unknown_query", 404, false, "no such saved query in the corpus")              \

@@ -191,7 +191,30 @@ class TestMainJob(CliCase):
         self.assertEqual(self.stored("files")["manifest"]["dtype"], "f16")
         rest = self.json("ingest", "files", self.path("batches"), "--create", definition)
         self.assertEqual((rest["batches"], rest["batches_resent"], rest["sequence"]), (3, 1, 30))
+        self.assertEqual(rest["examples"], 30)
         self.assertEqual(sorted(self.all_ids("files")), sorted(f"n{i}" for i in range(30)))
+
+    def test_what_is_stored_is_not_sent_again(self):
+        """A rerun asks by name and content: no body of what stands; of what is new, or other, there is."""
+        def bodies():
+            text = self.client.get("/metrics").body.decode()
+            return sum(int(n) for n in re.findall(r'requests_total\{method="PUT",route="\S+batches\S+ (\d+)', text))
+
+        x = self.pair(60, 8)
+        self.corpus("again", 8)
+        run = ("again", "x", "--rows-per-batch", 10)
+        self.assertEqual(self.ingest_pair(*run)["batches_resent"], 0)
+        before, rows = bodies(), self.stored("again")["next_sequence"]
+        got = self.ingest_pair(*run)
+        self.assertEqual((got["batches"], got["batches_resent"], got["examples"], got["sequence"]), (6, 6, 60, rows))
+        self.assertEqual(bodies(), before)
+        body = harness.batch(x[:3], ["n1", "n2", "n3"])
+        with open(self.path("f.safetensors"), "wb") as f:
+            f.write(body)
+        self.json("ingest", "again", self.path("f.safetensors"))
+        self.assertEqual(bodies(), before + 1)
+        self.assertEqual(self.json("ingest", "again", self.path("f.safetensors"))["batches_resent"], 1)
+        self.assertEqual(bodies(), before + 1)
 
     def test_dtypes_and_tensors(self):
         x = self.rng.standard_normal((20, 12)).astype("<f4")

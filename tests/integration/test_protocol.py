@@ -672,6 +672,7 @@ class Outside(h.ServerCase):
         call("PUT /v1/corpora/{c}", 201, "/v1/corpora/mine", body={"dim": 8})
         self.assertEqual(call("GET /v1/corpora", 200).json()["corpora"][0]["name"], "mine")
         call("PUT /v1/corpora/{c}/batches/{b}", 201, "/v1/corpora/mine/batches/b1", body=h.batch(x, list("abcd")))
+        self.assertEqual(call("GET /v1/corpora/{c}/batches/{b}", 200, "/v1/corpora/mine/batches/b1").json()["sequence"], 4)
         self.assertEqual(call("GET /v1/corpora/{c}", 200, "/v1/corpora/mine").json()["examples"], 4)
         self.assertEqual(len(call("GET /v1/corpora/{c}/examples", 200, "/v1/corpora/mine/examples").json()["examples"]), 4)
         call("GET /v1/corpora/{c}/examples/{id}", 200, "/v1/corpora/mine/examples/a")
