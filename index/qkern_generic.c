@@ -47,8 +47,9 @@ typedef void unpack(const unsigned char *in, unsigned char *code);
 
 static void unpack_bits(const unsigned char *in, unsigned char *code)
 {
-    for (size_t i = 0; i < QKERN_GROUP; i++)
-        code[i] = in[i % QKERN_BITS] >> i / QKERN_BITS & 1;
+    for (size_t t = 0; t < QKERN_GROUP / QKERN_BITS; t++)
+        for (size_t b = 0; b < QKERN_BITS; b++)
+            code[QKERN_BITS * t + b] = in[b] >> t & 1;
 }
 
 static void unpack_six(const unsigned char *in, unsigned char *code)
@@ -65,8 +66,9 @@ static void unpack_six(const unsigned char *in, unsigned char *code)
 
 static void unpack_low(const unsigned char *in, unsigned char *code)
 {
-    for (size_t i = 0; i < QKERN_GROUP; i++)
-        code[i] = in[i % QUARTER] >> 2 * (i / QUARTER) & 3;
+    for (size_t k = 0; k < QKERN_GROUP / QUARTER; k++)
+        for (size_t j = 0; j < QUARTER; j++)
+            code[QUARTER * k + j] = in[j] >> 2 * k & 3;
 }
 
 static inline void dot(unpack *open, size_t group_bytes, const unsigned char *rows, size_t stride,
