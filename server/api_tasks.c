@@ -11,6 +11,7 @@
 #include "server/ingest.h"
 #include "server/lenses.h"
 #include "server/limits.h"
+#include "server/manifest.h"
 #include "server/metrics.h"
 #include "server/queries.h"
 #include "server/runtime.h"
@@ -114,22 +115,37 @@ static int start(struct job *j, struct corpus *c, struct task_build *b, const st
     return api_body_done(j);
 }
 
+static int check_corpus(struct job *j, struct corpus *c)
+{
+    const struct view *v = corpus_view(c);
+    bool fitted = v->state != NULL;
+    struct manifest_shape shape;
+    int code;
+
+    view_release(v);
+    if (fitted)
+        return 0;
+    code = manifest_shape(corpus_def(c), &j->arena, &shape, &j->err);
+    if (!code && shape.encoded)
+        code = err_set(&j->err, ERR_ENCODED,
+                       "corpus %s was created encoded: it cannot be fitted, and a task stands on a "
+                       "fit", j->path[0]);
+    return code ? code
+                : err_set(&j->err, ERR_NOT_FITTED,
+                          "corpus %s is not fitted; a task stands on its whitening", j->path[0]);
+}
+
 int tasks_put_work(struct job *j)
 {
     struct task_build *b = j->state;
     const struct safetensor *t = NULL;
-    const struct view *v;
     struct corpus *c = NULL;
     enum dtype type = DTYPE_F32;
     int code = api_corpus(j, &c);
 
     if (code)
         return code;
-    v = corpus_view(c);
-    if (!v->state)
-        code = err_set(&j->err, ERR_NOT_FITTED,
-                       "corpus %s is not fitted; a task stands on its whitening", j->path[0]);
-    view_release(v);
+    code = check_corpus(j, c);
     if (!code)
         code = find_gradients(j, c, &t);
     if (!code)

@@ -168,6 +168,26 @@ class TestFigures(EvalCase):
         _, err = self.cli(*ask, "--task", "none", "-q", code=2)
         self.assertIn("none", err)
 
+    def test_over_a_part_of_the_corpus(self):
+        part = [i for i in range(N) if self.ids[i].startswith("p/1")]
+        lists = [[self.ids[i] for i in sorted(part, key=lambda i: (-s[i], i))[:K]]
+                 for s in (self.oracle.scores(q) for q in self.q)]
+        scores, _ = self.scored(lists)
+        got = self.eval("--filter", 'id ^= "p/1"', "--bootstrap", 100)
+        self.check(got["overall"], summary(scores, 100, 1), QUERIES - 3)
+        self.assertEqual((got["filter"], got["examples"], got["score"]), ('id ^= "p/1"', len(part), "cosine"))
+        lists = []
+        for g in self.gold:
+            ask = {"text": g["text"], "k": K, "filter": 'id ^= "p/1"'}
+            reply = self.client.post("/v1/corpora/facts/search", ask)
+            lists.append([h["id"] for h in self.assert_status(reply, 200).json()["results"]])
+        scores, _ = self.scored(lists)
+        got = self.eval("--filter", 'id ^= "p/1"', "--bootstrap", 100, queries=False)
+        self.check(got["overall"], summary(scores, 100, 1), QUERIES - 3)
+        self.assertEqual((got["filter"], got["score"]), ('id ^= "p/1"', None))
+        _, err = self.cli("-q", "eval", "facts", "--gold", self.path("gold.jsonl"), "--search", "--filter", "id ==", code=2)
+        self.assertRegex(err, r"bad_filter.*query q0")
+
     def test_more_queries_than_one_batch(self):
         """2,100 queries: batches of 1,024 and fewer; every one finds its own row first."""
         at = np.arange(2100) % N

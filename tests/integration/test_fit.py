@@ -350,6 +350,8 @@ class TestFit(FitCase):
             self.assert_problem(self.client.post(f"{fit}?damping={value}"), 400, "invalid_request",
                                 field="damping")
         self.assert_problem(self.client.post(f"{fit}?sample=0"), 400, "invalid_request", field="sample")
+        self.assertFalse(self.client.get(f"/v1/corpora/{name}").json()["whitened"])
+        self.assertEqual([j for j in self.client.get("/v1/jobs").json()["jobs"] if j["state"] in ("queued", "running")], [])
         self.assert_problem(self.client.post(f"{fit}?speed=1"), 400, "invalid_request")
         self.assert_problem(self.client.post("/v1/corpora/none/fit"), 404, "unknown_corpus")
         done = self.corpus([8], encoded=True)
@@ -483,6 +485,25 @@ class TestTasks(FitCase):
                           self.assert_status(some, 200).json()["results"][0]["proponents"]],
                          sorted(((f"e{i}", got[f"e{i}"][0]) for i in kept), key=lambda x: -x[1]))
 
+    def refused_gradients(self, name, path):
+        """Of each the first bad row is named; neither a task nor a job comes of it."""
+        ones = np.ones((3, 8), "<f4")
+        jobs = self.client.get("/v1/jobs").json()
+        cases = [(np.zeros((0, 8), "<f4"), 400, "invalid_request", None), (np.ones((2, 9), "<f4"), 422, "wrong_dimension", None),
+                 (np.ones((2, 7), "<f4"), 422, "wrong_dimension", None)]
+        for value, code in ((0, "zero_gradient"), (np.nan, "not_finite"), (np.inf, "not_finite"), (-np.inf, "not_finite")):
+            bad = ones.copy()
+            bad[1:] = value
+            cases.append((bad, 422, code, 1))
+            if value:
+                bad = ones.copy()
+                bad[2, 7] = value  # the last element of all
+                cases.append((bad, 422, code, 2))
+        for bad, status, code, row in cases:
+            reply = self.client.put(path + "?lambda=0.5", tensors([harness.matrix("gradients", bad)]))
+            self.assert_problem(reply, status, code, field="gradients", index=row)
+        self.assertEqual(self.client.get("/v1/jobs").json(), jobs)
+
     def test_refused(self):
         rng = np.random.default_rng(14)
         name = self.corpus([8])
@@ -492,19 +513,14 @@ class TestTasks(FitCase):
         body = tensors([harness.matrix("gradients", g[:4])])
         self.assert_problem(self.client.put(path, body), 409, "not_fitted")
         self.fit(name)
-        for value in ("1", "-0.1", "nan", "1.5", "x"):
+        for value in ("1", "-0.1", "nan", "1.5", "x", "", "inf", "-inf", "1e999", "1.0000000001", "-1e-300"):
             self.assert_problem(self.client.put(f"{path}?lambda={value}", body), 400, "invalid_request",
                                 field="lambda")
         self.assert_problem(self.client.put(f"{path}?downweight=0", body), 400, "invalid_request",
                             field="downweight")
         self.assert_problem(self.client.put(f"{path}?downweight=3&lambda=0.5", body), 400,
                             "invalid_request", field="downweight")
-        for bad, status, code in ((np.zeros((0, 8), "<f4"), 400, "invalid_request"),
-                                  (np.ones((2, 9), "<f4"), 422, "wrong_dimension"),
-                                  (np.array([[1] * 8, [0] * 8], "<f4"), 422, "zero_gradient"),
-                                  (np.array([[1] * 8, [np.nan] * 8], "<f4"), 422, "not_finite")):
-            self.assert_problem(self.client.put(path, tensors([harness.matrix("gradients", bad)])),
-                                status, code)
+        self.refused_gradients(name, path)
         self.assert_problem(self.client.put("/v1/corpora/none/tasks/t", body), 404, "unknown_corpus")
         self.assert_problem(self.client.get(path), 404, "unknown_task")
         self.assert_problem(self.client.delete(path), 404, "unknown_task")
@@ -513,6 +529,14 @@ class TestTasks(FitCase):
                                                  type=harness.TENSORS), 404, "unknown_task", field="task")
         self.assertEqual(self.client.get(f"/v1/corpora/{name}/tasks").json(), {"tasks": []})
         self.put(name, "t", g[:4], **{"lambda": 0.3})
+        was, scores = self.client.get(path).json(), self.client.post(f"/v1/corpora/{name}/query?task=t", queries(g[:1]))
+        self.refused_gradients(name, path)  # what stands under the name stays
+        self.assertEqual(self.client.get(path).json(), was)
+        again = self.client.post(f"/v1/corpora/{name}/query?task=t", queries(g[:1]))
+        self.assertEqual(again.json()["results"], scores.json()["results"])
+        encoded = self.corpus([8], encoded=True)
+        self.fill(encoded, np.eye(8, dtype="<f4"))
+        self.assert_problem(self.client.put(f"/v1/corpora/{encoded}/tasks/t", body), 409, "corpus_encoded")
         self.assert_status(self.client.delete(path), 204)
         self.assertEqual(self.client.get(f"/v1/corpora/{name}/tasks").json(), {"tasks": []})
 
