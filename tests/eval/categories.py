@@ -14,6 +14,7 @@ NAMES = ("states", "fellow", "object", "subject", "relation", "other")
 LABELS = {"states": "states the fact", "fellow": "same relation and object, another subject",
           "object": "object only", "subject": "subject only",
           "relation": "same relation, other object", "other": "other"}
+SHORT = dict(LABELS, fellow="same relation + object", relation="same relation")
 
 
 class Judge:

@@ -7,22 +7,27 @@ import metrics
 FAR = 3.0  # an ordering is demanded when it was at least twice this many standard errors in every trial
 
 
+FIGURE = {0: "MRR", 1: "Recall@10", "tail": "tail-patch", "log": "log-probability"}
+
+
+def values(world, name, what):
+    """One number a query."""
+    if what in ("tail", "log"):
+        return world.tails[name][10][:, 0 if what == "tail" else 1]
+    return world.figures[name][:, what]
+
+
 def compare(world, text, a, b, what, group):
-    """The statement "a is above b" in one figure. what: 0 MRR, 1 Recall@10, or "tail"."""
-    if what == "tail":
-        left, right = world.tails[a][10][:, 0], world.tails[b][10][:, 0]
-    else:
-        left, right = world.figures[a][:, what], world.figures[b][:, what]
+    """The statement "a is above b" in one figure: 0 MRR, 1 Recall@10, "tail" or "log"."""
+    left, right = values(world, a, what), values(world, b, what)
     span = world.boot.difference(left, right)
-    return {"group": group, "text": text, "figure": {0: "MRR", 1: "Recall@10", "tail": "tail-patch"}[what],
+    return {"group": group, "text": text, "figure": FIGURE[what],
             "a": a, "b": b, "difference": span, "verdict": metrics.verdict(span)}
 
 
 def best(world, names, what):
     """The method with the highest mean."""
-    def mean(name):
-        return (world.tails[name][10][:, 0] if what == "tail" else world.figures[name][:, what]).mean()
-    return max(names, key=mean)
+    return max(names, key=lambda name: values(world, name, what).mean())
 
 
 def of_paper(world, by_step):
@@ -39,24 +44,25 @@ def of_paper(world, by_step):
         label = grid[other].label if other in grid else other
         text = f"TrackStar above the best other gradient method ({label})" if other in grid else \
             f"TrackStar above {label.replace('bm25', 'BM25').replace('gold', 'the gold passages')}"
-        add(text, methods.TRACKSTAR, other, "tail", "tail-patch")
+        for what in ("tail", "log"):
+            add(text, methods.TRACKSTAR, other, what, "tail-patch")
     for m in grid.values():
         if m.unit:
             dot = m.name.replace("-cos", "-dot")
-            for what in (0, "tail"):
+            for what in (0, "tail", "log"):
                 add(f"{m.label} above the same not normalised", m.name, dot, what, "normalisation")
     for moment in world.run.size.moments:
-        for what in (0, 1, "tail"):
+        for what in (0, 1, "tail", "log"):
             v = "with V" if moment != "none" else "without V"
             add(f"mixed R above R_train alone, {v}", f"{moment}-mixed-cos", f"{moment}-train-cos", what, "hessian")
     for hessian in methods.HESSIANS:
         if f"none-{hessian}-cos" in grid:
-            for what in (0, "tail"):
+            for what in (0, "log"):
                 add(f"V above no V, {methods.HESSIANS[hessian] or 'no R'}", f"adam-{hessian}-cos",
                     f"none-{hessian}-cos", what, "second moment")
     first = world.run.size.checkpoints[:1]
     for figure, name in (("mrr", "MRR"), ("recall", "Recall@10"), ("shared", "shared with BM25"),
-                         ("tail_trackstar", "tail-patch")):
+                         ("tail_trackstar", "tail-patch"), ("taillog_trackstar", "log-probability")):
         for step in first:
             span = world.boot.difference(by_step[None][figure], by_step[step][figure])
             out.append({"group": "training", "text": f"TrackStar at the end above TrackStar at step {step}",
@@ -70,7 +76,7 @@ ORDERINGS = (
     (methods.TRACKSTAR, "adam-train-cos", 0), (methods.TRACKSTAR, "adam-none-cos", 1),
     ("bm25", methods.TRACKSTAR, 0), ("adam-none-cos", "adam-none-dot", 0),
     (methods.TRACKSTAR, "adam-mixed-dot", 0),
-    (methods.TRACKSTAR, "random", "tail"), (methods.TRACKSTAR, methods.OPPONENTS, "tail"),
+    (methods.TRACKSTAR, "random", "log"), (methods.TRACKSTAR, methods.OPPONENTS, "log"),
 )
 
 

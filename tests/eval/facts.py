@@ -21,13 +21,15 @@ import wordnet  # noqa: E402
 POINTERS = {"@i": "instance_of", "#p": "part_of"}
 RELATIONS = ("instance_of", "part_of")
 
-# In the corpus's manner: a passage is "lemma: definition." {a} is "a" or "an" as the object asks for,
-# {the} is " the" where the gloss has it before the object. Each fact gets one, by a hash.
+# How glosses lead from the subject to the object, by count: the most frequent wordings that say nothing
+# more of the subject than its kind. {a}: "a" or "an" as the object asks for; {the}: " the" where the
+# gloss has it before the object; {kind}, {a_kind}: the subject's instance_of, where the gloss has it.
+# Each fact gets one of them, by a hash.
 TEMPLATES = {
-    "instance_of": ("{s}: {a}", "{s}: the name of {a}", "{s}: known as {a}", "{s}: it is {a}"),
-    "part_of": ("{s}: located in{the}", "{s}: a part of{the}", "{s}: situated in{the}",
-                "{s}: lies in{the}"),
+    "instance_of": ("{s}: {a}", "{s}:", "{s}: the"),
+    "part_of": ("{s}: {a_kind} in{the}", "{s}: {kind} in{the}", "{s}: located in{the}"),
 }
+WITHOUT_KIND = "{s}: located in{the}"
 BUCKETS = (10, 100, 1000)  # an object that stands in fewer passages than this; bucket 3: the rest
 BUCKET_NAMES = ("1-9", "10-99", "100-999", "1000+")
 
@@ -86,13 +88,22 @@ def given_away(subject, obj):
     return stands(obj.lower()).search(subject.lower()) is not None
 
 
-def prompt_of(seed, subject, relation, obj, gloss):
+def article(word):
+    return "an" if word[0] in "aeiouAEIO" else "a"
+
+
+def prompt_of(seed, subject, relation, obj, passage):
+    """(number of the template, prompt) of a fact and the passage that is annotated with it."""
     digest = hashlib.sha256(f"{seed}\t{subject}\t{relation}\t{obj}".encode()).digest()
-    choices = TEMPLATES[relation]
-    at = int.from_bytes(digest[:8], "big") % len(choices)
-    a = "an" if obj[0] in "aeiouAEIO" else "a"
-    the = " the" if re.search(r"\b[Tt]he " + re.escape(obj), gloss) else ""
-    return at, choices[at].format(s=subject, a=a, the=the)
+    at = int.from_bytes(digest[:8], "big") % len(TEMPLATES[relation])
+    text, kinds = passage["text"], passage["meta"].get("instance_of", ())
+    kind = next((k for k in kinds if stands(k).search(text)), None)
+    the = " the" if re.search(r"\b[Tt]he " + re.escape(obj), text) else ""
+    template = TEMPLATES[relation][at]
+    if kind is None and "kind" in template:
+        template = WITHOUT_KIND
+    return at, template.format(s=subject, a=article(obj), the=the, kind=kind,
+                               a_kind=kind and f"{article(kind)} {kind}")
 
 
 def make_facts(synsets, passages, seed):
@@ -108,7 +119,7 @@ def make_facts(synsets, passages, seed):
         both = set(having) & set(texts.having(subject))
         annotated = [n for n in names if n in place]
         gold = annotated + [passages[i]["id"] for i in sorted(both) if passages[i]["id"] not in annotated]
-        template, prompt = prompt_of(seed, subject, relation, obj, passages[place[annotated[0]]]["text"])
+        template, prompt = prompt_of(seed, subject, relation, obj, passages[place[annotated[0]]])
         out.append({"gold": gold, "annotated": annotated, "prompt": prompt, "target": " " + obj,
                     "text": f"{subject} {obj}", "subject": subject, "object": obj, "relation": relation,
                     "template": template, "frequency": len(having), "bucket": bucket_of(len(having))})
@@ -156,26 +167,33 @@ def read_lines(path):
         return [json.loads(line) for line in lines]
 
 
-def make(folder, passages, seed, per_cell, task):
-    """Writes to folder: corpus.jsonl, queries.jsonl, task.jsonl, facts.jsonl (all that could be drawn),
-    objects.json and counts.json. Returns the counts."""
+def make_corpus(folder, passages, seed, repeat):
+    """corpus.jsonl, what is attributed to; and train.jsonl, what the model learns: the same, the
+    instance passages `repeat` times."""
     synsets = wordnet.read_synsets("/usr/share/wordnet")
     chosen = [wordnet.passage(synsets[n], synsets) for n in wordnet.choose(synsets, passages, seed)]
-    facts, counts = make_facts(synsets, chosen, seed)
+    write_lines(os.path.join(folder, "corpus.jsonl"), chosen)
+    write_lines(os.path.join(folder, "train.jsonl"), (
+        dict(p, id=p["id"] + (f"#{i}" if i else "")) for p in chosen
+        for i in range(repeat if "instance_of" in p["meta"] else 1)))
+
+
+def make_facts_files(folder, per_cell, task, seed):
+    """Of corpus.jsonl: queries.jsonl, task.jsonl, facts.jsonl (all that could be drawn), objects.json
+    and counts.json."""
+    passages = read_lines(os.path.join(folder, "corpus.jsonl"))
+    facts, counts = make_facts(wordnet.read_synsets("/usr/share/wordnet"), passages, seed)
     queries, others = draw(facts, per_cell, task, seed)
-    counts["passages"] = len(chosen)
-    counts["instances"] = sum("instance_of" in p["meta"] for p in chosen)
+    counts["passages"] = len(passages)
+    counts["instances"] = sum("instance_of" in p["meta"] for p in passages)
     counts["cells"] = [{"relation": r, "bucket": b, "name": BUCKET_NAMES[b],
                         **{name: sum(f["relation"] == r and f["bucket"] == b for f in some)
                            for name, some in (("facts", facts), ("queries", queries), ("task", others))}}
                        for r in RELATIONS for b in range(len(BUCKETS) + 1)]
     counts["gold_mean"] = sum(len(q["gold"]) for q in queries) / len(queries)
     objects = {r: sorted({f["object"] for f in facts if f["relation"] == r}) for r in RELATIONS}
-    write_lines(os.path.join(folder, "corpus.jsonl"), chosen)
-    write_lines(os.path.join(folder, "queries.jsonl"), queries)
-    write_lines(os.path.join(folder, "task.jsonl"), others)
-    write_lines(os.path.join(folder, "facts.jsonl"), facts)
+    for name, rows in (("queries", queries), ("task", others), ("facts", facts)):
+        write_lines(os.path.join(folder, name + ".jsonl"), rows)
     for name, value in (("objects.json", objects), ("counts.json", counts)):
         with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
             json.dump(value, out, ensure_ascii=False, indent=1)
-    return counts

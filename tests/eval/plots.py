@@ -1,6 +1,7 @@
 """plots.py - the pictures of docs/evaluation.md, drawn by gnuplot (package gnuplot-nox) as SVG. Every
 picture carries its own paper and ink for light and for dark screens. Whiskers are 95 % intervals.
 """
+import math
 import os
 import re
 import subprocess
@@ -15,9 +16,9 @@ KIND_COLOURS = {"states": BLUE, "fellow": GREEN, "object": ORANGE, "subject": VI
 
 THEME = """<style>
 svg { color: #24292f; font-family: system-ui, -apple-system, "Segoe UI", sans-serif }
-.paper { fill: #ffffff } .faint { stroke: #e3e6ea }
+.paper { fill: #ffffff } .gridline { stroke: #e3e6ea }
 @media (prefers-color-scheme: dark) {
-  svg { color: #d0d7de } .paper { fill: #0d1117 } .faint { stroke: #2b3138 }
+  svg { color: #d0d7de } .paper { fill: #0d1117 } .gridline { stroke: #2b3138 }
 }
 </style>
 <rect class="paper" width="100%" height="100%"/>
@@ -35,6 +36,9 @@ set bars small
 """
 
 
+KEY = "set key outside center top horizontal maxcols 2"
+
+
 def draw(path, width, height, script):
     """Runs gnuplot; '#010101' becomes the ink, '#020202' the grid."""
     term = f"set terminal svg size {width},{height} dynamic enhanced font 'sans-serif,12'\n"
@@ -44,7 +48,7 @@ def draw(path, width, height, script):
         raise RuntimeError(f"gnuplot, for {path}: {done.stderr.strip()}")
     svg = re.sub(r"<desc>.*?</desc>|<title>.*?</title>", "", done.stdout, flags=re.S)
     svg = re.sub(r"rgb\(\s*1,\s*1,\s*1\)", "currentColor", svg.replace("#010101", "currentColor"))
-    svg = re.sub(r"(stroke|fill)='rgb\(\s*2,\s*2,\s*2\)'", r"class='faint'", svg)
+    svg = re.sub(r"stroke='rgb\(\s*2,\s*2,\s*2\)'", "", svg)  # left to .gridline
     svg = svg.replace("stroke='black'", "stroke='currentColor'").replace("'black'", "'currentColor'")
     svg = re.sub(r"fill\s*=\s*'rgb\(\s*0,\s*0,\s*0\)'", "fill='currentColor'", svg)
     svg = re.sub(r'font-family="[^"]*"', "", svg)
@@ -83,31 +87,45 @@ def methods_picture(out, path):
         m = out["methods"][n]
         colour = BLUE if n == methods.TRACKSTAR else ORANGE if not m["moment"] else GREEN if m["unit"] else GREY
         rows[colour].append((i, *(span(m["mrr"]) if n != "gold" else (None,) * 3),
-                             *percent(m["tail"]["10"]["probability"])))
+                             *percent(m["tail"]["10"]["probability"]),
+                             *span(m["tail"]["10"]["log_probability"])))
     tics = ", ".join(f'"{escape(out["methods"][n]["label"])}" {i}' for i, n in enumerate(reversed(names)))
     data = "".join(block(f"d{i}", r) for i, r in enumerate(rows.values()))
     def panel(at):
         return "plot " + ", ".join(
             f"$d{i} using {at}:1:{at + 1}:{at + 2} with xerrorbars pt 7 ps 0.55 lw 1.6 lc rgb '{c}' notitle"
             for i, c in enumerate(rows))
-    draw(path, 820, 60 + 24 * len(names), data + f"""
-set multiplot layout 1,2
+    def step(at):  # four tics or so
+        ends = [x for some in rows.values() for r in some for x in r[at:at + 2] if x is not None]
+        rough = (max(ends) - min(min(ends), 0)) / 4
+        unit = 10 ** math.floor(math.log10(rough))
+        return next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= rough)
+
+    draw(path, 900, 60 + 24 * len(names), data + f"""
+set multiplot layout 1,3
 unset grid
 set grid xtics lc rgb '#020202' lt 1
 set yrange [-0.7:{len(names) - 0.3}]
 set ytics ({tics})
-set xrange [0:*]
-set lmargin at screen 0.27
-set rmargin at screen 0.62
+set xrange [0:1]
+set xtics 0.2
+set lmargin at screen 0.24
+set rmargin at screen 0.46
 set title 'MRR'
 {panel(2)}
 set xrange [*:*]
 unset ytics
-set lmargin at screen 0.66
-set rmargin at screen 0.98
-set title 'tail-patch, percentage points'
+set xtics {step(5)}
 set arrow 1 from 0, graph 0 to 0, graph 1 nohead lc rgb '#010101' lw 0.8
+set lmargin at screen 0.505
+set rmargin at screen 0.73
+set title 'tail-patch, percentage points'
 {panel(5)}
+set lmargin at screen 0.77
+set rmargin at screen 0.98
+set xtics {step(8)}
+set title 'tail-patch, log-probability'
+{panel(8)}
 """)
 
 
@@ -119,9 +137,8 @@ def lambda_picture(out, path):
         elif x["moment"] == "adam" and x["unit"] and x["lambda"] is not None and not x["own_task"]:
             rows.append((x["lambda"], x))
     rows.sort(key=lambda r: r[0])
-    import math
     places = [-math.log10(1 - share) for share, _ in rows]
-    data = block("d", [(p, *span(x["mrr"]), *span(x["recall@10"]), *percent(x["tail"]["10"]["probability"]))
+    data = block("d", [(p, *span(x["mrr"]), *span(x["recall@10"]), *span(x["tail"]["10"]["log_probability"]))
                        for p, (_, x) in zip(places, rows)])
     rule = m[methods.TRACKSTAR]["lambda"]
     tics = ", ".join(f'"{share:g}" {-math.log10(1 - share):.4f}' for share, x in rows if share != rule)
@@ -135,11 +152,11 @@ set xlabel 'λ  (0: R\\_train alone)'
 set arrow 1 from {at:.4f}, graph 0 to {at:.4f}, graph 1 nohead dt 2 lc rgb '#010101'
 set label 1 'the rule: {rule:.3f}' at {at:.4f}, graph 0.05 offset 0.6,0 tc rgb '#010101'
 set yrange [0:*]
-set key bottom right
-set title 'MRR and Recall@10'
+{KEY}
+set title 'attribution'
 plot $d using 1:2:3:4 {style} lc rgb '{BLUE}' title 'MRR', $d using 1:5:6:7 {style} lc rgb '{ORANGE}' title 'Recall\\@10'
-set title 'tail-patch, percentage points'
-plot $d using 1:8:9:10 {style} lc rgb '{BLUE}' notitle
+set title 'influence'
+plot $d using 1:8:9:10 {style} lc rgb '{BLUE}' title 'tail-patch, log-probability'
 """)
 
 
@@ -154,7 +171,7 @@ def frequency_picture(out, path):
         rows = []
         for x, b in enumerate(names):
             g = out["methods"][n]["groups"][f"bucket:{b}"]
-            rows.append((x + 0.09 * (i - 1.5), *span(g["mrr"]), *percent(g["tail"]["probability"])))
+            rows.append((x + 0.09 * (i - 1.5), *span(g["mrr"]), *span(g["tail"]["log_probability"])))
         data += block(f"d{i}", rows)
         for at, some in ((2, plots[0]), (5, plots[1])):
             some.append(f"$d{i} using 1:{at}:{at + 1}:{at + 2} with yerrorlines pt 7 ps 0.5 lw 1.6 "
@@ -166,40 +183,43 @@ set xtics ({tics})
 set xrange [-0.4:{len(names) - 0.6}]
 set xlabel "passages in which the object stands"
 set yrange [0:*]
+{KEY}
 set title 'MRR'
-set key bottom left
 plot {", ".join(plots[0])}
 set yrange [*:*]
-set title 'tail-patch, percentage points'
-unset key
+set title 'tail-patch, log-probability'
 plot {", ".join(plots[1])}
 """)
 
 
 def steps_picture(out, path):
-    rows = []
-    for s in out["steps"]:
-        rows.append((s["step"], *span(s["mrr"]), *span(s["shared"]), s["accuracy"]["first"],
-                     *(x for n in ("trackstar", "bm25", "gold", "random") for x in percent(s["tail_" + n]))))
+    followed = (("trackstar", "TrackStar", BLUE), ("bm25", "BM25", ORANGE), ("gold", "gold passages", VIOLET),
+                ("random", "random", GREY))
+    rows = [(s["step"], *span(s["mrr"]), *span(s["shared"]), s["accuracy"]["first"],
+             *(x for n, _, _ in followed for x in percent(s["tail_" + n])),
+             *(x for n, _, _ in followed for x in span(s["taillog_" + n]))) for s in out["steps"]]
     style = "with yerrorlines pt 7 ps 0.5 lw 1.6 lc rgb"
-    tails = ", ".join(f"$d using 1:{9 + 3 * i}:{10 + 3 * i}:{11 + 3 * i} {style} '{c}' title '{t}'"
-                      for i, (t, c) in enumerate((("TrackStar", BLUE), ("BM25", ORANGE),
-                                                  ("gold passages", VIOLET), ("random", GREY))))
+
+    def tails(first):
+        return ", ".join(f"$d using 1:{first + 3 * i}:{first + 1 + 3 * i}:{first + 2 + 3 * i} {style} '{c}' title '{t}'"
+                         for i, (_, t, c) in enumerate(followed))
     tics = ", ".join(f"{s['step']}" for s in out["steps"])
-    draw(path, 820, 340, block("d", rows) + f"""
-set multiplot layout 1,2
+    draw(path, 900, 350, block("d", rows) + f"""
+set multiplot layout 1,3
 set logscale x 2
-set xtics ({tics})
+set xtics ({tics}) rotate by -35
 set xlabel 'training step'
 set yrange [0:*]
-set key top left
-set title 'attribution: TrackStar and the facts'
+{KEY}
+set title 'attribution'
 plot $d using 1:2:3:4 {style} '{BLUE}' title 'MRR', \\
-     $d using 1:5:6:7 {style} '{ORANGE}' title 'shared with BM25, of 10', \\
-     $d using 1:8 with linespoints pt 6 ps 0.5 lw 1.4 dt 2 lc rgb '{GREY}' title 'facts known'
+     $d using 1:5:6:7 {style} '{ORANGE}' title 'shared with BM25', \\
+     $d using 1:8 with linespoints pt 6 ps 0.5 lw 1.4 dt 2 lc rgb '{GREY}' title 'facts at rank 1'
 set yrange [*:*]
-set title 'influence: tail-patch, percentage points'
-plot {tails}
+set title 'tail-patch, percentage points'
+plot {tails(9)}
+set title 'tail-patch, log-probability'
+plot {tails(21)}
 """)
 
 
@@ -216,9 +236,9 @@ def kinds_picture(out, path):
             left[n] += share
         data += block(f"d{i}", rows)
         plots.append(f"$d{i} using 1:3:1:2:3:4 with boxxyerror fs solid 0.9 noborder lc rgb "
-                     f"'{KIND_COLOURS[c]}' title '{categories.LABELS[c]}'")
+                     f"'{KIND_COLOURS[c]}' title '{categories.SHORT[c]}'")
     tics = ", ".join(f'"{escape(out["methods"][n]["label"])}" {y}' for y, n in enumerate(names))
-    draw(path, 820, 120 + 34 * len(names), data + f"""
+    draw(path, 820, 110 + 34 * len(names), data + f"""
 unset grid
 set ytics ({tics})
 set yrange [-0.6:{len(names) - 0.4}]
@@ -227,7 +247,7 @@ set xtics 0.2
 set lmargin at screen 0.18
 set rmargin at screen 0.97
 set tmargin at screen 0.80
-set key at screen 0.55, screen 0.97 center top maxrows 2 width -2
+set key at screen 0.55, screen 0.97 center top maxrows 2
 plot {", ".join(plots)}
 """)
 

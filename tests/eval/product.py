@@ -43,7 +43,7 @@ class Product:
         return self.run("ascribe-lm", *args)
 
     def ascribe(self, *args):
-        return self.run("ascribe", *args)
+        return self.run("ascribe", "--timeout", 3600, *args)
 
     # --- the server ---
 
@@ -51,7 +51,7 @@ class Product:
         os.environ["ASCRIBE_BUILD"] = self.build
         import harness  # the tests' own: starts on port 0, insists on a clean end
         store = os.path.join(self.folder, "store")
-        self.server = harness.Server(store, ["--memory", "6G"]).start(timeout=60)
+        self.server = harness.Server(store, ["--memory", "6G", "--deadline-ms", "1800000"]).start(timeout=60)
         self.env.update(ASCRIBE_SERVER=self.server.url, ASCRIBE_STORE=store)
 
     def stop(self):

@@ -41,10 +41,11 @@ class Size:
     sweep: tuple = ()       # lambda besides the rule's
     own: tuple = ()         # lambda with the queries' own task (None: the rule)
     seed: int = 1
+    repeat: int = 1         # how often the model reads an instance passage while it reads another once
 
 
-FULL = Size("full", 33000, 90, 600, ("--steps", "12000"), (750, 1500, 3000, 6000), ("adam", "none"), 16384,
-            (0.5, 0.9, 0.99, 0.999), (None, 0.9, 0.99))
+FULL = Size("full", 33000, 80, 600, ("--steps", "12000"), (600, 1800, 4000, 8000), ("adam", "none"), 9216,
+            (0.5, 0.9, 0.99, 0.999), (None, 0.9), repeat=8)
 QUICK = Size("quick", 9000, 30, 200, ("--steps", "1500"), (), ("adam",), 4096)
 
 
@@ -68,12 +69,12 @@ class Run:
     # --- stages ---
 
     def make_facts(self):
-        facts.make(self.folder, self.size.passages, self.size.seed, self.size.per_cell, self.size.task)
+        facts.make_facts_files(self.folder, self.size.per_cell, self.size.task, self.size.seed)
         self.lists.write_baselines(facts.read_lines(self.path("corpus.jsonl")), self.size.seed)
 
     def train(self):
         more = ["--checkpoint-steps", ",".join(map(str, self.size.checkpoints))] if self.size.checkpoints else []
-        self.product.lm("train", "--data", self.path("corpus.jsonl"), "--out", self.model(), "--seed",
+        self.product.lm("train", "--data", self.path("train.jsonl"), "--out", self.model(), "--seed",
                         self.size.seed, *self.size.train, *more)
 
     def score(self):
@@ -174,8 +175,10 @@ class Run:
     def all(self):
         """Every stage in order; each names what it depends on."""
         s, run = self.size, self.stages.run
-        run("facts", [s.passages, s.per_cell, s.task, s.seed], [], self.make_facts)
-        run("train", [s.train, s.checkpoints, s.seed], ["facts"], self.train)
+        run("corpus", [s.passages, s.seed, s.repeat], [],
+            lambda: facts.make_corpus(self.folder, s.passages, s.seed, s.repeat))
+        run("facts", [s.per_cell, s.task, s.seed], ["corpus"], self.make_facts)
+        run("train", [s.train, s.checkpoints, s.seed], ["corpus"], self.train)
         run("score", [], ["facts", "train"], self.score)
         self.product.start()
         try:
