@@ -1,305 +1,154 @@
 """bench.py - what tests/bench/run.sh runs; see there. One run, one disk, one machine, side by side."""
 import argparse
-import glob
 import json
-import multiprocessing
 import os
-import platform
-import re
 import shutil
-import statistics
-import struct
 import subprocess
-import sys
 import tempfile
-import time
 
-import numpy as np
+import book
+import contend
+import data as rows
+import serving
+from book import h
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../integration"))
-import harness as h  # noqa: E402
-
-MB = 1e6
-
-
-def setting(name, fallback):
-    return type(fallback)(os.environ.get("BENCH_" + name, fallback))
+K = 10
+SIZES = {"standard": (20000, 16384), "large": (10000, 65536), "small": (500, 4096)}
 
 
-def quantile(values, q):
-    values = sorted(values)
-    return values[min(len(values) - 1, int(q * len(values)))]
+def memory_rate(book_):
+    """The roof: how fast memory can be read, one thread and all."""
+    done = subprocess.run([os.path.join(h.BUILD, "bench_memory")], capture_output=True, text=True, check=True)
+    rates = json.loads(done.stdout)["gb_s"]
+    for threads, r in rates.items():
+        book_.add(f"memory, {threads.split('_')[1]} thread(s)", f"best {r['best']:.1f} GB/s, median {r['median']:.1f}", threads=int(threads.split("_")[1]), gb_s=r)
+    return rates[max(rates)]["best"]
 
 
-# ---- data ------------------------------------------------------------------------------------------
-
-def demo_batches(dim, rows):
-    """Paths of the demo's batch files when they hold `rows` rows of that dimension, else None."""
-    out, have = [], 0
-    for path in sorted(glob.glob(os.path.join(h.ROOT, "build/demo/**/*.safetensors"), recursive=True)):
-        with open(path, "rb") as f:
-            (length,) = struct.unpack("<Q", f.read(8))
-            header = json.loads(f.read(min(length, 1 << 20)))
-        shape = header.get("gradients", {}).get("shape")
-        if "examples" in header and shape and shape[1] == dim:
-            out.append(path)
-            have += shape[0]
-    return (out, have) if have >= rows else (None, 0)
+def plane_bytes(dim):
+    """Bytes a row of what each tier reads, docs/format.md: dimensions padded to 256; 32 bytes of factors."""
+    padded = -(-dim // 256) * 256
+    return {"bits": padded / 8 + 32, "six": padded * 3 / 4 + 32, "low": padded / 4 + 32, "exact": dim * 4}
 
 
-def write_batches(where, rows, dim, dtype, size):
-    """Seeded normal deviates as batch files; their paths."""
-    out = []
-    for n, at in enumerate(range(0, rows, size)):
-        count = min(size, rows - at)
-        x = np.random.default_rng([2410, n]).standard_normal((count, dim), dtype=np.float32)
-        examples = [{"id": f"row-{i}", "text": f"the passage of row {i}"} for i in range(at, at + count)]
-        path = os.path.join(where, f"b{n:06d}.safetensors")
-        with open(path, "wb") as f:
-            f.write(h.batch(x, examples, dtype))
-        out.append(path)
-    return out
+def roofline(book_, entries, dim, roof):
+    """Bytes a query read by tier, the rate that is, and the time they would take at the roof."""
+    each = plane_bytes(dim)
+    for e in entries:
+        if not e.ms or not e.work or e.engine not in ("scan", "certified", "probabilistic"):
+            continue  # the others read copies of their own
+        read = {tier: e.work.get(tier, 0) / e.lists * each[tier] for tier in each}
+        total, p50 = sum(read.values()), book.quantile(e.ms, .5)
+        book_.add(f"{e.name}: what it reads", f"{total / 1e6:9.1f} MB a query, {total / p50 / 1e6:5.1f} GB/s of {roof:.1f}; "
+                  f"at the roof {total / roof / 1e6:.2f} ms of {p50:.2f}   " + ", ".join(f"{t} {b / 1e6:.1f} MB" for t, b in read.items()),
+                  engine=e.name, bytes=read, gb_s=total / p50 / 1e6, roof_gb_s=roof, roof_ms=total / roof / 1e6, p50=p50)
 
 
-def some_queries(paths, count):
-    """Query rows near stored ones: the first rows of some batches, with a tenth of noise."""
-    out = []
-    for path in (paths * count)[:count]:
-        with open(path, "rb") as f:
-            found, _ = h.read_tensors(f.read())
-        kind, x = found["gradients"]
-        row = h.widen(x[len(out) % len(x)], kind.lower()).astype(np.float32)
-        noise = np.random.default_rng(len(out)).standard_normal(len(row)).astype(np.float32)
-        out.append(row + 0.1 * noise * np.linalg.norm(row) / np.sqrt(len(row)))
-    return np.array(out, np.float32)
+def kernels(book_):
+    """Every integer kernel of every table this processor runs."""
+    book.title("kernels (bench_kern)")
+    done = subprocess.run([os.path.join(h.BUILD, "bench_kern")], capture_output=True, text=True, check=True)
+    for line in done.stdout.splitlines():
+        print("  " + line)
+        book_.add("kernel", None, **json.loads(line))
 
 
-# ---- measurements ----------------------------------------------------------------------------------
-
-def dd(where, paths):
-    """Seconds of dd writing the same bytes to one file on the same disk, synced at the end."""
-    target = os.path.join(where, "dd.out")
-    begin = time.monotonic()
-    with subprocess.Popen(["dd", f"of={target}", "bs=1M", "conv=fdatasync", "status=none", "iflag=fullblock"],
-                          stdin=subprocess.PIPE) as p:
-        for path in paths:
-            with open(path, "rb") as f:
-                shutil.copyfileobj(f, p.stdin, 1 << 20)
-        p.stdin.close()
-        p.wait()
-    seconds = time.monotonic() - begin
-    os.unlink(target)
-    return seconds
+def own_entries(data):
+    mine = contend.ours(data)
+    return {name: contend.Entry(f"ascribe {name}", mine, name) for name in ("scan", "certified", "probabilistic", "flat")}
 
 
-def sender(address, key, corpus, paths, at, told):
-    """One ingesting client: takes the next batch until none is left."""
-    client = h.Client(address, key, timeout=300)
-    while True:
-        with at.get_lock():
-            n = at.value
-            at.value += 1
-        if n >= len(paths):
-            break
-        with open(paths[n], "rb") as f:
-            body = f.read()
-        begin = time.monotonic()
-        while True:
-            reply = client.put(f"/v1/corpora/{corpus}/batches/b{n:06d}", body)
-            if reply.status != 503:
-                break
-            time.sleep(0.01)
-        assert reply.status in (200, 201), reply
-        told.put(time.monotonic() - begin)
-    client.close()
+def both_ends(book_, mine, rounds):
+    """k proponents and k opponents against k proponents alone."""
+    oracle = contend.Entry("scan", mine, "scan", opponents=K)
+    pairs = [[contend.Entry(f"ascribe {engine}", mine, engine, opponents=n) for n in (0, K)] for engine in ("certified", "probabilistic")]
+    contend.contest(sum(pairs, []), oracle, rows.QUERIES, rounds, 1, K)
+    for alone, both in pairs:
+        ratio = book.quantile(both.ms, .5) / book.quantile(alone.ms, .5)
+        book_.add(f"{both.name}, {K} opponents as well", f"{book.told(both.ms)}   {ratio:.2f}x   same answers {both.same}/{both.lists}",
+                  section="both", engine=both.name, ms=book.spread(both.ms), alone=book.spread(alone.ms), ratio=ratio, same=both.same, lists=both.lists)
 
 
-def ingest(server, corpus, paths, clients):
-    at, told = multiprocessing.Value("q", 0), multiprocessing.Queue()
-    workers = [multiprocessing.Process(target=sender, args=(server.address, server.key, corpus, paths, at, told))
-               for _ in range(clients)]
-    begin = time.monotonic()
-    for w in workers:
-        w.start()
-    times = [told.get() for _ in paths]
-    seconds = time.monotonic() - begin
-    for w in workers:
-        w.join()
-    return seconds, times
+def in_process(book_, data, roof, rounds, many=256):
+    """Every peer and every engine, turn by turn, on the same rows and queries."""
+    mine = own_entries(data)
+    entries = list(mine.values()) + contend.peers(data)
+    against = ("FAISS", "USearch")
+    try:
+        book.title(f"in process, one query, top {K}, {data.count:,} x {data.dim:,}, {rounds} rounds in turn")
+        contend.contest(entries, mine["scan"], rows.QUERIES, rounds, 1, K)
+        contend.tell(book_, entries, against, section="single", batch=1, k=K)
+        roofline(book_.on(section="roofline"), entries, data.dim, roof)
+
+        book.title("both ends, in turn with one")
+        both_ends(book_, mine["scan"].contender, 2 * rounds)
+
+        book.title(f"in process, batches of {many}")
+        some = [e for e in entries if e.name not in ("LanceDB", "USearch")]
+        mine["scan"].most = 1  # slow, and here for its answers: two windows of queries, asked again and again
+        contend.contest(some, mine["scan"], rows.QUERIES, 3, many, K)
+        contend.tell(book_, some, against, section="batch", batch=many, k=K)
+    finally:
+        contend.close(entries)
 
 
-def asker(address, key, corpus, engine, queries, count, k, first, gate, told):
-    """One querying client: (seconds as the client saw it, seconds as the server says) of each query."""
-    client = h.Client(address, key, timeout=300)
-    client.get("/readyz")
-    gate.wait()
-    out = []
-    for i in range(count):
-        body = h.queries(queries[(first + i) % len(queries)])
-        begin = time.monotonic()
-        reply = client.post(f"/v1/corpora/{corpus}/query?k={k}&engine={engine}", body)
-        seconds = time.monotonic() - begin
-        assert reply.status == 200, reply
-        out.append((seconds, reply.json()["took_ms"] / 1e3))
-    told.put(out)
-    client.close()
+def scaling(book_):
+    """Made-up rows (rows.h): one thing varies at a time."""
+    def curve(name, points):
+        book.title(f"scaling: {name}")
+        for count, dim, k, batch, threads in points:
+            mine = contend.ours(None, made=(count, dim, 256), threads=threads)
+            entries = [contend.Entry(n, mine, e) for n, e in (("FAISS", "faiss"), ("ascribe scan", "scan"), ("ascribe certified", "certified"), ("ascribe probabilistic", "probabilistic"))]
+            try:
+                contend.contest(entries, entries[1], 256, 12 if batch == 1 else 3, batch, k)
+                for e in entries:
+                    book_.add(f"{e.name}, {count} x {dim}, k {k}, batch {batch}", f"{book.told(e.ms)}   same {e.same}/{e.lists}", section="scaling", curve=name,
+                              engine=e.name, n=count, d=dim, k=k, batch=batch, threads=threads or os.cpu_count(), ms=book.spread(e.ms), same=e.same, lists=e.lists)
+            finally:
+                mine.close()
 
-
-def ask(server, corpus, engine, queries, clients, count, k):
-    gate, told = multiprocessing.Barrier(clients + 1), multiprocessing.Queue()
-    workers = [multiprocessing.Process(target=asker, args=(server.address, server.key, corpus, engine, queries, count, k, 7 * c, gate, told))
-               for c in range(clients)]
-    for w in workers:
-        w.start()
-    gate.wait()
-    begin = time.monotonic()
-    out = sum((told.get() for _ in workers), [])
-    seconds = time.monotonic() - begin
-    for w in workers:
-        w.join()
-    return seconds, [s for s, _ in out], [t for _, t in out]
-
-
-def machine():
-    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
-        found = re.search(r"model name\s*:\s*(.*)", f.read())
-    commit = subprocess.run(["git", "-C", h.ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    return {"machine": (found.group(1) if found else platform.machine()), "cores": os.cpu_count(), "commit": commit,
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
-class Book:
-    """Prints a line a figure and keeps it, with what the machine and the data are."""
-
-    def __init__(self, path, about):
-        self.path, self.about = path, about
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-
-    def add(self, what, line, **figures):
-        print(f"  {what:34} {line}", flush=True)
-        with open(self.path, "a", encoding="utf-8") as f:
-            f.write(json.dumps({**self.about, "bench": "server", "what": what, **figures}) + "\n")
-
-
-def bench_flat(build, book, paths, queries, k, where, server_p50):
-    """FAISS called directly on the same rows, by the C program of the index's bench, if it is there."""
-    program = os.path.join(h.ROOT, build, "bench_flat")
-    if not os.access(program, os.X_OK):
-        print(f"  {'FAISS directly':34} {build}/bench_flat is not built")
-        return
-    base, asked = os.path.join(where, "rows.f32"), os.path.join(where, "queries.f32")
-    with open(base, "wb") as f:
-        for path in paths:
-            with open(path, "rb") as g:
-                kind, x = h.read_tensors(g.read())[0]["gradients"]
-            x = h.widen(x, kind.lower()).astype(np.float32)
-            x /= np.linalg.norm(x.astype(np.float64), axis=1)[:, None].astype(np.float32)
-            f.write(x.tobytes())
-    with open(asked, "wb") as f:
-        f.write((queries / np.linalg.norm(queries, axis=1)[:, None]).astype(np.float32).tobytes())
-    command = [program, "--rows", base, "--queries", asked, "--dim", str(queries.shape[1]), "--k", str(k),
-               "--batches", f"1,{len(queries)}", "--rounds", "7", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        print(f"  {'FAISS directly':34} bench_flat: exit {done.returncode}: {done.stderr.strip()[-200:]}")
-    for text in done.stdout.splitlines():
-        f = json.loads(text)
-        over = "".join(f"; {engine} over HTTP {p50 * 1e3:.1f} ms, {p50 * 1e3 / f['faiss_ms_p50']:.2f} x FAISS"
-                       for engine, p50 in server_p50.items()) if f["batch"] == 1 else ""
-        book.add(f"{f['batch']} quer{'y' if f['batch'] == 1 else 'ies'} at a time, in process",
-                 f"FAISS {f['faiss_ms_p50']:9.1f} ms   flat {f['flat_ms_p50']:9.1f} ms, {f['flat_to_faiss']:.2f} x FAISS{over}",
-                 **{("engine" if n == "bench" else n): v for n, v in f.items()})
-
-
-def query(server, client, book, engine, queries, count, k):
-    """One engine over HTTP; the median of one client, in seconds."""
-    print(f"query over HTTP, top {k}, engine {engine}" + (" (what auto takes for fewer than 20 queries)" if engine == "scan" else ""))
-    begin = time.monotonic()
-    client.post(f"/v1/corpora/bench/query?k={k}&engine={engine}", h.queries(queries[0]))
-    seconds = time.monotonic() - begin
-    book.add("first query", f"{seconds * 1e3:9.1f} ms", engine=engine, ms=seconds * 1e3)
-    p50 = None
-    for clients, each in ((1, count), (8, max(4, count // 4))):
-        seconds, walls, own = ask(server, "bench", engine, queries, clients, each, k)
-        p50 = p50 or quantile(walls, .5)
-        adds = statistics.median(w - o for w, o in zip(walls, own))
-        book.add(f"{clients} client{'s' if clients > 1 else ''}",
-                 f"p50 {quantile(walls, .5) * 1e3:9.1f} ms  p99 {quantile(walls, .99) * 1e3:9.1f} ms  {len(walls) / seconds:7.1f} queries/s   "
-                 f"took_ms p50 {quantile(own, .5) * 1e3:.1f}: {'waiting, ' if clients > 1 else ''}HTTP and client add {adds * 1e3:.2f} ms",
-                 engine=engine, clients=clients, p50_ms=quantile(walls, .5) * 1e3, p99_ms=quantile(walls, .99) * 1e3,
-                 qps=len(walls) / seconds, took_p50_ms=quantile(own, .5) * 1e3, http_adds_ms=adds * 1e3)
-    batch = h.queries(np.tile(queries, (4, 1)))
-    begin = time.monotonic()
-    assert client.post(f"/v1/corpora/bench/query?k={k}&text=0&engine={engine}", batch).status == 200
-    seconds = time.monotonic() - begin
-    book.add("64 queries in one request", f"{seconds * 1e3:9.1f} ms   {seconds * 1e3 / 64:.1f} ms each", engine=engine, ms=seconds * 1e3)
-    return p50
-
-
-def run(args, where):
-    rows, dim, dtype = setting("ROWS", 20000), setting("DIM", 16384), setting("DTYPE", "f32")
-    size, count, k = setting("BATCH", 250), setting("QUERIES", 40), setting("K", 10)
-    paths, have = demo_batches(dim, rows)
-    if paths:
-        rows, data = have, "the demo's gradients"
-    else:
-        print("making rows ...", flush=True)
-        os.mkdir(where + "/batches")
-        paths, data = write_batches(where + "/batches", rows, dim, dtype, size), "seeded normal deviates (no demo encodings here)"
-    total = sum(os.path.getsize(p) for p in paths)
-    about = {**machine(), "rows": rows, "dim": dim, "dtype": dtype, "batches": len(paths), "bytes": total, "k": k, "data": data}
-    book = Book(os.path.join(h.ROOT, "build/bench/results.jsonl"), about)
-    print(f"ascribe server bench: {rows} x {dim} {dtype}, {total / MB:.0f} MB in {len(paths)} batches; {data}")
-    print(f"{about['machine']}, {about['cores']} cores, commit {about['commit']}")
-
-    print("ingest over HTTP, against dd conv=fdatasync of the same bytes (before and after, the better one)")
-    for path in paths:  # both sides read what is in the page cache
-        with open(path, "rb") as f:
-            f.read()
-    dd_seconds = dd(where, paths)
-    server = h.Server(where + "/store", ("--memory", "4G"))  # room for all of FAISS's copies
-    server.start()
-    client = server.client(timeout=300)
-    assert client.put("/v1/corpora/bench", {"dim": dim, "dtype": dtype}).status == 201
-    clients = setting("CLIENTS", 2)
-    seconds, times = ingest(server, "bench", paths, clients)
-    dd_seconds = min(dd_seconds, dd(where, paths))
-    book.add("dd conv=fdatasync", f"{total / dd_seconds / MB:9.0f} MB/s", mb_s=total / dd_seconds / MB)
-    book.add(f"ingest, {clients} clients, durable", f"{total / seconds / MB:9.0f} MB/s  {rows / seconds:8.0f} rows/s   "
-             f"{dd_seconds / seconds * 100:.0f} % of dd   batch p50 {quantile(times, .5) * 1e3:.0f} ms, p99 {quantile(times, .99) * 1e3:.0f} ms",
-             mb_s=total / seconds / MB, rows_s=rows / seconds, of_dd=dd_seconds / seconds)
-
-    queries = some_queries(paths, 16)
-    p50 = {engine: query(server, client, book, engine, queries, count, k) for engine in ("flat", "scan")}
-
-    print("ready again after a restart (from exec to the ready line)")
-    memory, _ = server.rss_kib()
-    client.close()
-    times = []
-    for _ in range(5):
-        server.kill()
-        server.start(create=False)
-        times.append(server.ready_seconds)
-    book.add("5 restarts after SIGKILL", f"p50 {quantile(times, .5) * 1e3:9.0f} ms  max {max(times) * 1e3:9.0f} ms",
-             p50_ms=quantile(times, .5) * 1e3, max_ms=max(times) * 1e3)
-    book.add("resident memory after the queries", f"{memory / 1024:9.0f} MiB outside the page cache", mib=memory / 1024)
-    server.stop()
-
-    print("engine flat against FAISS called directly, on the same rows")
-    bench_flat(args.build, book, paths, queries, k, where, p50)
-    print("appended to build/bench/results.jsonl")
+    curve("N", [(n, 4096, 10, 1, None) for n in (5000, 20000, 80000, 200000)])
+    curve("d", [(20000, d, 10, 1, None) for d in (1024, 4096, 16384)] + [(10000, d, 10, 1, None) for d in (32768, 65536)])
+    curve("k", [(20000, 8192, k, 1, None) for k in (1, 10, 100, 1000)])
+    curve("batch", [(20000, 8192, 10, b, None) for b in (1, 4, 16, 64, 256)])
+    curve("threads", [(20000, 16384, 10, 1, t) for t in range(1, os.cpu_count() + 1)])
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--build", default="build/release")
-    args, _ = parser.parse_known_args()
+    parser.add_argument("--size", choices=SIZES, default="standard")
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--only", default="machine,inside,http,task", help="of machine, inside, http, task, kernels, scaling, larger")
+    args = parser.parse_args()
+    only = args.only.split(",")
+    count, dim = SIZES[args.size]
     base = os.environ.get("BENCH_DIR", os.path.join(h.ROOT, "build/bench"))
+    os.makedirs(base, exist_ok=True)
+    book_ = book.Book(size=args.size)
+    print(f"ascribe bench, {args.size}: {book_.about['machine']}, {book_.about['cores']} cores, {book_.about['memory_gib']} GiB, commit {book_.about['commit']}, load {os.getloadavg()[0]:.1f}")
     where = tempfile.mkdtemp(prefix="run-", dir=base)
     try:
-        run(args, where)
+        roof = memory_rate(book_.on(section="machine"))
+        real = rows.real(count, dim) if {"inside", "http", "task", "larger"} & set(only) else None
+        if real:
+            book_ = book_.on(**real.about())
+        if "inside" in only:
+            in_process(book_, real, roof, args.rounds)
+        if "http" in only:
+            serving.serve(book_, real, where)
+        if "task" in only:
+            book.title("a task, over HTTP, on the fitted corpus: gradients asked, whitened by the server")
+            serving.task(book_, real)
+        if "kernels" in only:
+            kernels(book_.on(section="kernels"))
+        if "scaling" in only:
+            scaling(book_.on(data="made up"))
+        if "larger" in only:
+            import larger
+            larger.run(book_.on(section="larger"), real, where)
     finally:
         shutil.rmtree(where, ignore_errors=True)
+    print(f"\nkept in {os.path.relpath(book.RESULTS, h.ROOT)}; tests/bench/report.py makes docs/performance.md of it")
 
 
 if __name__ == "__main__":

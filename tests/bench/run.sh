@@ -1,18 +1,35 @@
 #!/bin/sh
-# tests/bench/run.sh [BUILD] - the server's figures, side by side with what they are measured against:
-# ingest with dd on the same disk, query latency with the server's own clock, engine flat with FAISS
-# called directly, ready time on restart. Prints tables, appends JSON lines to build/bench/results.jsonl.
+# tests/bench/run.sh BUILD standard|large [OPTIONS of bench.py] - ascribe beside what it is measured
+# against, in one run, on the same rows, memory and disk, answers compared.
 #
-# Sizes by environment: BENCH_ROWS (20000), BENCH_DIM (16384), BENCH_DTYPE (f32), BENCH_BATCH (rows a
-# batch, 250), BENCH_CLIENTS (2, ingesting), BENCH_QUERIES (40 a client), BENCH_DIR (where the stores lie; the disk that is measured).
-# Data: the encodings of `make demo` when they are there in full, else seeded normal deviates; the
-# first line says which.
+# standard: 20,000 x 16,384 real encodings. Every engine and every peer in process, one query and 256;
+#   both ends; bytes and rate by tier against the memory's own; then over HTTP: ingest with codes against
+#   dd, latency, 1, 8 and 64 clients, memory, restart; a task.
+# large: the same in process and over HTTP at 10,000 x 65,536, scaling in rows, dimensions, k, batch
+#   and threads on made-up rows, every kernel alone, and a store larger than the memory it may use.
+#
+# Encodings are made by the product itself when they are not in build/bench/data (tests/bench/data.py; minutes,
+# once). Peers: FAISS through its C API, Debian's python3-faiss, USearch and LanceDB through npm; one that
+# cannot be had is named and left out. Figures go to the terminal and, an object a line, to
+# build/bench/results.jsonl; tests/bench/report.py makes docs/performance.md of them. BENCH_DIR: where
+# scratch stores lie, the disk that is measured (build/bench).
 set -eu
 cd "$(dirname "$0")/../.."
 build=${1:-build/release}
+size=${2:-standard}
+[ $# -gt 2 ] && shift 2 || shift $#
 [ -x "$build/ascribed" ] || {
     echo "$build/ascribed is not built: make all" >&2
     exit 1
 }
-mkdir -p build/bench
-ASCRIBE_BUILD=$build exec /usr/bin/python3 tests/bench/bench.py --build "$build" "$@"
+export ASCRIBE_BUILD="$build"
+bench() {
+    /usr/bin/python3 tests/bench/bench.py "$@"
+}
+case $size in
+large)
+    bench --size large "$@"
+    bench --size standard --only machine,kernels,scaling,larger "$@"
+    ;;
+*) bench --size "$size" "$@" ;;
+esac
