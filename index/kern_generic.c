@@ -105,9 +105,9 @@ static void dot4_f32(const float *q, const float *x, size_t stride, size_t d, do
 }
 
 /* a b + c, rounded once. Without the instruction: the product is exact in float64, the sum is
- * rounded there to odd (its last bit set when anything was lost), and a second rounding to far fewer
- * bits is then the right one (Boldo and Melquiond, Emulation of a FMA and Correctly Rounded Sums,
- * 2008). */
+ * rounded there to odd (its last bit set when anything was lost), and a second rounding to far
+ * fewer bits is then the right one (Boldo and Melquiond, Emulation of a FMA and Correctly Rounded
+ * Sums, 2008). */
 static inline float fused(float a, float b, float c)
 {
 #ifdef FP_FAST_FMAF

@@ -62,14 +62,15 @@ int whiten_root(double *mean, size_t dim, double damp, double *values, const cha
                 struct err *e);
 
 /* The specification: one float32 row. out[j] is the sum over k of row[k] root[k][j], in pieces of
- * WHITEN_PIECE ascending k: within a piece float32 fused multiply-adds from +0 on; pieces are summed
- * in float64, and that is rounded once. Every step is fixed: the same bits on every machine. */
+ * WHITEN_PIECE, k ascending: within a piece float32 fused multiply-adds from +0 on; the pieces are
+ * summed in float64, and that is rounded once. Every step is fixed: the same bits on every machine.
+ */
 enum { WHITEN_PIECE = 256 };
 void whiten_apply_plain(const struct whiten_block *b, const float *row, float *out);
 
 /* The same for n rows: the block's columns of row r start r * stride bytes after `rows` and land
- * out_stride floats apart. scratch: whiten_scratch floats, aligned for doubles. Feed unit rows and multiply norms in
- * after: nothing then leaves float32's range. */
+ * out_stride floats apart. scratch: whiten_scratch floats, aligned for doubles. Feed unit rows and
+ * multiply norms in after: nothing then leaves float32's range. */
 size_t whiten_scratch(size_t dim);
 void whiten_apply(const struct whiten_block *b, const void *rows, enum dtype t, size_t stride,
                   size_t n, float *out, size_t out_stride, float *scratch);

@@ -1,20 +1,57 @@
 /* cmd_corpus.c - `ascribe corpus create|list|show|drop`. */
 #include "client/cli/args.h"
+#include "client/cli/verbs.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-static int create(struct cli *cli, struct asc_client *c, const char *name, const char *definition)
+struct corpus_options {
+    const char *dtype, *model;
+    uint64_t dim;
+    bool encoded, yes;
+};
+
+/* A definition from a file, or from the options. Owned by the caller; NULL after printing why. */
+static char *definition_of(const struct cli *cli, const char *file, const struct corpus_options *x)
 {
+    json_t *o;
+    char *text;
+
+    if (file)
+        return out_read_file(cli, file, 8 << 20);
+    o = json_pack("{s:I}", "dim", (json_int_t)x->dim);
+    if (o && x->dtype)
+        json_object_set_new(o, "dtype", json_string(x->dtype));
+    if (o && x->encoded)
+        json_object_set_new(o, "encoded", json_true());
+    if (o && x->model)
+        json_object_set_new(o, "model", json_string(x->model));
+    text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    json_decref(o);
+    if (!text)
+        out_input(cli, "no memory");
+    return text;
+}
+
+static int create(struct cli *cli, struct asc_client *c, char *const *at, void *options)
+{
+    const struct corpus_options *o = options;
     struct asc_corpus x = {0};
     struct asc_error e;
-    char *raw, path[256];
+    char *definition, *raw, path[256];
     bool created;
     int rc = EXIT_OK;
 
-    if (asc_corpus_create(c, name, definition, &x, &created, &e) != 0)
+    if ((at[1] != NULL) == (o->dim > 0))
+        return out_usage("corpus", "create needs either DEFINITION.json or --dim N");
+    definition = definition_of(cli, at[1], o);
+    if (!definition)
+        return EXIT_INPUT;
+    rc = asc_corpus_create(c, at[0], definition, &x, &created, &e);
+    free(definition);
+    if (rc != 0)
         return out_error(cli, &e);
     snprintf(path, sizeof path, "/v1/corpora/%s", x.name);
     if (!cli->json) {
@@ -30,36 +67,15 @@ static int create(struct cli *cli, struct asc_client *c, const char *name, const
     return rc;
 }
 
-/* A definition from a file, or from the options. Owned by the caller; NULL after printing why. */
-static char *definition_of(const struct cli *cli, const char *file, uint64_t dim, const char *dtype,
-                           bool encoded, const char *model)
-{
-    json_t *o;
-    char *text;
-
-    if (file)
-        return out_read_file(cli, file, 8 << 20);
-    o = json_pack("{s:I}", "dim", (json_int_t)dim);
-    if (o && dtype)
-        json_object_set_new(o, "dtype", json_string(dtype));
-    if (o && encoded)
-        json_object_set_new(o, "encoded", json_true());
-    if (o && model)
-        json_object_set_new(o, "model", json_string(model));
-    text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    if (!text)
-        out_input(cli, "no memory");
-    return text;
-}
-
-static int list_all(struct cli *cli, struct asc_client *c)
+static int list_all(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_corpus *list;
     struct asc_error e;
     size_t count;
     char a[32], b[32];
 
+    (void)at;
+    (void)options;
     if (asc_corpus_list(c, &list, &count, &e) != 0)
         return out_error(cli, &e);
     if (!cli->json && count > 0)
@@ -81,14 +97,15 @@ static int list_all(struct cli *cli, struct asc_client *c)
     return EXIT_OK;
 }
 
-static int show(struct cli *cli, struct asc_client *c, const char *name)
+static int show(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_corpus x = {0};
     struct asc_error e;
     char *raw, path[256];
     json_t *o;
 
-    if (asc_corpus_get(c, name, &x, &e) != 0)
+    (void)options;
+    if (asc_corpus_get(c, at[0], &x, &e) != 0)
         return out_error(cli, &e);
     snprintf(path, sizeof path, "/v1/corpora/%s", x.name);
     asc_corpus_clear(&x);
@@ -106,12 +123,14 @@ static int show(struct cli *cli, struct asc_client *c, const char *name)
 }
 
 /* Typing the name is the seat belt: there is no way back. */
-static int drop(struct cli *cli, struct asc_client *c, const char *name, bool yes)
+static int drop(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct corpus_options *o = options;
+    const char *name = at[0];
     struct asc_error e;
     char line[128];
 
-    if (!yes) {
+    if (!o->yes) {
         if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO))
             return out_usage("corpus", "drop %s removes it for good: say --yes", name);
         fprintf(stderr, "This removes corpus %s and every example in it. Type its name: ", name);
@@ -139,51 +158,21 @@ static const char about[] =
 
 int cmd_corpus(struct cli *cli, int argc, char **argv)
 {
-    const char *dtype = NULL, *model = NULL, *verb, *name;
-    uint64_t dim = 0;
-    bool encoded = false, yes = false;
+    static const struct verb verbs[] = {{"create", "NAME DEFINITION.json", 1, create},
+                                        {"list", "", 0, list_all},
+                                        {"show", "NAME", 0, show},
+                                        {"drop", "NAME", 0, drop},
+                                        {0}};
+    struct corpus_options o = {0};
     const struct arg list[] = {
-        {"--dim", 0, ARG_COUNT, &dim, 1, 1048576, "N", "length of a gradient"},
-        {"--dtype", 0, ARG_TEXT, &dtype, 0, 0, "TYPE", "what is stored: f32, f16, bf16"},
-        {"--encoded", 0, ARG_FLAG, &encoded, 0, 0, NULL, "the vectors are finished encodings"},
-        {"--model", 0, ARG_TEXT, &model, 0, 0, "TEXT", "which model they are of; recorded"},
-        {"--yes", 'y', ARG_FLAG, &yes, 0, 0, NULL, "drop without asking"},
+        {"--dim", 0, ARG_COUNT, &o.dim, 1, 1048576, "N", "length of a gradient"},
+        {"--dtype", 0, ARG_TEXT, &o.dtype, 0, 0, "TYPE", "what is stored: f32, f16, bf16"},
+        {"--encoded", 0, ARG_FLAG, &o.encoded, 0, 0, NULL, "the vectors are finished encodings"},
+        {"--model", 0, ARG_TEXT, &o.model, 0, 0, "TEXT", "which model they are of; recorded"},
+        {"--yes", 'y', ARG_FLAG, &o.yes, 0, 0, NULL, "drop without asking"},
         {0}};
     const struct args args = {"corpus create|list|show|drop [NAME] [options]", about, list, 1, 3};
-    struct asc_client *c;
-    char *definition = NULL;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
-    if (rc >= 0)
-        return rc;
-    verb = argv[1];
-    name = count > 1 ? argv[2] : NULL;
-    if (strcmp(verb, "list") != 0 && !name)
-        return out_usage("corpus", "%s needs the name of a corpus", verb);
-    if (strcmp(verb, "create") == 0) {
-        if ((count == 3) == (dim > 0))
-            return out_usage("corpus", "create needs either DEFINITION.json or --dim N");
-        definition = definition_of(cli, count == 3 ? argv[3] : NULL, dim, dtype, encoded, model);
-        if (!definition)
-            return EXIT_INPUT;
-    } else if (strcmp(verb, "list") != 0 && strcmp(verb, "show") != 0 &&
-               strcmp(verb, "drop") != 0) {
-        return out_usage("corpus", "there is no \"corpus %s\"", verb);
-    }
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0) {
-        free(definition);
-        return rc;
-    }
-    if (definition)
-        rc = create(cli, c, name, definition);
-    else if (strcmp(verb, "list") == 0)
-        rc = list_all(cli, c);
-    else if (strcmp(verb, "show") == 0)
-        rc = show(cli, c, name);
-    else
-        rc = drop(cli, c, name, yes);
-    free(definition);
-    asc_close(c);
-    return rc;
+    return rc >= 0 ? rc : verbs_run(cli, "corpus", verbs, count, argv, &o);
 }

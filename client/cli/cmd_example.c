@@ -1,5 +1,6 @@
 /* cmd_example.c - `ascribe example get|list|delete|encoding`. */
 #include "client/cli/args.h"
+#include "client/cli/verbs.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,12 +19,19 @@ static json_t *as_json(const struct asc_stored *x)
     return o;
 }
 
-static int get(struct cli *cli, struct asc_client *c, const char *corpus, const char *id)
+struct example_options {
+    const char *after, *out, *filter;
+    uint64_t limit;
+    bool all;
+};
+
+static int get(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_stored x;
     struct asc_error e;
 
-    if (asc_example_get(c, corpus, id, &x, &e) != 0)
+    (void)options;
+    if (asc_example_get(c, at[0], at[1], &x, &e) != 0)
         return out_error(cli, &e);
     if (cli->json) {
         out_json(as_json(&x));
@@ -55,17 +63,18 @@ static void print_row(const struct asc_stored *x, unsigned columns)
 }
 
 /* One page, or with `all` every page after `after`. */
-static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus,
-                      const char *filter, const char *after, unsigned limit, bool all)
+static int list_pages(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct example_options *o = options;
+    unsigned limit = o->all ? 1000 : (unsigned)o->limit;
     unsigned columns = term_columns(STDOUT_FILENO);
     struct asc_page page;
     struct asc_error e;
-    char *cursor = after ? strdup(after) : NULL;
+    char *cursor = o->after ? strdup(o->after) : NULL;
     bool more = true;
 
     while (more) {
-        if (asc_example_find(c, corpus, filter, cursor, all ? 1000 : limit, &page, &e) != 0) {
+        if (asc_example_find(c, at[0], o->filter, cursor, limit, &page, &e) != 0) {
             free(cursor);
             return out_error(cli, &e);
         }
@@ -78,26 +87,26 @@ static int list_pages(struct cli *cli, struct asc_client *c, const char *corpus,
         cursor = page.next;
         page.next = NULL;
         asc_page_clear(&page);
-        more = all && cursor && !session_stopped() && !ferror(stdout);
+        more = o->all && cursor && !session_stopped() && !ferror(stdout);
     }
-    if (cursor && !cli->quiet && !all)
+    if (cursor && !cli->quiet && !o->all)
         fprintf(stderr, cli->json ? "{\"next\":\"%s\"}\n" : "more: --after %s\n", cursor);
     free(cursor);
     return session_stopped() ? EXIT_STOPPED : EXIT_OK;
 }
 
-static int delete_all(struct cli *cli, struct asc_client *c, const char *corpus, char **ids,
-                      int count)
+static int delete_all(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
 
-    for (int i = 0; i < count; i++) {
-        if (asc_example_delete(c, corpus, ids[i], &e) != 0)
+    (void)options;
+    for (char *const *id = at + 1; *id; id++) {
+        if (asc_example_delete(c, at[0], *id, &e) != 0)
             return out_error(cli, &e);
         if (cli->json)
-            out_json(json_pack("{s:s}", "deleted", ids[i]));
+            out_json(json_pack("{s:s}", "deleted", *id));
         else
-            printf("%s: deleted\n", ids[i]);
+            printf("%s: deleted\n", *id);
     }
     return EXIT_OK;
 }
@@ -129,16 +138,17 @@ static float *widen(const struct asc_encoding *x)
     return out;
 }
 
-static int encoding(struct cli *cli, struct asc_client *c, const char *corpus, const char *id,
-                    const char *out)
+static int encoding(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct example_options *o = options;
+    const char *id = at[1], *out = o->out;
     struct asc_encoding x;
     struct asc_query q = {.rows = 1, .dtype = ASC_F32};
     struct asc_error e;
     float *values;
     int rc;
 
-    if (asc_example_encoding(c, corpus, id, &x, &e) != 0)
+    if (asc_example_encoding(c, at[0], id, &x, &e) != 0)
         return out_error(cli, &e);
     values = widen(&x);
     if (!values) {
@@ -172,44 +182,22 @@ static const char about[] =
 
 int cmd_example(struct cli *cli, int argc, char **argv)
 {
-    const char *after = NULL, *out = NULL, *filter = NULL, *verb;
-    uint64_t limit = 100;
-    bool all = false;
+    static const struct verb verbs[] = {{"get", "CORPUS ID", 0, get},
+                                        {"list", "CORPUS", 0, list_pages},
+                                        {"delete", "CORPUS ID...", 0, delete_all},
+                                        {"encoding", "CORPUS ID", 0, encoding},
+                                        {0}};
+    struct example_options o = {.limit = 100};
     const struct arg list[] = {
-        {"--filter", 0, ARG_TEXT, &filter, 0, 0, "EXPR", "list: only those for which it holds"},
-        {"--after", 0, ARG_TEXT, &after, 0, 0, "CURSOR", "list: where the last page ended"},
-        {"--limit", 'n', ARG_COUNT, &limit, 1, 1000, "N", "list: examples of one page (100)"},
-        {"--all", 0, ARG_FLAG, &all, 0, 0, NULL, "list: every page"},
-        {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "encoding: write it there"},
+        {"--filter", 0, ARG_TEXT, &o.filter, 0, 0, "EXPR", "list: only those for which it holds"},
+        {"--after", 0, ARG_TEXT, &o.after, 0, 0, "CURSOR", "list: where the last page ended"},
+        {"--limit", 'n', ARG_COUNT, &o.limit, 1, 1000, "N", "list: examples of one page (100)"},
+        {"--all", 0, ARG_FLAG, &o.all, 0, 0, NULL, "list: every page"},
+        {"--out", 'o', ARG_TEXT, &o.out, 0, 0, "FILE", "encoding: write it there"},
         {0}};
     const struct args args = {"example get|list|delete|encoding CORPUS [ID...] [options]", about,
                               list, 2, -1};
-    struct asc_client *c;
-    int count, ids, rc = args_parse(cli, &args, argc, argv, &count);
-    bool is_list, is_delete;
+    int count, rc = args_parse(cli, &args, argc, argv, &count);
 
-    if (rc >= 0)
-        return rc;
-    verb = argv[1];
-    ids = count - 2;
-    is_list = strcmp(verb, "list") == 0;
-    is_delete = strcmp(verb, "delete") == 0;
-    if (!is_list && !is_delete && strcmp(verb, "get") != 0 && strcmp(verb, "encoding") != 0)
-        return out_usage("example", "there is no \"example %s\"", verb);
-    if (is_list ? ids != 0 : is_delete ? ids < 1 : ids != 1)
-        return out_usage("example", "%s takes %s", verb,
-                         is_list ? "no id" : is_delete ? "one id or more" : "one id");
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0)
-        return rc;
-    if (is_list)
-        rc = list_pages(cli, c, argv[2], filter, after, (unsigned)limit, all);
-    else if (is_delete)
-        rc = delete_all(cli, c, argv[2], argv + 3, ids);
-    else if (strcmp(verb, "get") == 0)
-        rc = get(cli, c, argv[2], argv[3]);
-    else
-        rc = encoding(cli, c, argv[2], argv[3], out);
-    asc_close(c);
-    return rc;
+    return rc >= 0 ? rc : verbs_run(cli, "example", verbs, count, argv, &o);
 }

@@ -2,6 +2,7 @@
  * compact. */
 #include "client/cli/args.h"
 #include "client/cli/progress.h"
+#include "client/cli/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,12 +84,14 @@ static int wait_for(struct cli *cli, struct asc_client *c, const char *id, const
     return rc;
 }
 
-static int list_all(struct cli *cli, struct asc_client *c)
+static int list_all(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_job *list;
     struct asc_error e;
     size_t count;
 
+    (void)at;
+    (void)options;
     if (asc_job_list(c, &list, &count, &e) != 0)
         return out_error(cli, &e);
     if (!cli->json && count > 0)
@@ -103,33 +106,46 @@ static int list_all(struct cli *cli, struct asc_client *c)
     return EXIT_OK;
 }
 
-static int show(struct cli *cli, struct asc_client *c, const char *id)
+static int show(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_job job;
     struct asc_error e;
 
-    if (asc_job_get(c, id, &job, &e) != 0)
+    (void)options;
+    if (asc_job_get(c, at[0], &job, &e) != 0)
         return out_error(cli, &e);
     print_job(cli, &job);
     asc_job_clear(&job);
     return EXIT_OK;
 }
 
-static int cancel(struct cli *cli, struct asc_client *c, const char *id)
+static int cancel(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
 
-    if (asc_job_cancel(c, id, &e) != 0)
+    (void)options;
+    if (asc_job_cancel(c, at[0], &e) != 0)
         return out_error(cli, &e);
     if (cli->json)
-        out_json(json_pack("{s:s}", "cancelling", id));
+        out_json(json_pack("{s:s}", "cancelling", at[0]));
     else
-        printf("%s: asked to stop\n", id);
+        printf("%s: asked to stop\n", at[0]);
     return EXIT_OK;
+}
+
+static int wait_until_done(struct cli *cli, struct asc_client *c, char *const *at, void *options)
+{
+    (void)options;
+    return wait_for(cli, c, at[0], "job");
 }
 
 int cmd_job(struct cli *cli, int argc, char **argv)
 {
+    static const struct verb verbs[] = {{"list", "", 0, list_all},
+                                        {"show", "JOB", 0, show},
+                                        {"cancel", "JOB", 0, cancel},
+                                        {"wait", "JOB", 0, wait_until_done},
+                                        {0}};
     const struct arg list[] = {{0}};
     const struct args args = {"job list|show|cancel|wait [JOB]",
                               "  job list          newest first\n"
@@ -137,32 +153,9 @@ int cmd_job(struct cli *cli, int argc, char **argv)
                               "  job cancel JOB    ask it to stop\n"
                               "  job wait JOB      until it is done; exit code 4 when it failed",
                               list, 1, 2};
-    const char *verb, *id;
-    struct asc_client *c;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
-    if (rc >= 0)
-        return rc;
-    verb = argv[1];
-    id = count > 1 ? argv[2] : NULL;
-    if (strcmp(verb, "list") != 0 && strcmp(verb, "show") != 0 && strcmp(verb, "cancel") != 0 &&
-        strcmp(verb, "wait") != 0)
-        return out_usage("job", "there is no \"job %s\"", verb);
-    if ((strcmp(verb, "list") == 0) == (id != NULL))
-        return out_usage("job", id ? "list takes no job" : "%s needs a job", verb);
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0)
-        return rc;
-    if (!id)
-        rc = list_all(cli, c);
-    else if (strcmp(verb, "show") == 0)
-        rc = show(cli, c, id);
-    else if (strcmp(verb, "cancel") == 0)
-        rc = cancel(cli, c, id);
-    else
-        rc = wait_for(cli, c, id, "job");
-    asc_close(c);
-    return rc;
+    return rc >= 0 ? rc : verbs_run(cli, "job", verbs, count, argv, NULL);
 }
 
 int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, const char *kind,

@@ -1,15 +1,22 @@
 /* cmd_key.c - `ascribe key create|list|revoke`. */
 #include "client/cli/args.h"
+#include "client/cli/verbs.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static int create(struct cli *cli, struct asc_client *c, const char *scope, const char *label)
+struct key_options {
+    const char *scope, *label;
+};
+
+static int create(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct key_options *o = options;
     struct asc_key k;
     struct asc_error e;
 
-    if (asc_key_create(c, scope, label, &k, &e) != 0)
+    (void)at;
+    if (asc_key_create(c, o->scope, o->label, &k, &e) != 0)
         return out_error(cli, &e);
     if (cli->json) {
         out_json(json_pack("{s:s, s:s, s:s, s:s?, s:s}", "key", k.secret, "id", k.id, "scope",
@@ -22,13 +29,15 @@ static int create(struct cli *cli, struct asc_client *c, const char *scope, cons
     return EXIT_OK;
 }
 
-static int list_all(struct cli *cli, struct asc_client *c)
+static int list_all(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_key *list;
     struct asc_error e;
     size_t count;
     char label[512];
 
+    (void)at;
+    (void)options;
     if (asc_key_list(c, &list, &count, &e) != 0)
         return out_error(cli, &e);
     if (!cli->json && count > 0)
@@ -48,53 +57,37 @@ static int list_all(struct cli *cli, struct asc_client *c)
     return EXIT_OK;
 }
 
-static int revoke(struct cli *cli, struct asc_client *c, const char *id)
+static int revoke(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
 
-    if (asc_key_revoke(c, id, &e) != 0)
+    (void)options;
+    if (asc_key_revoke(c, at[0], &e) != 0)
         return out_error(cli, &e);
     if (cli->json)
-        out_json(json_pack("{s:s}", "revoked", id));
+        out_json(json_pack("{s:s}", "revoked", at[0]));
     else
-        printf("%s: revoked\n", id);
+        printf("%s: revoked\n", at[0]);
     return EXIT_OK;
 }
 
 int cmd_key(struct cli *cli, int argc, char **argv)
 {
-    const char *scope = "read", *label = NULL, *verb;
+    static const struct verb verbs[] = {{"create", "", 0, create},
+                                        {"list", "", 0, list_all},
+                                        {"revoke", "ID", 0, revoke},
+                                        {0}};
+    struct key_options o = {.scope = "read"};
     const struct arg list[] = {
-        {"--scope", 0, ARG_TEXT, &scope, 0, 0, "SCOPE", "read (default), write or admin"},
-        {"--label", 0, ARG_TEXT, &label, 0, 0, "TEXT", "what it is for"},
+        {"--scope", 0, ARG_TEXT, &o.scope, 0, 0, "SCOPE", "read (default), write or admin"},
+        {"--label", 0, ARG_TEXT, &o.label, 0, 0, "TEXT", "what it is for"},
         {0}};
     const struct args args = {"key create|list|revoke [ID] [options]",
                               "  key create        a new key on standard output, shown this once\n"
                               "  key list          ids, scopes and labels\n"
                               "  key revoke ID     effective at once",
                               list, 1, 2};
-    struct asc_client *c;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
-    bool is_revoke;
 
-    if (rc >= 0)
-        return rc;
-    verb = argv[1];
-    is_revoke = strcmp(verb, "revoke") == 0;
-    if (!is_revoke && strcmp(verb, "create") != 0 && strcmp(verb, "list") != 0)
-        return out_usage("key", "there is no \"key %s\"", verb);
-    if (is_revoke != (count == 2))
-        return is_revoke ? out_usage("key", "revoke needs the id of a key")
-                         : out_usage("key", "%s takes no id", verb);
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0)
-        return rc;
-    if (is_revoke)
-        rc = revoke(cli, c, argv[2]);
-    else if (strcmp(verb, "create") == 0)
-        rc = create(cli, c, scope, label);
-    else
-        rc = list_all(cli, c);
-    asc_close(c);
-    return rc;
+    return rc >= 0 ? rc : verbs_run(cli, "key", verbs, count, argv, &o);
 }

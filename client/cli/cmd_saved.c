@@ -1,6 +1,7 @@
 /* cmd_saved.c - `ascribe saved`: prompts with their gradients, kept in the server. `ascribe query
  * --saved` runs one. */
 #include "client/cli/args.h"
+#include "client/cli/verbs.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,9 +41,9 @@ static int members_of(struct cli *cli, const struct saved_options *o, char **out
     return *out ? 0 : out_input(cli, "prompt, target, output and tags must be UTF-8");
 }
 
-static int put(struct cli *cli, struct asc_client *c, char *const *at,
-               const struct saved_options *o)
+static int put(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct saved_options *o = options;
     struct asc_query q = {.rows = 1, .first_row = o->row};
     struct asc_matrix *m;
     struct asc_error e;
@@ -70,13 +71,14 @@ static int put(struct cli *cli, struct asc_client *c, char *const *at,
     return rc;
 }
 
-static int get(struct cli *cli, struct asc_client *c, const char *corpus, const char *name)
+static int get(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
     char *text = NULL;
     json_t *o;
 
-    if (asc_saved_get(c, corpus, name, &text, &e) != 0)
+    (void)options;
+    if (asc_saved_get(c, at[0], at[1], &text, &e) != 0)
         return out_error(cli, &e);
     o = json_loads(text, 0, NULL);
     free(text);
@@ -101,9 +103,9 @@ static void print_row(const json_t *q, unsigned columns)
     printf("%-24s  %s\n", name ? name : "?", line);
 }
 
-static int list(struct cli *cli, struct asc_client *c, const char *corpus,
-                const struct saved_options *o)
+static int list(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct saved_options *o = options;
     unsigned columns = term_columns(STDOUT_FILENO);
     char after[ASC_NAME_MAX + 1] = "";
     bool more = true;
@@ -115,7 +117,7 @@ static int list(struct cli *cli, struct asc_client *c, const char *corpus,
         json_t *page, *q;
         size_t i;
 
-        if (asc_saved_list(c, corpus, *after ? after : NULL, o->tags,
+        if (asc_saved_list(c, at[0], *after ? after : NULL, o->tags,
                            o->all ? 1000 : (unsigned)o->limit, &text, &e) != 0)
             return out_error(cli, &e);
         page = json_loads(text, 0, NULL);
@@ -136,16 +138,17 @@ static int list(struct cli *cli, struct asc_client *c, const char *corpus,
     return session_stopped() ? EXIT_STOPPED : EXIT_OK;
 }
 
-static int delete(struct cli *cli, struct asc_client *c, const char *corpus, const char *name)
+static int delete(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
 
-    if (asc_saved_delete(c, corpus, name, &e) != 0)
+    (void)options;
+    if (asc_saved_delete(c, at[0], at[1], &e) != 0)
         return out_error(cli, &e);
     if (cli->json)
-        out_json(json_pack("{s:s}", "deleted", name));
+        out_json(json_pack("{s:s}", "deleted", at[1]));
     else
-        printf("%s: deleted\n", name);
+        printf("%s: deleted\n", at[1]);
     return EXIT_OK;
 }
 
@@ -159,10 +162,11 @@ static const char about[] =
 
 int cmd_saved(struct cli *cli, int argc, char **argv)
 {
-    static const struct {
-        const char *verb;
-        int count;
-    } forms[] = {{"put", 4}, {"list", 2}, {"get", 3}, {"delete", 3}};
+    static const struct verb verbs[] = {{"put", "CORPUS NAME FILE", 0, put},
+                                        {"list", "CORPUS", 0, list},
+                                        {"get", "CORPUS NAME", 0, get},
+                                        {"delete", "CORPUS NAME", 0, delete},
+                                        {0}};
     struct saved_options o = {.limit = 100};
     const struct arg options[] = {
         {"--prompt", 0, ARG_TEXT, &o.prompt, 0, 0, "TEXT", "what the model was given"},
@@ -177,27 +181,7 @@ int cmd_saved(struct cli *cli, int argc, char **argv)
         {0}};
     const struct args args = {"saved put|list|get|delete CORPUS [NAME [FILE]]", about, options, 2,
                               4};
-    struct asc_client *c;
-    size_t i = 0;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
-    if (rc >= 0)
-        return rc;
-    while (i < sizeof forms / sizeof *forms && strcmp(forms[i].verb, argv[1]) != 0)
-        i++;
-    if (i == sizeof forms / sizeof *forms)
-        return out_usage("saved", "there is no \"saved %s\"", argv[1]);
-    if (count != forms[i].count)
-        return out_usage("saved", "saved %s takes %d arguments", argv[1], forms[i].count - 1);
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0)
-        return rc;
-    if (i == 0)
-        rc = put(cli, c, argv + 2, &o);
-    else if (i == 1)
-        rc = list(cli, c, argv[2], &o);
-    else
-        rc = i == 2 ? get(cli, c, argv[2], argv[3]) : delete(cli, c, argv[2], argv[3]);
-    asc_close(c);
-    return rc;
+    return rc >= 0 ? rc : verbs_run(cli, "saved", verbs, count, argv, &o);
 }

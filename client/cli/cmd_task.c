@@ -1,5 +1,6 @@
 /* cmd_task.c - `ascribe fit` and `ascribe task`: the corpus's Hessian, and evaluation sets. */
 #include "client/cli/args.h"
+#include "client/cli/verbs.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -66,9 +67,9 @@ struct task_options {
     bool no_wait;
 };
 
-static int put(struct cli *cli, struct asc_client *c, char *const *at,
-               const struct task_options *o)
+static int put(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const struct task_options *o = options;
     struct asc_lambda lambda = {.value = -1, .downweight = o->downweight};
     struct asc_query q = {0};
     struct asc_matrix *m;
@@ -103,14 +104,16 @@ static void print_row(const json_t *t)
 }
 
 /* One task whole, or a line for each. */
-static int show(struct cli *cli, struct asc_client *c, const char *corpus, const char *task)
+static int show(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
+    const char *corpus = at[0], *task = at[1];
     struct asc_error e;
     char *text = NULL;
     json_t *o;
     int rc = task ? asc_task_get(c, corpus, task, &text, &e)
                   : asc_task_list(c, corpus, &text, &e);
 
+    (void)options;
     if (rc != 0)
         return out_error(cli, &e);
     o = json_loads(text, 0, NULL);
@@ -133,16 +136,17 @@ static int show(struct cli *cli, struct asc_client *c, const char *corpus, const
     return EXIT_OK;
 }
 
-static int delete(struct cli *cli, struct asc_client *c, const char *corpus, const char *task)
+static int delete(struct cli *cli, struct asc_client *c, char *const *at, void *options)
 {
     struct asc_error e;
 
-    if (asc_task_delete(c, corpus, task, &e) != 0)
+    (void)options;
+    if (asc_task_delete(c, at[0], at[1], &e) != 0)
         return out_error(cli, &e);
     if (cli->json)
-        out_json(json_pack("{s:s}", "deleted", task));
+        out_json(json_pack("{s:s}", "deleted", at[1]));
     else
-        printf("%s: deleted\n", task);
+        printf("%s: deleted\n", at[1]);
     return EXIT_OK;
 }
 
@@ -154,23 +158,13 @@ static const char task_about[] =
     "A task mixes the Hessian of its evaluation set into that of a fitted corpus, and no row is\n"
     "encoded again. Without --lambda it is chosen by the rule, for --downweight.";
 
-static int run(struct cli *cli, struct asc_client *c, int count, char **argv,
-               const struct task_options *o)
-{
-    (void)count;
-    if (strcmp(argv[1], "put") == 0)
-        return put(cli, c, argv + 2, o);
-    if (strcmp(argv[1], "delete") == 0)
-        return delete(cli, c, argv[2], argv[3]);
-    return show(cli, c, argv[2], strcmp(argv[1], "show") == 0 ? argv[3] : NULL);
-}
-
 int cmd_task(struct cli *cli, int argc, char **argv)
 {
-    static const struct {
-        const char *verb;
-        int count;
-    } forms[] = {{"put", 4}, {"list", 2}, {"show", 3}, {"delete", 3}};
+    static const struct verb verbs[] = {{"put", "CORPUS TASK FILE", 0, put},
+                                        {"list", "CORPUS", 0, show},
+                                        {"show", "CORPUS TASK", 0, show},
+                                        {"delete", "CORPUS TASK", 0, delete},
+                                        {0}};
     struct task_options o = {0};
     const struct arg list[] = {
         {"--lambda", 0, ARG_TEXT, &o.lambda, 0, 0, "X", "share of the task's Hessian, below 1"},
@@ -181,24 +175,11 @@ int cmd_task(struct cli *cli, int argc, char **argv)
         {0}};
     const struct args args = {"task put|list|show|delete CORPUS [TASK [FILE]]", task_about, list, 2,
                               4};
-    struct asc_client *c;
-    size_t i = 0;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
     if (rc >= 0)
         return rc;
-    while (i < sizeof forms / sizeof *forms && strcmp(forms[i].verb, argv[1]) != 0)
-        i++;
-    if (i == sizeof forms / sizeof *forms)
-        return out_usage("task", "there is no \"task %s\"", argv[1]);
-    if (count != forms[i].count)
-        return out_usage("task", "task %s takes %d arguments", argv[1], forms[i].count - 1);
     if (o.lambda && o.downweight)
         return out_usage("task", "--lambda or --downweight, not both");
-    rc = session_open(cli, NULL, NULL, &c);
-    if (rc != 0)
-        return rc;
-    rc = run(cli, c, count, argv, &o);
-    asc_close(c);
-    return rc;
+    return verbs_run(cli, "task", verbs, count, argv, &o);
 }
