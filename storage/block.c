@@ -7,6 +7,7 @@
 #include "storage/corpus.h"
 #include "storage/shard.h"
 #include "storage/txn.h"
+#include "storage/warm.h"
 
 static int absent(const struct view_chunk *c, enum block_kind kind, enum err_code code,
                   const char *what, struct err *e)
@@ -15,14 +16,25 @@ static int absent(const struct view_chunk *c, enum block_kind kind, enum err_cod
                    (unsigned)c->shard->id, (unsigned long long)c->id, chunk_kind_name(kind), what);
 }
 
+/* Small blocks are read here and there, and then only the pages touched are wanted. */
+static bool is_read_whole(enum block_kind kind)
+{
+    unsigned plane;
+
+    return kind == BLOCK_ENCODINGS || chunk_kind_is_code(kind, &plane);
+}
+
 /* Marks the block as seen only after its sum was right, so damage is reported at every touch. */
 static int check_value(const struct view_chunk *c, enum block_kind kind, struct span value,
                        struct span *out, struct err *e)
 {
     unsigned bit = chunk_kind_bit(kind);
     bool seen = shard_block_seen(c->shard, c->id, bit);
-    int rc = chunk_check(value, c, kind, !seen, out, e);
+    int rc;
 
+    if (!seen || is_read_whole(kind))
+        warm_range(value.bytes, value.len);
+    rc = chunk_check(value, c, kind, !seen, out, e);
     if (rc == 0 && !seen)
         shard_block_note(c->shard, c->id, bit);
     return rc;
@@ -64,6 +76,18 @@ int block_open(const struct view_chunk *c, enum block_kind kind, struct block *o
     }
     *out = (struct block){.bytes = payload.bytes, .len = payload.len, .txn = t.handle};
     return 0;
+}
+
+void block_prefetch(const struct view_chunk *c, enum block_kind kind)
+{
+    struct key k = key_block(c->id, (unsigned char)kind);
+    struct span value;
+    struct txn t;
+
+    shard_begin_read(c->shard, &t);
+    if (txn_get(&t, 0, &k, &value))
+        warm_range(value.bytes, value.len);
+    txn_abort(&t);
 }
 
 /* ---- Single rows ----------------------------------------------------------------------------- */
@@ -115,6 +139,7 @@ int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
     int rc;
 
     require(row < c->rows);
+    warm_range(b->bytes + row * c->shard->corpus.row_bytes, c->shard->corpus.row_bytes);
     if (c->summed && !shard_row_seen(c->shard, c->id, row)) {
         rc = check_row(c, b, row, e);
         if (rc)

@@ -114,6 +114,9 @@ struct block {
  * same thread, and soon. */
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
 void block_close(struct block *b);
+/* Has the kernel begin to read a block that is wanted soon, while another is worked on. Does not wait
+ * and reports nothing: the block's own block_open will. */
+void block_prefetch(const struct view_chunk *c, enum block_kind kind);
 
 /* Opens the encodings for reading single rows: no sum of the whole is checked, which would read all
  * of it, and each row's is when it is asked for. (In a chunk that is not `summed` the whole block

@@ -161,6 +161,8 @@ static int open_env(struct db *db, const char *data, const struct db_options *o,
         flags |= MDB_RDONLY | MDB_NOLOCK;
     if (o->no_sync)
         flags |= MDB_NOSYNC;
+    if (o->no_read_ahead)
+        flags |= MDB_NORDAHEAD;
     if (rc == 0)
         rc = mdb_env_set_mapsize(db->env, (size_t)o->map_bytes);
     if (rc == 0)

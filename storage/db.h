@@ -1,8 +1,8 @@
 /* db.h - one LMDB environment: opening, limits, what its errors mean, and the fail-stop latch.
  *
  * With txn.c the only place that names mdb_*. Environments are opened once in a process, never with
- * WRITEMAP (a wild write would reach the disk, and a full disk would be SIGBUS), never NORDAHEAD
- * (scans are sequential), always NOTLS. NOSYNC only while a shard is built that nothing names yet.
+ * WRITEMAP (a wild write would reach the disk, and a full disk would be SIGBUS), always NOTLS.
+ * Shards are opened NORDAHEAD: their readers say what comes next (storage/warm.h). NOSYNC only while a shard is built that nothing names yet.
  * LMDB 0.9.24 goes on after a failed fdatasync; we do not: the latch stops the whole store.
  */
 #ifndef STORAGE_DB_H
@@ -32,6 +32,7 @@ struct db_options {
     bool read_only;             /* no writer anywhere: no lock file, no reader slots, one descriptor */
     bool fresh;                 /* it is being made: EIO here is a failed write */
     bool no_sync;               /* a shard in the making: db_sync before anything names it */
+    bool no_read_ahead;         /* large values side by side, read one at a time */
 };
 
 struct db {

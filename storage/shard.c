@@ -206,7 +206,8 @@ static int open_db(struct shard *s, bool fresh, uint64_t room, bool no_sync, str
                            .table_count = 1,
                            .read_only = read_only && !no_sync,
                            .fresh = fresh,
-                           .no_sync = no_sync};
+                           .no_sync = no_sync,
+                           .no_read_ahead = true};
     int rc;
 
     if (s->is_open)

@@ -20,6 +20,7 @@
 #include "storage/snapshot.h"
 #include "storage/text.h"
 #include "storage/verify_codes.h"
+#include "storage/warm.h"
 
 enum { PATIENCE_MS = 50 }; /* between a ledger commit and its view lie microseconds */
 
@@ -384,6 +385,7 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
 
     shard_begin_read(c->shard, &t);
     if (txn_get(&t, 0, &key, &value)) {
+        warm_range(value.bytes, value.len);
         rc = chunk_check(value, c, kind, true, &payload, e);
     } else {
         *e = t.err;

@@ -392,6 +392,31 @@ static void test_rows_after_the_block(void **state)
     store_close(s);
 }
 
+/* Whatever is prefetched, there or not, right or not: nothing happens but that it may be read. */
+static void test_prefetch(void **state)
+{
+    struct scratch *x = *state;
+    struct fake f;
+    struct store *s = open_coded(x->store, fake_init(&f, 1));
+    struct corpus *c = make_corpus(s, "c", 2048, DTYPE_F32), *d = make_corpus(s, "d", 4, DTYPE_F32);
+    const struct view *v, *w;
+
+    put_examples(s, c, "a", 0, 20);
+    put_examples(s, d, "a", 0, 20);
+    v = corpus_view(c);
+    w = corpus_view(d);
+    for (unsigned i = 0; i < CHUNK_KINDS; i++) {
+        block_prefetch(&v->chunks[0], chunk_kinds[i]);
+        block_prefetch(&w->chunks[0], chunk_kinds[i]); /* has no codes */
+    }
+    assert_int_equal(check_codes(c, f.version), 20);
+    view_release(v);
+    view_release(w);
+    corpus_release(c);
+    corpus_release(d);
+    store_close(s);
+}
+
 /* ---- Codes that are not the rows' ------------------------------------------------------------ */
 
 static char last_finding[512];
@@ -648,6 +673,7 @@ int main(void)
         scratch_test(test_backup_keeps_codes),
         scratch_test(test_rows_by_their_own_sums),
         scratch_test(test_rows_after_the_block),
+        scratch_test(test_prefetch),
         scratch_test(test_verify_makes_codes_again),
         scratch_test(test_damaged_codes),
         scratch_test(test_format_1),

@@ -1,0 +1,16 @@
+/* warm.h - reading ahead of a mapped block: exactly it, and nothing of its neighbours.
+ *
+ * Shards are mapped without read-ahead (storage/db.h): around a fault the kernel would read megabytes
+ * of the rows that lie beside the codes, and push the codes of others out of memory. So whoever is
+ * about to read a range says so. Any thread.
+ */
+#ifndef STORAGE_WARM_H
+#define STORAGE_WARM_H
+
+#include <stddef.h>
+
+/* Has the kernel begin to read what of the range is not in memory; does not wait. Costs one system
+ * call in 16 MiB when all of it is there: 3 us in 6 MiB. */
+void warm_range(const void *bytes, size_t len);
+
+#endif
