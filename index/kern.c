@@ -21,6 +21,8 @@ static const struct level {
     {"avx512vnni", &kern_avx512, &qkern_avx512vnni},
     {"avx512", &kern_avx512, &qkern_avx512},
     {"avx2", &kern_avx2, &qkern_avx2},
+    {"neondot", &kern_neon, &qkern_neondot},
+    {"neon", &kern_neon, &qkern_neon},
     {"generic", &kern_generic, &qkern_generic},
 };
 
@@ -34,6 +36,8 @@ int kern_supported(const struct kern *k)
         return cpu_has(CPU_AVX512);
     if (k == &kern_avx2)
         return cpu_has(CPU_AVX2);
+    if (k == &kern_neon)
+        return cpu_has(CPU_NEON);
     return k == &kern_generic;
 }
 

@@ -20,7 +20,7 @@
 enum { KERN_LANES = 32, KERN_TALL = 8, KERN_WIDE = 48 };
 
 struct kern {
-    const char *name; /* "generic", "avx2", "avx512" */
+    const char *name; /* "generic", "avx2", "avx512", "neon" */
     /* sum over i of q[i] * x[i], both of d elements */
     double (*dot_f32)(const float *q, const float *x, size_t d);
     double (*dot_f16)(const float *q, const uint16_t *x, size_t d);
@@ -43,15 +43,15 @@ struct kern {
     void (*scale_f32)(const float *x, size_t count, double norm, float *out);
 };
 
-extern const struct kern kern_generic, kern_avx2, kern_avx512;
+extern const struct kern kern_generic, kern_avx2, kern_avx512, kern_neon;
 
 /* The table in use. Before kern_init it is the generic one. */
 extern const struct kern *kern;
 
 /* Picks the best level this processor can run, and with it both tables: this one and the integer
- * kernels' (index/qkern.h). `force` ("generic", "avx2", "avx512", "avx512vnni", "neon", or NULL:
- * the environment's ASCRIBE_SIMD) lowers it. An unknown or unsupported name falls back to the best
- * one. Call once, before threads start. Returns kern_level(). */
+ * kernels' (index/qkern.h). `force` lowers it: "generic", "avx2", "avx512", "avx512vnni", "neon",
+ * "neondot", or NULL for what the environment's ASCRIBE_SIMD says. An unknown or unsupported name
+ * falls back to the best one. Call once, before threads start. Returns kern_level(). */
 const char *kern_init(const char *force);
 
 /* Name of the level in use; "generic" before kern_init. A level may share this table with the one

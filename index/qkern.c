@@ -13,5 +13,9 @@ int qkern_supported(const struct qkern *k)
         return cpu_has(CPU_AVX512);
     if (k == &qkern_avx2)
         return cpu_has(CPU_AVX2);
+    if (k == &qkern_neondot)
+        return cpu_has(CPU_NEON_DOT);
+    if (k == &qkern_neon)
+        return cpu_has(CPU_NEON);
     return k == &qkern_generic;
 }

@@ -51,7 +51,7 @@ typedef void qkern_dot(const unsigned char *rows, size_t stride, size_t count,
                        const int8_t *const *q, size_t nq, size_t groups, int32_t *out);
 
 struct qkern {
-    const char *name;    /* "generic", "avx2", "avx512", "avx512vnni", "neon" */
+    const char *name;    /* "generic", "avx2", "avx512", "avx512vnni", "neon", "neondot" */
     qkern_dot *dot_bits; /* code in 0..1 */
     qkern_dot *dot_six;  /* 0..63 */
     qkern_dot *dot_low;  /* 0..3 */
@@ -78,7 +78,8 @@ struct qkern {
                   struct qkern_split *sums);
 };
 
-extern const struct qkern qkern_generic, qkern_avx2, qkern_avx512, qkern_avx512vnni;
+extern const struct qkern qkern_generic, qkern_avx2, qkern_avx512, qkern_avx512vnni, qkern_neon,
+    qkern_neondot;
 
 /* The table in use: kern_init (index/kern.h) sets it with the other. Before, the generic one. */
 extern const struct qkern *qkern;

@@ -18,7 +18,7 @@
 #include "index/qkern.h"
 
 static const struct qkern *const tables[] = {&qkern_generic, &qkern_avx2, &qkern_avx512,
-                                             &qkern_avx512vnni};
+                                             &qkern_avx512vnni, &qkern_neon, &qkern_neondot};
 
 enum { TABLES = sizeof tables / sizeof tables[0], QUERIES = 64, CACHED = 8 /* rows */ };
 

@@ -21,7 +21,7 @@
 
 #include "index/kern.h"
 
-static const struct kern *const tables[] = {&kern_generic, &kern_avx2, &kern_avx512};
+static const struct kern *const tables[] = {&kern_generic, &kern_avx2, &kern_avx512, &kern_neon};
 
 enum { TABLES = sizeof tables / sizeof tables[0], MODES = 5 };
 

@@ -21,7 +21,7 @@
 #include "index/qkern.h"
 
 static const struct qkern *const tables[] = {&qkern_generic, &qkern_avx2, &qkern_avx512,
-                                             &qkern_avx512vnni};
+                                             &qkern_avx512vnni, &qkern_neon, &qkern_neondot};
 
 enum { TABLES = sizeof tables / sizeof tables[0], PLANES = 3 };
 
@@ -545,6 +545,7 @@ static void one_name_picks_both_tables(void **state)
     } levels[] = {
         {"generic", &kern_generic, &qkern_generic}, {"avx2", &kern_avx2, &qkern_avx2},
         {"avx512", &kern_avx512, &qkern_avx512},    {"avx512vnni", &kern_avx512, &qkern_avx512vnni},
+        {"neon", &kern_neon, &qkern_neon},          {"neondot", &kern_neon, &qkern_neondot},
     };
 
     (void)state;
