@@ -31,7 +31,7 @@ struct bound {
     double at, off;
 };
 
-/* From D = sum of Q c6 (whole) or of hi c6. s, rest and length: the row's factors (index/code.h). A
+/* From the sum of Q c6, or of hi c6 alone. s, rest and length: the row's factors (index/code.h). A
  * row without a code has off = infinity. */
 static inline struct bound bound_six(const struct bound_query *q, double sum6, double s,
                                      double rest6, double length6)
@@ -47,30 +47,25 @@ static inline struct bound bound_six_hi(const struct bound_query *q, double sum6
                           q->length * rest6 + q->rest_hi * length6};
 }
 
-/* From D = sum of Q c8 = 4 (sum of Q c6) + (sum of Q low). */
-static inline struct bound bound_eight(const struct bound_query *q, double sum8, double s,
-                                       double rest8, double length8)
+/* From the sum of Q c6 and that of hi (c8 & 3), what the low plane adds: lo's part of it is left out,
+ * at most |u^ - 128 sq hi| |x^8 - x^6|. */
+static inline struct bound bound_eight(const struct bound_query *q, double sum6, double low_hi,
+                                       double s, double rest6, double rest8, double length8)
 {
-    return (struct bound){0.5 * q->step * s * (2.0 * sum8 - 255.0 * q->sum),
-                          q->length * rest8 + q->rest * length8};
+    return (struct bound){2.0 * q->step * s * (2.0 * sum6 - 63.0 * q->sum) +
+                              128.0 * q->step * s * (low_hi - 1.5 * q->sum_hi),
+                          q->length * rest8 + q->rest * length8 +
+                              (q->rest + q->rest_hi) * (rest6 + rest8)};
 }
 
 /* The 1-bit bound fails with the probability that `cut` was made for. `reach`: sqrt(padded dim);
- * `slack`: bound_slack1. From D = sum of Q bit, or of hi bit. */
+ * `slack`: bound_slack1. From the sum of Q bit. */
 static inline struct bound bound_one(const struct bound_query *q, double sum1, double gain,
                                      double spread, double cut, double reach, double slack)
 {
     return (struct bound){q->step * gain * (2.0 * sum1 - q->sum),
                           cut * q->length * spread +
                               reach * gain * (q->rest + slack * q->length)};
-}
-
-static inline struct bound bound_one_hi(const struct bound_query *q, double sum1, double gain,
-                                        double spread, double cut, double reach, double slack)
-{
-    return (struct bound){128.0 * q->step * gain * (2.0 * sum1 - q->sum_hi),
-                          cut * q->length * spread +
-                              reach * gain * (q->rest_hi + slack * q->length)};
 }
 
 /* What rotation, the factors' rounding and the exact kernel's may add to the 1-bit bound. */

@@ -16,7 +16,9 @@
 #include "storage/base/mem.h"
 
 enum {
-    FINE_MOST = 4, /* queries whose second plane costs nothing while the scan waits for memory */
+    /* Up to so many queries the scan waits for memory, not for sums: a second plane of each costs
+     * nothing, and one bit instead of six saves most of the time. With more neither is true. */
+    FINE_MOST = 4,
     MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
     LEFT_LEAST = 64,
     LEFT_MOST = 8192,
@@ -55,11 +57,11 @@ static void plan(struct tier *t)
     const size_t ends = (q->k ? 1u : 0u) + (q->opponents ? 1u : 0u);
     double rows = q->live ? (double)q->live : 1.0;
 
-    t->bits = q->precision == TIER_PROBABILISTIC;
     t->fine = q->count <= FINE_MOST;
+    t->bits = t->fine && q->precision == TIER_PROBABILISTIC;
     t->groups = code_groups(t->src->dim);
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
-    t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE);
+    t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
     t->left_rows = memory / 4 / (q->count * ends * sizeof(struct left));
     t->left_rows = clamp(t->left_rows, LEFT_LEAST, LEFT_MOST);
     if (t->bits) {
@@ -163,6 +165,11 @@ void tier_free(struct tier *t)
     free(t);
 }
 
+enum tier_precision tier_precision(const struct tier *t)
+{
+    return t->bits && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;
+}
+
 /* --- blocks ------------------------------------------------------------------------------------ */
 
 void held_drop(struct share *s, struct held *h)
@@ -204,7 +211,7 @@ static int share_init(struct share *s, struct err *e)
     if (s->lefts)
         memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
     w->room = room;
-    w->words = (room + 63) / 64;
+    w->words = room / 64;
     at = s->memory = mem_big(1, room * (8 + 5 * 4) + count * w->words * 8 + 2 * sums +
                                     count * TIER_TILE * sizeof *s->bucket);
     if (!s->lefts || !s->memory)

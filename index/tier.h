@@ -79,6 +79,10 @@ int tier_new(const struct tier_source *src, const struct tier_query *q, struct t
              struct err *e);
 void tier_free(struct tier *t); /* NULL is fine */
 
+/* What the answer will be: certified too where one bit a dimension would save nothing (more than a
+ * few queries, or so many rows asked for that all are scored). */
+enum tier_precision tier_precision(const struct tier *t);
+
 /* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i] (empty
  * lists, initialised by the caller with k and opponents slots; NULL for an end that is not asked).
  * Any number of threads, at any time; each with lists of its own. When all have returned 0, merged

@@ -38,11 +38,11 @@ static void audit_row(const struct share *s, size_t i, uint32_t row, double scor
         f[n] = (double)code_factor(s->rows.plane[TIER_FACTORS], rows, (enum code_factor)n, row);
     hi = (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->hi, row);
     six = 128.0 * hi + (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->lo, row);
-    low = 128.0 * (double)sum_of(s, qkern->dot_low, TIER_LOW, groups * QKERN_LOW, q->hi, row) +
-          (double)sum_of(s, qkern->dot_low, TIER_LOW, groups * QKERN_LOW, q->lo, row);
+    low = (double)sum_of(s, qkern->dot_low, TIER_LOW, groups * QKERN_LOW, q->hi, row);
     within(bound_six_hi(q, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     within(bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
-    within(bound_eight(q, 4.0 * six + low, f[CODE_SCALE], f[CODE_REST8], f[CODE_LENGTH8]), score);
+    within(bound_eight(q, six, low, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]),
+           score);
 }
 
 int window_audit(struct share *s, struct err *e)
@@ -61,8 +61,10 @@ int window_audit(struct share *s, struct err *e)
         for (size_t i = 0; i < s->t->q->count && !failed; i++) {
             const float *vector = s->t->q->vectors + i * src->dim;
             const double score = kern_dot(src->dtype, vector, encoding, src->dim);
+            struct bounds first;
 
-            within(tier_first(s, i, w), score);
+            first_bounds(s, i, w - w % TIER_TILE, &first);
+            within((struct bound){first.at[w % TIER_TILE], first.off[w % TIER_TILE]}, score);
             audit_row(s, i, s->w.row[w], score);
         }
     }

@@ -41,8 +41,8 @@ struct tier {
     size_t bar_count;           /* initialised */
     double *kept;
     bool whole;                 /* every row by the exact kernel */
-    bool bits;                  /* the first tier reads the bits plane, else six */
-    bool fine;                  /* it multiplies with hi and lo, else with hi alone */
+    bool fine;                  /* the first tier multiplies with hi and lo, else with hi alone */
+    bool bits;                  /* it reads the bits plane, else six; then fine too */
     double cut, reach, slack1;  /* of the 1-bit bound: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */
@@ -95,7 +95,7 @@ struct share {
     bool inside; /* a block is begun and not finished */
 };
 
-enum { TIER_TILE = 64 }; /* rows at a time, at most */
+enum { TIER_TILE = 64 }; /* rows at a time */
 
 /* --- tier_bar.c --- */
 int bar_init(struct bar *b, double *kept, size_t k);
@@ -158,10 +158,28 @@ static inline int window_audit(struct share *s, struct err *e)
 }
 #endif
 
-/* --- tier_settle.c --- */
-/* What the first tier says of row w's product with query i. */
-struct bound tier_first(const struct share *s, size_t i, uint32_t w);
+/* --- tier_first.c --- */
+struct bounds {
+    double at[TIER_TILE], off[TIER_TILE];
+};
 
+/* Q = 128 hi + lo, so its sums are too. */
+static inline double tier_whole(int32_t hi, int32_t lo)
+{
+    return 128.0 * (double)hi + (double)lo;
+}
+
+/* What the first tier says of query i's products with the rows of the tile at `from`, a multiple of
+ * TIER_TILE. Past the window's last row it says nothing of use. */
+void first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
+/* tier_score of all of them; out may be dots. */
+void first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
+                  double out[TIER_TILE]);
+/* Bit n: row from + n is there and not settled; and it may still enter at this end. */
+uint64_t first_open(const struct share *s, size_t i, uint32_t from);
+uint64_t first_may(const struct share *s, size_t i, int end, uint32_t from, const struct bounds *b);
+
+/* --- tier_settle.c --- */
 /* Scores every row of the window that may be among the k best at an end, and empties the window. */
 int window_settle(struct share *s, struct err *e);
 

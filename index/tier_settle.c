@@ -31,30 +31,6 @@ static double weight_of(const struct window *w, uint32_t row)
     return w->weight ? w->weight[row] : 1.0;
 }
 
-/* Q = 128 hi + lo, so its sums are too. */
-static double whole_sum(int32_t hi, int32_t lo)
-{
-    return 128.0 * (double)hi + (double)lo;
-}
-
-struct bound tier_first(const struct share *s, size_t i, uint32_t w)
-{
-    const struct tier *t = s->t;
-    const struct bound_query *q = &t->bounds[i];
-    const double a = (double)s->w.factor[0][w], b = (double)s->w.factor[1][w];
-    const double c = (double)s->w.factor[2][w];
-    const int32_t hi = s->w.hi[i * s->w.room + w];
-
-    if (t->fine) {
-        const double sum = whole_sum(hi, s->w.lo[i * s->w.room + w]);
-
-        return t->bits ? bound_one(q, sum, a, b, t->cut, t->reach, t->slack1)
-                       : bound_six(q, sum, a, b, c);
-    }
-    return t->bits ? bound_one_hi(q, (double)hi, a, b, t->cut, t->reach, t->slack1)
-                   : bound_six_hi(q, (double)hi, a, b, c);
-}
-
 static bool may_at_any(const struct share *s, size_t i, struct bound b, double weight)
 {
     double upper;
@@ -122,7 +98,7 @@ struct refining {
     uint32_t w, row; /* in the window; in the block */
     const uint32_t *query;
     size_t count;
-    double six[TOGETHER], low[TOGETHER]; /* sums of Q c6, of Q (c8 & 3) */
+    double six[TOGETHER]; /* sums of Q c6 */
 };
 
 static double factor_of(const struct refining *r, enum code_factor f)
@@ -130,49 +106,52 @@ static double factor_of(const struct refining *r, enum code_factor f)
     return (double)code_factor(r->h->plane[TIER_FACTORS], r->h->b.rows, f, r->row);
 }
 
-/* Sums of Q times the row's code in one plane, for the queries pick[0 .. count). With hi given, those
- * of hi are known. */
-static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned char *plane, size_t width,
-                    const size_t *pick, size_t count, const int32_t *hi, double *out)
+/* Which parts of the queries a row is multiplied with. */
+enum part { PART_HI = 1, PART_LO = 2 };
+
+/* Sums over one row of a plane for the queries pick[0 .. count): of hi, of lo, or of both as they lie
+ * one after the other. */
+static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned char *plane,
+                    size_t width, const size_t *pick, size_t count, unsigned parts,
+                    int32_t out[2 * TOGETHER])
 {
-    const struct tier *t = r->s->t;
     const int8_t *planes[2 * TOGETHER] = {NULL};
-    int32_t sums[2 * TOGETHER];
     size_t n = 0;
 
     for (size_t j = 0; j < count; j++) {
-        const struct bound_query *q = &t->bounds[r->query[pick[j]]];
+        const struct bound_query *q = &r->s->t->bounds[r->query[pick ? pick[j] : j]];
 
-        if (!hi)
+        if (parts & PART_HI)
             planes[n++] = q->hi;
-        planes[n++] = q->lo;
+        if (parts & PART_LO)
+            planes[n++] = q->lo;
     }
-    dot(plane + r->row * width, width, 1, planes, n, t->groups, sums);
-    for (size_t j = 0; j < count; j++)
-        out[pick[j]] = hi ? whole_sum(hi[pick[j]], sums[j])
-                          : whole_sum(sums[2 * j], sums[2 * j + 1]);
+    dot(plane + r->row * width, width, 1, planes, n, r->s->t->groups, out);
 }
 
-/* The six-bit sums of all queries; from the first tier where it has them. */
+/* The six-bit sums of all queries; as far as the first tier has them, its own. */
 static void sum_six(struct refining *r)
 {
     const struct share *s = r->s;
-    int32_t hi[TOGETHER];
-    size_t pick[TOGETHER];
+    const struct tier *t = s->t;
+    const size_t width = t->groups * QKERN_SIX;
+    int32_t sums[2 * TOGETHER];
 
+    if (t->bits) {
+        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count,
+                PART_HI | PART_LO, sums);
+        s->work->rows_six += r->count;
+    } else if (!t->fine) {
+        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count, PART_LO, sums);
+    }
     for (size_t j = 0; j < r->count; j++) {
         const size_t at = r->query[j] * s->w.room + r->w;
 
-        pick[j] = j;
-        hi[j] = s->w.hi[at];
-        if (s->t->fine && !s->t->bits)
-            r->six[j] = whole_sum(hi[j], s->w.lo[at]);
+        if (t->bits)
+            r->six[j] = tier_whole(sums[2 * j], sums[2 * j + 1]);
+        else
+            r->six[j] = tier_whole(s->w.hi[at], t->fine ? s->w.lo[at] : sums[j]);
     }
-    if (s->t->fine && !s->t->bits)
-        return;
-    sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], s->t->groups * QKERN_SIX, pick, r->count,
-            s->t->bits ? NULL : hi, r->six);
-    s->work->rows_six += s->t->bits ? r->count : 0;
 }
 
 /* Queries that the six-bit bound leaves; returns how many. */
@@ -192,28 +171,40 @@ static size_t keep_six(const struct refining *r, size_t *pick)
     return count;
 }
 
-/* Reads the low plane for queries pick[0 .. count) and lists what the eight-bit bound leaves. */
-static int refine_low(struct refining *r, const size_t *pick, size_t count, struct err *e)
+/* Lists row w for query r->query[j] where the eight-bit bound leaves it. */
+static int list(struct refining *r, size_t j, struct bound b, double weight, struct err *e)
 {
-    struct share *s = r->s;
-    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST8);
-    const double length = factor_of(r, CODE_LENGTH8), weight = weight_of(&s->w, r->w);
+    const size_t i = r->query[j];
     int failed = 0;
 
-    sum_row(r, qkern->dot_low, r->h->plane[TIER_LOW], s->t->groups * QKERN_LOW, pick, count, NULL,
-            r->low);
-    s->work->rows_low += count;
-    for (size_t n = 0; n < count; n++) {
-        const size_t j = pick[n], i = r->query[j];
-        struct bound b = bound_eight(&s->t->bounds[i], 4.0 * r->six[j] + r->low[j], scale, rest,
-                                     length);
+    for (int end = 0; end < TIER_ENDS && !failed; end++) {
+        struct left left = {.w = r->w};
 
-        for (int end = 0; end < TIER_ENDS && !failed; end++) {
-            struct left left = {.w = r->w};
+        if (r->s->list[end] && tier_may(r->s->t, i, end, b, weight, &left.upper))
+            failed = push(r->s, i, end, left, e);
+    }
+    return failed;
+}
 
-            if (s->list[end] && tier_may(s->t, i, end, b, weight, &left.upper))
-                failed = push(s, i, end, left, e);
-        }
+/* Reads the low plane for queries pick[0 .. count). */
+static int refine_low(struct refining *r, const size_t *pick, size_t count, struct err *e)
+{
+    const struct tier *t = r->s->t;
+    const double scale = factor_of(r, CODE_SCALE), length = factor_of(r, CODE_LENGTH8);
+    const double rest6 = factor_of(r, CODE_REST6), rest8 = factor_of(r, CODE_REST8);
+    const double weight = weight_of(&r->s->w, r->w);
+    int32_t low[2 * TOGETHER];
+    int failed = 0;
+
+    sum_row(r, qkern->dot_low, r->h->plane[TIER_LOW], t->groups * QKERN_LOW, pick, count, PART_HI,
+            low);
+    r->s->work->rows_low += count;
+    for (size_t n = 0; n < count && !failed; n++) {
+        const size_t j = pick[n];
+        struct bound b = bound_eight(&t->bounds[r->query[j]], r->six[j], (double)low[n], scale,
+                                     rest6, rest8, length);
+
+        failed = list(r, j, b, weight, e);
     }
     return failed;
 }
@@ -263,27 +254,36 @@ static void picks_sift(struct pick *heap, size_t count, size_t i)
     }
 }
 
+static void picks_offer(struct pick *heap, size_t *count, size_t most, struct pick p)
+{
+    if (*count < most) {
+        heap[(*count)++] = p;
+        for (size_t n = *count / 2; *count == most && n-- > 0;)
+            picks_sift(heap, *count, n);
+    } else if (p.at > heap[0].at) {
+        heap[0] = p;
+        picks_sift(heap, *count, 0);
+    }
+}
+
 /* The `most` rows of highest estimate at one end of query i, into a heap; returns how many. */
 static size_t pick_best(struct share *s, size_t i, int end, size_t most, struct pick *heap)
 {
     size_t count = 0;
 
-    for (uint32_t w = 0; w < s->w.count; w++) {
-        const double weight = weight_of(&s->w, w);
-        struct bound b = tier_first(s, i, w);
-        double at = tier_score(s->t->q, i, b.at, weight), upper;
+    for (uint32_t from = 0; from < s->w.count; from += TIER_TILE) {
+        double at[TIER_TILE];
+        struct bounds b;
+        uint64_t may;
 
-        at = end == TIER_PRO ? at : -at;
-        if ((count == most && !(at > heap[0].at)) || is_settled(&s->w, i, w) ||
-            !tier_may(s->t, i, end, b, weight, &upper))
-            continue;
-        if (count < most) {
-            heap[count++] = (struct pick){at, w, (uint32_t)i};
-            for (size_t n = count / 2; count == most && n-- > 0;)
-                picks_sift(heap, count, n);
-        } else {
-            heap[0] = (struct pick){at, w, (uint32_t)i};
-            picks_sift(heap, count, 0);
+        first_bounds(s, i, from, &b);
+        may = first_may(s, i, end, from, &b);
+        first_scores(s, i, from, b.at, at);
+        for (; may; may &= may - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(may);
+
+            picks_offer(heap, &count, most,
+                        (struct pick){end == TIER_PRO ? at[n] : -at[n], from + n, (uint32_t)i});
         }
     }
     return count;
@@ -352,36 +352,38 @@ static int raise_all(struct share *s, struct err *e)
 
 /* --- the sweep ----------------------------------------------------------------------------------- */
 
-/* Rows from .. to-1 of the window, all of one block. */
-static int sweep_tile(struct share *s, uint32_t from, uint32_t to, struct err *e)
+/* The tile's rows that the first tier leaves at either end of query i. */
+static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
 {
+    struct bounds b;
+    uint64_t may = 0;
+
+    first_bounds(s, i, from, &b);
+    for (int end = 0; end < TIER_ENDS; end++)
+        if (s->list[end])
+            may |= first_may(s, i, end, from, &b);
+    return may;
+}
+
+/* Queries are the outer loop over the sums, rows over the planes: each is read side by side. */
+static int sweep_tile(struct share *s, uint32_t from, struct err *e)
+{
+    const size_t queries = s->t->q->count;
     uint32_t count[TIER_TILE] = {0};
     int failed = 0;
 
-    for (uint32_t i = 0; i < s->t->q->count; i++)
-        for (uint32_t w = from; w < to; w++)
-            if (!is_settled(&s->w, i, w) &&
-                may_at_any(s, i, tier_first(s, i, w), weight_of(&s->w, w)))
-                s->bucket[(w - from) * s->t->q->count + count[w - from]++] = i;
-    for (uint32_t w = from; w < to && !failed; w++) {
-        if (!count[w - from])
+    for (uint32_t i = 0; i < queries; i++)
+        for (uint64_t may = left_by_first(s, i, from); may; may &= may - 1) {
+            const size_t n = (size_t)__builtin_ctzll(may);
+
+            s->bucket[n * queries + count[n]++] = i;
+        }
+    for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
+        if (!count[n])
             continue;
-        failed = held_take(s, &s->scan, s->w.block[w], e);
+        failed = held_take(s, &s->scan, s->w.block[from + n], e);
         if (!failed)
-            failed = refine(s, w, s->bucket + (w - from) * s->t->q->count, count[w - from], e);
-    }
-    return failed;
-}
-
-static int sweep(struct share *s, struct err *e)
-{
-    int failed = 0;
-
-    for (uint32_t from = 0, to; from < s->w.count && !failed; from = to) {
-        for (to = from + 1; to < s->w.count && to - from < TIER_TILE &&
-                            s->w.block[to] == s->w.block[from]; to++)
-            ;
-        failed = sweep_tile(s, from, to, e);
+            failed = refine(s, from + n, s->bucket + n * queries, count[n], e);
     }
     return failed;
 }
@@ -392,8 +394,8 @@ int window_settle(struct share *s, struct err *e)
 
     if (!failed)
         failed = raise_all(s, e);
-    if (!failed)
-        failed = sweep(s, e);
+    for (uint32_t from = 0; from < s->w.count && !failed; from += TIER_TILE)
+        failed = sweep_tile(s, from, e);
     for (size_t i = 0; i < s->t->q->count && !failed; i++)
         for (int end = 0; end < TIER_ENDS && !failed; end++)
             failed = drain(s, i, end, e);
