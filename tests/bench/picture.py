@@ -32,23 +32,22 @@ def svg(width, height, title, parts):
             f"<title>{escape(title)}</title>\n{STYLE}\n" + "\n".join(parts) + "\n</svg>\n")
 
 
-def bars(title, unit, rows, log=True):
-    """Horizontal bars. rows: [(label, value, note, ours)]."""
-    left, right, step, top = 190, 190, 26, 44
-    width = 820
+def dots(title, unit, rows):
+    """One value a line on a logarithmic axis. rows: [(label, value, note, ours)]."""
+    left, right, step, top, width = 270, 150, 24, 48, 820
     room = width - left - right
-    values = [v for _, v, _, _ in rows]
-    low = min(values) / 1.6 if log else 0
-    high = max(values)
-    place = (lambda v: room * math.log(v / low) / math.log(high / low)) if log else (lambda v: room * v / high)
-    parts = [text(12, 20, title, "head"), text(12, 36, unit + (", logarithmic" if log else ""), "small")]
+    low, high = min(r[1] for r in rows) / 1.5, max(r[1] for r in rows) * 1.1
+    bottom = top + len(rows) * step + 4
+    place = lambda v: left + room * math.log(v / low) / math.log(high / low)
+    parts = [text(12, 20, title, "head"), text(12, 36, unit, "small")]
+    for t in ticks(low, high):
+        parts += [f'<line class="grid" x1="{place(t):.1f}" x2="{place(t):.1f}" y1="{top}" y2="{bottom}"/>', text(place(t), bottom + 14, number(t), "small", "middle")]
     for n, (label, value, note, ours) in enumerate(rows):
-        y = top + n * step
-        ink = INKS[0] if ours else INKS[4]
-        parts += [text(left - 8, y + 15, label, anchor="end"),
-                  f'<rect x="{left}" y="{y + 3}" width="{max(2, place(value)):.1f}" height="{step - 8}" rx="2" fill="{ink}"/>',
-                  text(left + place(value) + 6, y + 15, number(value) + (f"   {note}" if note else ""), "small")]
-    return svg(width, top + len(rows) * step + 12, title, parts)
+        y, ink = top + n * step + 12, INKS[0] if ours else INKS[2]
+        parts += [text(left - 10, y + 4, label, anchor="end"),
+                  f'<circle cx="{place(value):.1f}" cy="{y}" r="6" fill="{ink}"/>',
+                  text(place(value) + 12, y + 4, number(value) + (f"  ({note})" if note else ""), "small")]
+    return svg(width, bottom + 22, title, parts)
 
 
 def ticks(low, high):
@@ -65,7 +64,7 @@ def panel(x0, y0, width, height, title, xname, series, names):
     xs, ys = sorted({p[0] for p in points}), [p[1] for p in points]
     xlow, xhigh, ylow, yhigh = xs[0], xs[-1], min(ys) / 1.3, max(ys) * 1.3
     left, bottom, top = x0 + 44, y0 + height - 34, y0 + 26
-    wide, tall = width - 56, bottom - top
+    wide, tall = width - 72, bottom - top
     px = lambda v: left + wide * (math.log(v / xlow) / math.log(xhigh / xlow) if xhigh > xlow else .5)
     py = lambda v: bottom - tall * math.log(v / ylow) / math.log(yhigh / ylow)
     out = [text(x0 + 4, y0 + 14, title, "head")]
