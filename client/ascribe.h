@@ -312,7 +312,7 @@ struct asc_query {
     const char *fingerprint; /* or NULL */
     uint32_t k;              /* proponents, 0 to 10,000 */
     uint32_t opponents;      /* 0 to 10,000 */
-    const char *engine;      /* NULL: the server's choice */
+    const char *engine;      /* "tiered", "flat", "scan"; NULL: the server's choice */
     const char *task;        /* through this task; NULL: none */
     bool no_text;            /* leave texts and meta out */
     const char *filter; /* only examples for which it holds (docs/protocol.md); NULL: all */
@@ -321,6 +321,8 @@ struct asc_query {
     bool percentile;    /* where each hit stands among all scores */
     const char *group;  /* "meta.PATH": sums of all scores by this field; NULL: none */
     const char *score;  /* "cosine" or "dot", of vectors as long as they are; NULL: cosine */
+    const char *precision; /* "certified" or "probabilistic"; NULL: certified */
+    double delta;          /* with probabilistic: how often it may fail; 0: the server's choice */
 };
 
 struct asc_share {
@@ -359,10 +361,12 @@ struct asc_result {
 struct asc_answer {
     struct asc_result *results; /* one a query row */
     size_t count;
-    char exact[16]; /* "certified", ...: docs/exactness.md */
+    char exact[16]; /* "certified" or "probabilistic": docs/exactness.md */
+    double delta;   /* with the latter: the probability that a query's answer is wrong; else 0 */
     char engine[16];
     uint64_t examples, generation;
-    uint64_t rows_proposed, rows_exact;
+    /* Rows read: by FAISS, by the exact kernel, in the planes of engine tiered. */
+    uint64_t rows_proposed, rows_exact, rows_bits, rows_six, rows_low;
     double took_ms; /* in the server */
     char *json;     /* the answer as it came */
     size_t json_len;

@@ -114,7 +114,7 @@ static int fill_hits(const json_t *all, struct asc_hit **out, size_t *out_count,
 
 static int fill_answer(const json_t *o, struct asc_answer *a, struct asc_error *e)
 {
-    const json_t *all = json_object_get(o, "results"), *work = json_object_get(o, "work");
+    const json_t *all = json_object_get(o, "results"), *read = json_object_get(o, "read");
     size_t count = json_array_size(all);
     int rc = 0;
 
@@ -138,8 +138,12 @@ static int fill_answer(const json_t *o, struct asc_answer *a, struct asc_error *
     asc__json_word(o, "engine", a->engine, sizeof a->engine);
     a->examples = asc__json_u64(o, "examples");
     a->generation = asc__json_u64(o, "generation");
-    a->rows_proposed = asc__json_u64(work, "rows_proposed");
-    a->rows_exact = asc__json_u64(work, "rows_exact");
+    a->delta = asc__json_real(o, "delta", 0);
+    a->rows_proposed = asc__json_u64(read, "proposed");
+    a->rows_exact = asc__json_u64(read, "exact");
+    a->rows_bits = asc__json_u64(read, "bits");
+    a->rows_six = asc__json_u64(read, "six");
+    a->rows_low = asc__json_u64(read, "low");
     a->took_ms = asc__json_real(o, "took_ms", 0);
     return rc;
 }
@@ -201,6 +205,9 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
     add_text(path, "saved", q->saved);
     add_text(path, "group", q->group);
     add_text(path, "score", q->score);
+    add_text(path, "precision", q->precision);
+    if (q->delta != 0)
+        asc__buf_format(path, "&delta=%.17g", q->delta);
     asc__buf_text(path, q->blocks ? "&blocks=1" : "");
     asc__buf_text(path, q->percentile ? "&percentile=1" : "");
     return path->failed ? asc__no_memory(e, path->len) : 0;

@@ -3,6 +3,7 @@
 
 #include "index/kern.h"
 #include "server/config.h"
+#include "server/cost.h"
 #include "server/http.h"
 #include "server/limits.h"
 #include "server/metrics.h"
@@ -121,6 +122,19 @@ static void limits(struct buf *out, const struct config *c)
                    (unsigned long long)row[i].value);
 }
 
+/* What engine=auto reckons with. */
+static void rates(struct buf *out, const struct cost *c)
+{
+    struct rate r;
+    bool measured = cost_rates(c, &r);
+
+    buf_format(out, "\"measured\":%s,\"read_bytes\":%.3g,\"exact_products\":%.3g,"
+                    "\"blas_products\":%.3g,\"six_products\":%.3g,\"six_many_products\":%.3g,"
+                    "\"bits_products\":%.3g,\"bits_many_products\":%.3g",
+               measured ? "true" : "false", r.read, r.exact, r.blas, r.six, r.six_many, r.bits,
+               r.bits_many);
+}
+
 int meta_info(struct job *j)
 {
     struct buf *out = &j->reply_body;
@@ -128,12 +142,14 @@ int meta_info(struct job *j)
     buf_format(out, "{\"name\":\"ascribe\",\"version\":\"%s\",\"protocol\":1,\"store_format\":1",
                ASCRIBE_VERSION);
     buf_add_text(out, ",\"simd\":");
-    http_json_string(out, kern->name);
-    buf_format(out, ",\"engines\":[\"flat\",\"scan\"],\"dtypes\":[\"%s\",\"%s\",\"%s\"]",
+    http_json_string(out, kern_level());
+    buf_format(out, ",\"engines\":[\"flat\",\"scan\",\"tiered\"],\"dtypes\":[\"%s\",\"%s\",\"%s\"]",
                dtype_name(DTYPE_F32), dtype_name(DTYPE_F16), dtype_name(DTYPE_BF16));
     buf_format(out, ",\"readers\":%u,\"uptime_s\":%llu,\"limits\":{", pool_readers(j->rt->pool),
                (unsigned long long)uptime(j->rt));
     limits(out, j->rt->config);
+    buf_add_text(out, "},\"rates\":{");
+    rates(out, j->rt->cost);
     buf_add_text(out, "}}\n");
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "server/api.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "index/engine.h"
@@ -22,12 +23,17 @@
 
 enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 
+/* Of a whole query over all rows: one in a thousand million, and what float64 can tell from 0. */
+static const double DELTA_DEFAULT = 1e-9, DELTA_MIN = 1e-100, DELTA_MAX = 0.5;
+
 struct query {
     uint64_t k, opponents;
     bool text;          /* with text and meta */
     bool blocks, percentile;
     const char *group;  /* path of a meta field, or NULL */
     enum scan_engine engine; /* as asked */
+    enum tier_precision precision;
+    double delta;       /* NaN: not given */
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
     bool dot;           /* scores are not normalised */
@@ -46,19 +52,24 @@ struct query {
     uint64_t began_ns;
 };
 
-static int read_engine(struct query *q, const char *name, struct err *e)
+static int read_engine(struct query *q, const char *engine, const char *precision, struct err *e)
 {
-    if (!name || scan_engine_named(name, &q->engine))
-        return 0;
-    err_set(e, ERR_INVALID, "engine \"%.32s\": auto, flat or scan", name);
-    return err_at_field(e, "engine");
+    if (engine && !scan_engine_named(engine, &q->engine)) {
+        err_set(e, ERR_INVALID, "engine \"%.32s\": auto, flat, scan or tiered", engine);
+        return err_at_field(e, "engine");
+    }
+    if (precision && !scan_precision_named(precision, &q->precision)) {
+        err_set(e, ERR_INVALID, "precision \"%.32s\": certified or probabilistic", precision);
+        return err_at_field(e, "precision");
+    }
+    return 0;
 }
 
 int query_parse(struct job *j)
 {
     static const char *const names[] = {"k",    "opponents", "engine", "text",
                                         "filter", "task",      "saved",  "blocks",
-                                        "percentile", "group", "score", NULL};
+                                        "percentile", "group", "score", "precision", "delta", NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     int code = job_query_only(j, names);
 
@@ -81,7 +92,9 @@ int query_parse(struct job *j)
     if (!code)
         code = api_score(job_query(j, "score"), &q->dot, &j->err);
     if (!code)
-        code = read_engine(q, job_query(j, "engine"), &j->err);
+        code = read_engine(q, job_query(j, "engine"), job_query(j, "precision"), &j->err);
+    if (!code)
+        code = api_query_real(j, "delta", NAN, &q->delta);
     return code;
 }
 
@@ -89,7 +102,7 @@ int query_parse(struct job *j)
 static int read_options(struct query *q, struct err *e)
 {
     const json_t *options = q->queries.options;
-    const char *engine = NULL, *score = NULL;
+    const char *engine = NULL, *precision = NULL, *score = NULL;
     int code;
 
     if (!options)
@@ -115,16 +128,32 @@ static int read_options(struct query *q, struct err *e)
         code = api_score(score, &q->dot, e);
     if (!code)
         code = json_get_text(options, "engine", 64, &engine, e);
-    return code ? code : read_engine(q, engine, e);
+    if (!code)
+        code = json_get_text(options, "precision", 64, &precision, e);
+    if (!code)
+        code = json_get_real(options, "delta", &q->delta, e);
+    return code ? code : read_engine(q, engine, precision, e);
 }
 
-static int check_engine(const struct query *q, struct err *e)
+static int check_engine(struct query *q, struct err *e)
 {
-    if (!q->dot || q->engine == SCAN_AUTO || q->engine == SCAN_EXACT)
-        return 0;
-    err_set(e, ERR_INVALID, "score dot is served by engine scan (or auto): the others compare "
-            "directions, not lengths");
-    return err_at_field(e, "engine");
+    if (q->dot && q->engine == SCAN_FLAT) {
+        err_set(e, ERR_INVALID, "score dot is served by engines tiered and scan (or auto): flat "
+                "compares directions, not lengths");
+        return err_at_field(e, "engine");
+    }
+    if (!isnan(q->delta) && q->precision != TIER_PROBABILISTIC) {
+        err_set(e, ERR_INVALID, "delta goes with precision=probabilistic: what is certified never "
+                "fails");
+        return err_at_field(e, "delta");
+    }
+    if (q->precision == TIER_PROBABILISTIC && isnan(q->delta))
+        q->delta = DELTA_DEFAULT;
+    if (q->precision == TIER_PROBABILISTIC && !(q->delta >= DELTA_MIN && q->delta <= DELTA_MAX)) {
+        err_set(e, ERR_INVALID, "delta must be a probability from %g to %g", DELTA_MIN, DELTA_MAX);
+        return err_at_field(e, "delta");
+    }
+    return 0;
 }
 
 static uint64_t lower(uint64_t a, uint64_t b)
@@ -152,7 +181,10 @@ static struct scan scan_of(const struct job *j, const struct query *q)
                          .view = q->view,
                          .lens = q->through.lens,
                          .lengths = q->dot ? q->queries.lengths : NULL,
-                         .engine = q->engine};
+                         .engine = q->engine,
+                         .precision = q->precision,
+                         .delta = q->precision == TIER_PROBABILISTIC ? q->delta : 0,
+                         .cost = j->rt->cost};
 }
 
 /* The last act before the job is parked. */
@@ -278,6 +310,7 @@ static int put_hits(struct job *j, const struct query *q, size_t n, const struct
 
 static int put_answer(struct job *j, const struct query *q)
 {
+    const struct scan_answer *a = &q->seat.answer;
     struct buf *b = &j->reply_body;
     int code = 0;
 
@@ -296,12 +329,16 @@ static int put_answer(struct job *j, const struct query *q)
             census_put_groups(b, &q->groups, q->census.sums[i]);
         buf_add(b, "}", 1);
     }
-    buf_format(b,
-               "],\"exact\":\"certified\",\"engine\":\"%s\",\"examples\":%" PRIu64
+    buf_format(b, "],\"exact\":\"%s\",", scan_precision_name(a->precision));
+    if (a->precision == TIER_PROBABILISTIC)
+        buf_format(b, "\"delta\":%.3g,", q->delta);
+    buf_format(b, "\"engine\":\"%s\",\"engine_reason\":\"%s\",\"examples\":%" PRIu64
                ",\"generation\":%" PRIu64,
-               q->seat.answer.engine, q->view->live, q->view->generation);
-    buf_format(b, ",\"work\":{\"rows_proposed\":%" PRIu64 ",\"rows_exact\":%" PRIu64 "}",
-               q->seat.answer.work.rows_proposed, q->seat.answer.work.rows_exact);
+               scan_engine_name(a->engine), a->reason, q->view->live, q->view->generation);
+    buf_format(b, ",\"read\":{\"bits\":%" PRIu64 ",\"six\":%" PRIu64 ",\"low\":%" PRIu64
+               ",\"proposed\":%" PRIu64 ",\"exact\":%" PRIu64 "}",
+               a->work.rows_bits, a->work.rows_six, a->work.rows_low, a->work.rows_proposed,
+               a->work.rows_exact);
     buf_format(b, ",\"shared\":{\"requests\":%zu,\"queries\":%zu,\"waited_ms\":%.3f}",
                q->seat.requests, q->seat.queries, (double)q->seat.waited_ns * 1e-6);
     buf_format(b, ",\"took_ms\":%.3f}", (double)(scan_now() - q->began_ns) * 1e-6);
@@ -313,7 +350,8 @@ static int before(struct job *j, struct query *q)
 {
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
                                           "text",    "filter", "task",      "saved",
-                                          "blocks",  "percentile", "group", "score", NULL};
+                                          "blocks",  "percentile", "group", "score", "precision",
+                                          "delta",   NULL};
     int code;
 
     q->began_ns = scan_now();

@@ -99,6 +99,7 @@ static bool room_fits(const struct room *r, const struct join_seat *s)
 {
     return r->whole == s->whole && r->scan.lens == s->scan.lens &&
            !r->scan.lengths == !s->scan.lengths && r->scan.engine == s->scan.engine &&
+           r->scan.precision == s->scan.precision && r->scan.delta == s->scan.delta &&
            r->depth == depth_of(&s->want) && same_filter(r->filter, s->filter);
 }
 
@@ -329,6 +330,9 @@ static void count_scan(const struct batch *b, size_t requests, size_t queries,
     metrics_add(m, METRIC_QUERIES, queries);
     metrics_add(m, METRIC_ROWS_SCANNED, a->work.rows_proposed);
     metrics_add(m, METRIC_ROWS_EXACT, a->work.rows_exact);
+    metrics_add(m, METRIC_ROWS_BITS, a->work.rows_bits);
+    metrics_add(m, METRIC_ROWS_SIX, a->work.rows_six);
+    metrics_add(m, METRIC_ROWS_LOW, a->work.rows_low);
     metrics_add(m, METRIC_SCAN_NS, a->scan_ns);
 }
 

@@ -1,7 +1,7 @@
 /* join.h - one scan for all requests that can be answered by it.
  *
  * A request that would scan a corpus takes a seat and is parked (server/pool.h). Seats of the same
- * view, filter, task, kind of score and engine share a room. A room with somebody in it stands in line
+ * view, filter, task, kind of score, engine and precision share a room. A room with somebody in it stands in line
  * with the jobs; when its turn comes, one scan answers all who sit there. Whoever comes while it
  * runs waits for the next. So there is no timer: an idle server scans at once, a busy one takes along
  * whoever came meanwhile.

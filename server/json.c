@@ -173,6 +173,18 @@ int json_get_number(const json_t *object, const char *name, uint64_t min, uint64
     return 0;
 }
 
+int json_get_real(const json_t *object, const char *name, double *out, struct err *e)
+{
+    const json_t *value = json_object_get(object, name);
+
+    if (!value)
+        return 0;
+    if (!json_is_number(value))
+        return wrong(name, "a number", e);
+    *out = json_number_value(value);
+    return 0;
+}
+
 int json_get_bool(const json_t *object, const char *name, bool *out, struct err *e)
 {
     const json_t *value = json_object_get(object, name);

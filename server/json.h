@@ -33,6 +33,7 @@ int json_only(const json_t *object, const char *const names[], struct err *e);
  * The text stays the document's. */
 int json_get_number(const json_t *object, const char *name, uint64_t min, uint64_t max,
                     uint64_t *out, struct err *e);
+int json_get_real(const json_t *object, const char *name, double *out, struct err *e);
 int json_get_bool(const json_t *object, const char *name, bool *out, struct err *e);
 int json_get_text(const json_t *object, const char *name, size_t max, const char **out,
                   struct err *e);

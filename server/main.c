@@ -11,6 +11,7 @@
 #include "server/bm25.h"
 #include "server/codes.h"
 #include "server/config.h"
+#include "server/cost.h"
 #include "server/join.h"
 #include "server/limits.h"
 #include "server/listen.h"
@@ -87,6 +88,7 @@ static int open_store(const struct config *c, struct runtime *rt, struct err *e)
 
 static void start_workers(const struct config *c, struct runtime *rt)
 {
+    struct err e = ERR_INIT;
     struct server *s;
 
     rt->metrics = metrics_new(route_table, route_count);
@@ -95,6 +97,9 @@ static void start_workers(const struct config *c, struct runtime *rt)
     rt->bm25 = bm25_new(rt->store);
     s = server_new(rt);
     rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
+    rt->cost = cost_new(c->memory);
+    /* beside the first requests; the queue is empty yet, and a guess will do if not */
+    pool_task(rt->pool, cost_measure, rt->cost, &e);
     rt->join = join_new(rt->pool, rt->metrics);
     rt->tasks = tasks_new(rt->pool);
 }
@@ -119,6 +124,7 @@ static void close_all(struct runtime *rt)
         tasks_stop(rt->tasks);
     pool_free(rt->pool);
     join_free(rt->join);
+    cost_free(rt->cost);
     if (rt->tasks)
         tasks_free(rt->tasks);
     server_free(rt->server);
@@ -157,7 +163,7 @@ static int serve(const struct config *c)
     } else {
         start_workers(c, &rt);
         log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s",
-                 ASCRIBE_VERSION, c->store, pool_readers(rt.pool), kern->name);
+                 ASCRIBE_VERSION, c->store, pool_readers(rt.pool), kern_level());
         if (listen_all(c, &rt, &e))
             code = fail(EXIT_LISTEN, &e);
         else

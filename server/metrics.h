@@ -34,6 +34,9 @@ struct route;
     X(QUERIES, "ascribe_queries_total", "counter", 1, "Query rows answered")                       \
     X(ROWS_SCANNED, "ascribe_rows_scanned_total", "counter", 1, "Rows an engine looked at")        \
     X(ROWS_EXACT, "ascribe_rows_exact_total", "counter", 1, "Rows scored by the exact kernel")     \
+    X(ROWS_BITS, "ascribe_rows_bits_total", "counter", 1, "Rows read in the one-bit plane")        \
+    X(ROWS_SIX, "ascribe_rows_six_total", "counter", 1, "Rows read in the six-bit plane")          \
+    X(ROWS_LOW, "ascribe_rows_low_total", "counter", 1, "Rows read in the plane of low bits")      \
     X(QUERIES_TASK, "ascribe_queries_task_total", "counter", 1, "Query rows under a task")           \
     X(FITS, "ascribe_fits_total", "counter", 1, "Fits that ended well")                             \
     X(FIT_ROWS, "ascribe_fit_rows_total", "counter", 1, "Rows carried over by fits")                \

@@ -3,6 +3,7 @@
 #define SERVER_RUNTIME_H
 
 struct config;
+struct cost;
 struct store;
 
 struct flat;
@@ -22,6 +23,7 @@ struct runtime {
     struct flat *flat;       /* index/flat.h: the cache of engine `flat` */
     struct sift *sift;       /* server/sift.h: what filters let through */
     struct join *join;       /* server/join.h: scans that requests share */
+    struct cost *cost;       /* server/cost.h: which engine for which query */
     struct bm25 *bm25;       /* server/bm25.h: search by words */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */

@@ -2,6 +2,7 @@
 #include "server/scan.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -9,8 +10,10 @@
 #include "index/exact.h"
 #include "index/flat.h"
 #include "index/kern.h"
+#include "server/cost.h"
 #include "server/lenses.h"
 #include "server/pool.h"
+#include "server/tiered.h"
 #include "storage/base/check.h"
 
 uint64_t scan_now(void)
@@ -34,7 +37,8 @@ struct search {
     const struct engine_query *query;
     enum scan_engine engine; /* chosen: never SCAN_AUTO */
     struct engine_source source;
-    struct share *shares; /* one a slot */
+    struct tiered *tiered; /* for SCAN_TIERED */
+    struct share *shares;  /* one a slot */
     _Atomic size_t next;
     _Atomic bool halt;
     _Atomic uint64_t ns;
@@ -110,33 +114,85 @@ static uint64_t source_key(void *arg, size_t i)
 
 /* ---- search ---------------------------------------------------------------------------------- */
 
-/* A filter that leaves few rows: proposing all of a chunk to keep a few costs more than scoring
- * those few. Both are exact. */
-static bool is_sparse(const struct view *v)
-{
-    return v->live < v->rows / 2;
-}
-
-static enum scan_engine choose(const struct scan *s, const struct engine_query *q)
-{
-    if (s->lens || s->lengths)
-        return SCAN_EXACT; /* no engine proposes by anything but the product of unit vectors */
-    if (s->engine != SCAN_AUTO)
-        return s->engine;
-    return is_sparse(s->view) || q->count < SCAN_BLAS_QUERIES ? SCAN_EXACT : SCAN_FLAT;
-}
+/* Indexed by enum scan_engine and enum tier_precision: the words of the wire. */
+static const char *const engine_names[SCAN_ENGINES] = {
+    [SCAN_AUTO] = "auto", [SCAN_FLAT] = "flat", [SCAN_EXACT] = "scan", [SCAN_TIERED] = "tiered"};
+static const char *const precision_names[] = {[TIER_CERTIFIED] = "certified",
+                                              [TIER_PROBABILISTIC] = "probabilistic"};
 
 bool scan_engine_named(const char *name, enum scan_engine *out)
 {
-    static const char *const names[] = {
-        [SCAN_AUTO] = "auto", [SCAN_FLAT] = "flat", [SCAN_EXACT] = "scan"};
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(name, names[i]) == 0) {
+    for (size_t i = 0; i < SCAN_ENGINES; i++)
+        if (strcmp(name, engine_names[i]) == 0) {
             *out = (enum scan_engine)i;
             return true;
         }
     return false;
+}
+
+const char *scan_engine_name(enum scan_engine engine)
+{
+    return engine_names[engine];
+}
+
+bool scan_precision_named(const char *name, enum tier_precision *out)
+{
+    for (size_t i = 0; i < sizeof precision_names / sizeof *precision_names; i++)
+        if (strcmp(name, precision_names[i]) == 0) {
+            *out = (enum tier_precision)i;
+            return true;
+        }
+    return false;
+}
+
+const char *scan_precision_name(enum tier_precision precision)
+{
+    return precision_names[precision];
+}
+
+static uint64_t coded_rows(const struct view *v)
+{
+    uint64_t rows = 0;
+
+    for (size_t i = 0; i < v->chunk_count; i++)
+        rows += v->chunks[i].coded ? v->chunks[i].rows : 0;
+    return rows;
+}
+
+static enum scan_engine choose_auto(const struct scan *s, const struct engine_query *q,
+                                    char reason[SCAN_REASON])
+{
+    struct cost_ask ask = {.dim = corpus_def(s->view->corpus)->dim,
+                           .row_bytes = corpus_row_bytes(s->view->corpus),
+                           .chunks = s->view->chunk_count,
+                           .rows = s->view->rows,
+                           .live = s->view->live,
+                           .coded = coded_rows(s->view),
+                           .queries = q->count,
+                           .deep = q->k > q->opponents ? q->k : q->opponents,
+                           .plain = !s->lens && !s->lengths,
+                           .precision = s->precision};
+
+    return cost_choose(s->cost, &ask, reason);
+}
+
+static enum scan_engine choose(const struct scan *s, const struct engine_query *q,
+                               char reason[SCAN_REASON])
+{
+    const char *why = "asked for";
+    enum scan_engine engine = s->engine;
+
+    if (engine == SCAN_AUTO)
+        return choose_auto(s, q, reason);
+    if (engine == SCAN_FLAT && (s->lens || s->lengths)) {
+        why = "flat knows only products of unit vectors";
+        engine = SCAN_EXACT;
+    } else if (engine == SCAN_TIERED && !tier_takes(corpus_def(s->view->corpus)->dim)) {
+        why = "no codes of so many dimensions";
+        engine = SCAN_EXACT;
+    }
+    snprintf(reason, SCAN_REASON, "%s", why);
+    return engine;
 }
 
 /* Scores of `count` rows side by side, for one query. Four at a time: each query element is fetched
@@ -276,7 +332,9 @@ static void search_share(void *arg, unsigned slot)
     struct topk *opp = s->query->opponents ? mine->opp : NULL;
     int code;
 
-    if (s->scan->lens || s->scan->lengths)
+    if (s->engine == SCAN_TIERED)
+        code = tiered_share(s->tiered, mine->pro, opp, &mine->work, &mine->err);
+    else if (s->scan->lens || s->scan->lengths)
         code = measured_search(s, mine);
     else if (s->engine == SCAN_EXACT)
         code = flat_search_plain(&s->source, s->query, &s->next, mine->pro, opp, &mine->work,
@@ -382,14 +440,17 @@ static int shares_init(struct search *s, unsigned width, const struct engine_que
 
 static void gather(struct search *s, unsigned width, struct scan_answer *out)
 {
-    *out = (struct scan_answer){.pro = s->shares[0].pro, .opp = s->shares[0].opp};
-    out->engine = s->engine == SCAN_FLAT ? "flat" : "scan";
+    out->pro = s->shares[0].pro;
+    out->opp = s->shares[0].opp;
     out->scan_ns = atomic_load(&s->ns);
     for (unsigned i = 0; i < width; i++) {
         const struct engine_work *w = &s->shares[i].work;
 
         out->work.rows_proposed += w->rows_proposed;
         out->work.rows_exact += w->rows_exact;
+        out->work.rows_bits += w->rows_bits;
+        out->work.rows_six += w->rows_six;
+        out->work.rows_low += w->rows_low;
         out->work.blocks += w->blocks;
         out->work.blocks_widened += w->blocks_widened;
         for (size_t q = 0; i && q < s->query->count; q++) {
@@ -408,7 +469,8 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
 {
     const struct corpus_def *def = corpus_def(scan->view->corpus);
     struct engine_query query = *q;
-    struct search s = {.scan = scan, .query = &query, .engine = choose(scan, q)};
+    struct search s = {.scan = scan, .query = &query};
+    struct stop stop = {source_cancelled, &s};
     const struct err **errs;
     unsigned width;
     int code;
@@ -428,11 +490,17 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
                                       .sequence = source_sequence,
                                       .cancelled = source_cancelled,
                                       .key = source_key};
+    *out = (struct scan_answer){.pro = NULL};
+    s.engine = out->engine = choose(scan, q, out->reason);
+    out->precision = s.engine == SCAN_TIERED ? scan->precision : TIER_CERTIFIED;
     code = shares_init(&s, width, &query, a, e);
+    if (!code && s.engine == SCAN_TIERED && (query.k || query.opponents))
+        code = tiered_new(scan, &query, width, &stop, &s.tiered, e);
     if (code)
         return code;
     if (query.k || query.opponents)
         fan_out(scan, width, search_share, &s);
+    tiered_free(s.tiered);
     for (unsigned i = 0; i < width; i++)
         errs[i] = &s.shares[i].err;
     code = first_error(errs, width, e);

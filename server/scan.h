@@ -9,24 +9,29 @@
 #include <stdint.h>
 
 #include "index/engine.h"
+#include "index/tier.h"
 #include "server/stop.h"
 #include "storage/base/err.h"
 #include "storage/base/mem.h"
 #include "storage/corpus.h"
 
+struct cost;
 struct pool;
 struct flat;
 struct lensed;
 
 /* How the exact answer is found; the answer itself never depends on it. flat: FAISS proposes, the
- * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place. auto
- * takes scan under a task, for dot products, where a filter leaves few rows, and for fewer queries
- * than FAISS takes to BLAS with, which it would run row by row and slower (docs/performance.md). */
-enum scan_engine { SCAN_AUTO, SCAN_FLAT, SCAN_EXACT };
-enum { SCAN_BLAS_QUERIES = 20 }; /* FAISS 1.7.3: distance_compute_blas_threshold */
+ * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place. tiered:
+ * codes of few bits drop rows, the exact kernel decides (index/tier.h). auto: the one that should
+ * take least time (server/cost.h). */
+enum scan_engine { SCAN_AUTO, SCAN_FLAT, SCAN_EXACT, SCAN_TIERED, SCAN_ENGINES };
 
-/* "auto", "flat", "scan"; false when it is none of them. */
+/* "auto", "flat", "scan", "tiered"; false when it is none of them. */
 bool scan_engine_named(const char *name, enum scan_engine *out);
+const char *scan_engine_name(enum scan_engine engine);
+/* "certified", "probabilistic". */
+bool scan_precision_named(const char *name, enum tier_precision *out);
+const char *scan_precision_name(enum tier_precision precision);
 
 /* How many of each end one query is asked for. */
 struct scan_depth {
@@ -45,14 +50,23 @@ struct scan {
      * the call: exact_scale. Rows then come by the exact kernel alone, as under a task. */
     const double *lengths;
     enum scan_engine engine; /* as asked */
+    /* What may be dropped on: a proof, or a bound that fails with probability delta a query. Only
+     * engine tiered knows anything but proof. */
+    enum tier_precision precision;
+    double delta; /* with TIER_PROBABILISTIC: in (0, 1/2] */
+    const struct cost *cost; /* for auto; NULL: its defaults */
     /* Of each query, none beyond those of the call; NULL: all alike. */
     const struct scan_depth *depths;
 };
 
+enum { SCAN_REASON = 96 };
+
 struct scan_answer {
     struct topk *pro, *opp; /* query.count each, sorted; a hit's chunk indexes the view's chunks */
     struct engine_work work;
-    const char *engine;     /* what was used: "flat" or "scan" */
+    enum scan_engine engine; /* what was used */
+    char reason[SCAN_REASON]; /* why, in a few words */
+    enum tier_precision precision; /* what the answer rests on */
     uint64_t scan_ns;       /* summed over threads */
 };
 

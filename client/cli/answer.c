@@ -119,12 +119,14 @@ void answer_print_result(const struct asc_result *r, bool text, bool whole)
 void answer_print(const struct asc_answer *a, uint64_t first, uint64_t total, bool text,
                   bool whole)
 {
-    char n[32];
+    char n[32], odds[32] = "";
 
+    if (a->delta > 0)
+        snprintf(odds, sizeof odds, " to %.3g", a->delta);
     for (size_t i = 0; i < a->count; i++) {
-        printf("%squery %" PRIu64 " of %" PRIu64 ": %s examples, engine %s, %s, %.1f ms\n",
+        printf("%squery %" PRIu64 " of %" PRIu64 ": %s examples, engine %s, %s%s, %.1f ms\n",
                first + i > 0 ? "\n" : "", first + i + 1, total, out_count(a->examples, n),
-               a->engine, a->exact, a->took_ms);
+               a->engine, a->exact, odds, a->took_ms);
         answer_print_result(&a->results[i], text, whole);
     }
 }

@@ -304,7 +304,7 @@ int cmd_eval(struct cli *cli, int argc, char **argv)
          "query gradients, a row each: .safetensors or .npy"},
         {"--tensor", 0, ARG_TEXT, &o.tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {"--task", 0, ARG_TEXT, &o.task, 0, 0, "NAME", "through this task's Hessian"},
-        {"--engine", 0, ARG_TEXT, &o.engine, 0, 0, "NAME", "auto, flat or scan"},
+        {"--engine", 0, ARG_TEXT, &o.engine, 0, 0, "NAME", "auto, tiered, flat or scan"},
         {"--score", 0, ARG_TEXT, &o.score, 0, 0, "NAME", "cosine, or dot: not normalised"},
         {"--filter", 0, ARG_TEXT, &o.filter, 0, 0, "EXPR", "only examples for which it holds"},
         {"--search", 0, ARG_FLAG, &o.search, 0, 0, NULL, "ask by words (BM25), not by gradients"},

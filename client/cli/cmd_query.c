@@ -94,10 +94,18 @@ static const char about[] =
     ".safetensors with a tensor \"queries\" or \"gradients\"), and with --opponents those against\n"
     "it. With --json: the server's answer, one line for each 1,024 rows.";
 
+static bool read_delta(const char *text, double *out)
+{
+    char *end;
+
+    *out = strtod(text, &end);
+    return *text && !*end && *out > 0 && *out < 1;
+}
+
 int cmd_query(struct cli *cli, int argc, char **argv)
 {
     struct asc_query q = {0};
-    const char *tensor = NULL;
+    const char *tensor = NULL, *delta = NULL;
     uint64_t k = 10, opponents = 0, row = UINT64_MAX;
     bool whole = false;
     const struct arg list[] = {
@@ -117,7 +125,10 @@ int cmd_query(struct cli *cli, int argc, char **argv)
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {"--task", 0, ARG_TEXT, &q.task, 0, 0, "NAME", "through this task's Hessian"},
         {"--score", 0, ARG_TEXT, &q.score, 0, 0, "NAME", "cosine, or dot: not normalised"},
-        {"--engine", 0, ARG_TEXT, &q.engine, 0, 0, "NAME", "auto, flat or scan"},
+        {"--engine", 0, ARG_TEXT, &q.engine, 0, 0, "NAME", "auto, tiered, flat or scan"},
+        {"--precision", 0, ARG_TEXT, &q.precision, 0, 0, "NAME",
+         "certified, or probabilistic: sooner, and wrong with probability --delta"},
+        {"--delta", 0, ARG_TEXT, &delta, 0, 0, "P", "of a whole query (1e-9)"},
         {0}};
     const struct args args = {"query CORPUS FILE|--saved NAME [options]", about, list, 1, 2};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
@@ -129,6 +140,8 @@ int cmd_query(struct cli *cli, int argc, char **argv)
     if ((count == 2) == (q.saved != NULL))
         return out_usage("query", q.saved ? "FILE or --saved, not both"
                                           : "a FILE of gradients is missing, or --saved NAME");
+    if (delta && !read_delta(delta, &q.delta))
+        return out_usage("query", "--delta is a probability above 0: 1e-9");
     q.k = (uint32_t)k;
     q.opponents = (uint32_t)opponents;
     if (q.saved)

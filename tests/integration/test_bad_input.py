@@ -305,6 +305,11 @@ for word, text, code, expected in (
         ("k_float", '{"queries":[[1,2,3,4,5,6,7,8]],"k":1.5}', "invalid_request", {"field": "k"}),
         ("k_string", '{"queries":[[1,2,3,4,5,6,7,8]],"k":"1"}', "invalid_request", {"field": "k"}),
         ("engine", '{"queries":[[1,2,3,4,5,6,7,8]],"engine":"warp"}', "invalid_request", {"field": "engine"}),
+        ("precision", '{"queries":[[1,2,3,4,5,6,7,8]],"precision":"high"}', "invalid_request", {"field": "precision"}),
+        ("delta_alone", '{"queries":[[1,2,3,4,5,6,7,8]],"delta":1e-9}', "invalid_request", {"field": "delta"}),
+        ("delta_text", '{"queries":[[1,2,3,4,5,6,7,8]],"precision":"probabilistic","delta":"1e-9"}', "invalid_request", {"field": "delta"}),
+        ("delta_0", '{"queries":[[1,2,3,4,5,6,7,8]],"precision":"probabilistic","delta":0}', "invalid_request", {"field": "delta"}),
+        ("delta_1", '{"queries":[[1,2,3,4,5,6,7,8]],"precision":"probabilistic","delta":1}', "invalid_request", {"field": "delta"}),
         ("text_number", '{"queries":[[1,2,3,4,5,6,7,8]],"text":1}', "invalid_request", {"field": "text"}),
         ("depth", '{"queries":' + "[" * 40 + "]" * 40 + "}", "bad_json", {"limit": 32}),
         ("trailing", '{"queries":[[1,2,3,4,5,6,7,8]]}]', "bad_json", {}), ("duplicate", '{"k":1,"k":2,"queries":[[1]]}', "bad_json", {})):
@@ -327,6 +332,10 @@ for name in ("k", "opponents"):
                         ("hex", "0x10"), ("space", "%201"), ("plus", "%2B1"), ("trailing", "10x"), ("long", "9" * 100)):
         case(f"param_{name}_{word}", asks(Q, f"query?{name}={value}"), 400, "invalid_request", name)
 for word, path, field in (("unknown", "query?kk=3", "kk"), ("engine", "query?engine=warp", "engine"), ("engine_empty", "query?engine=", "engine"),
+                          ("precision", "query?precision=exact", "precision"), ("delta_alone", "query?delta=1e-3", "delta"),
+                          ("delta_word", "query?precision=probabilistic&delta=small", "delta"),
+                          ("delta_negative", "query?precision=probabilistic&delta=-1e-9", "delta"),
+                          ("delta_nan", "query?precision=probabilistic&delta=nan", "delta"),
                           ("text_word", "query?text=maybe", "text"), ("text_2", "query?text=2", "text"),
                           ("scores_dtype", "scores?dtype=f16", "dtype"), ("scores_unknown", "scores?k=3", "k"),
                           ("twice", "query?k=1&k=2", "k")):

@@ -192,9 +192,10 @@ class Wire(h.ServerCase):
         text = json.dumps(info)
         for word in ("version", "simd", "engines", "dtypes", "limits", "uptime"):
             self.assertIn(word, text)
-        self.assertEqual(info["engines"], ["flat", "scan"])
+        self.assertEqual(info["engines"], ["flat", "scan", "tiered"])
+        self.assertTrue(all(v > 0 for v in info["rates"].values() if not isinstance(v, bool)), info["rates"])
         self.assertEqual(sorted(info["dtypes"]), ["bf16", "f16", "f32"])
-        self.assertIn(info["simd"], ("generic", "avx2", "avx512"))
+        self.assertIn(info["simd"], ("generic", "avx2", "avx512", "avx512vnni", "neon"))
         have = {v for v in info["limits"].values() if isinstance(v, int)}
         for limit in (16 << 10, 64, 4 << 10, 8 << 20, 32, 256 << 20, 1024, 10000, 60000, 1 << 30, 1 << 20,
                       65536, 256, 64 << 10, 1000):
@@ -426,7 +427,9 @@ class Wire(h.ServerCase):
         want = json.loads(text)
         got = self.assert_status(self.client.post("/v1/corpora/seen/query?k=3&opponents=2", h.queries(self.x[3])), 200).json()
         self.assertEqual(set(got), set(want))
-        self.assertEqual(set(got["work"]), set(want["work"]))
+        for word in ("read", "shared"):
+            self.assertEqual(set(got[word]), set(want[word]))
+        self.assertEqual((got["shared"]["requests"], got["read"]["exact"]), (1, 7))
         self.assertEqual((got["exact"], got["engine"], got["examples"]), ("certified", "scan", 7))
         (result,) = got["results"]
         self.assertEqual(set(result), {"proponents", "opponents"})

@@ -44,7 +44,7 @@ class Corpus:
         self.test.assert_status(self.client.delete(f"/v1/corpora/{self.name}/examples/{h.quote(name)}"), 204)
         self.oracle.delete(name)
 
-    def check(self, q, k, opponents=0, sent="f32", engines=("flat", "scan")):
+    def check(self, q, k, opponents=0, sent="f32", engines=("flat", "scan", "tiered", "tiered&precision=probabilistic")):
         """One request of all rows of q, by each engine; every result against the oracle."""
         return [self.check_engine(q, k, opponents, sent, engine) for engine in engines][0]
 
@@ -52,9 +52,10 @@ class Corpus:
         q = np.asarray(q, "<f4").reshape(-1, self.dim)
         path = f"/v1/corpora/{self.name}/query?k={k}&opponents={opponents}&engine={engine}&text=0"
         got = self.test.assert_status(self.client.post(path, h.queries(q, sent)), 200).json()
-        self.test.assertEqual((got["exact"], got["examples"]), ("certified", len(self.oracle.ids)))
-        chosen = "scan" if len(q) < 20 else "flat"
-        self.test.assertEqual(got["engine"], chosen if engine == "auto" else engine)
+        engine, _, precision = engine.partition("&precision=")
+        self.test.assertEqual((got["exact"], got["examples"]), (precision or "certified", len(self.oracle.ids)))
+        self.test.assertEqual(got.get("delta"), 1e-9 if precision else None)
+        self.test.assertIn(got["engine"], ("flat", "scan", "tiered") if engine == "auto" else (engine,))
         self.test.assertEqual(len(got["results"]), len(q))
         for n, result in enumerate(got["results"]):
             pro, opp = self.oracle.top(q[n], k, opponents, sent)
@@ -208,7 +209,7 @@ class Exact(h.ServerCase):
     def one_seeded_corpus(self, client, seed):
         """Small random everything: dimension, dtypes, ties, deletions, k, which end."""
         r = np.random.default_rng(1000 + seed)
-        c = Corpus(self, client, f"s{seed}", int(r.integers(1, 40)), ["f32", "f16", "bf16"][seed % 3])
+        c = Corpus(self, client, f"s{seed}", int(r.integers(1, 40)) * (1 if seed % 4 else 9), ["f32", "f16", "bf16"][seed % 3])
         for _ in range(int(r.integers(0, 4))):
             n = int(r.integers(1, 30))
             x = r.standard_normal((n, c.dim)) if r.random() < .5 else r.choice([-2., -1., 1., 2.], (n, c.dim))
@@ -217,7 +218,8 @@ class Exact(h.ServerCase):
             c.delete(name)
         for _ in range(3):
             q = r.standard_normal((2, c.dim)) if r.random() < .5 else r.choice([-1., 1.], (2, c.dim))
-            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)), engines=("auto", "scan") if seed % 2 else ("flat",))
+            c.check(q, int(r.integers(0, 40)), int(r.integers(0, 40)),
+                    engines=("auto", "scan") if seed % 2 else ("flat", "tiered&precision=probabilistic", "tiered"))
         self.assert_status(client.delete(f"/v1/corpora/{c.name}"), 204)
 
     def test_seeded_corpora(self):
@@ -274,10 +276,13 @@ class SameBytes(h.Case):
             for i in range(0, n, 9):
                 self.assert_status(client.delete(f"/v1/corpora/{name}/examples/{i}"), 204)
             q = np.vstack([x[3:5], r.standard_normal((3, dim))])
-            for k, opponents, score in ((1, 1, "cosine"), (10, 5, "cosine"), (n, n, "cosine"), (n, 9, "dot")):
-                reply = client.post(f"/v1/corpora/{name}/query?k={k}&opponents={opponents}&score={score}", h.queries(q))
+            for k, opponents, more in ((1, 1, "cosine"), (10, 5, "cosine&engine=tiered"), (n, n, "cosine"), (n, 9, "dot"),
+                                       (7, 9, "dot&engine=tiered"), (9, 7, "cosine&engine=tiered&precision=probabilistic")):
+                reply = client.post(f"/v1/corpora/{name}/query?k={k}&opponents={opponents}&score={more}", h.queries(q))
                 self.assert_status(reply, 200)
-                out.append(reply.body[:reply.body.rindex(b'"exact"')])
+                out.append(reply.body[:reply.body.index(b'],"exact":')])
+                if "tiered" in more:
+                    self.assertEqual(reply.json()["engine"], "tiered")
             reply = client.post(f"/v1/corpora/{name}/scores?dtype=f64", h.queries(q))
             found, _ = h.read_tensors(self.assert_status(reply, 200).body)
             out.append(b"".join(found[t][1].tobytes() for t in ("scores", "sequences", "ids")))

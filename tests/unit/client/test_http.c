@@ -498,10 +498,11 @@ static void a_query_reads_every_bit(void **state)
         "\"sequence\":17,\"text\":\"t\\u0000u\",\"meta\":{\"k\":1}},{\"id\":\"b\",\"score\":1,\"rank\":2,"
         "\"sequence\":18,\"text\":null,\"meta\":null}],\"opponents\":[{\"id\":\"c\",\"score\":-5e-324,"
         "\"rank\":1,\"sequence\":0}]}],\"exact\":\"certified\",\"engine\":\"flat\",\"examples\":3,"
-        "\"generation\":41,\"work\":{\"rows_proposed\":3,\"rows_exact\":2},\"took_ms\":12.5}");
+        "\"generation\":41,\"delta\":1e-6,\"read\":{\"bits\":9,\"six\":8,\"low\":7,\"proposed\":3,\"exact\":2},\"took_ms\":12.5}");
     static const struct play script[] = {{ANSWER, answer}, {0}};
     const struct asc_query q = {.rows = 1, .dim = 2, .dtype = ASC_F32, .vectors = row, .k = 2,
-                                .opponents = 1, .engine = "flat"};
+                                .opponents = 1, .engine = "flat", .precision = "probabilistic",
+                                .delta = 0.25};
     struct asc_answer *a;
     struct server s;
     struct asc_client *c;
@@ -510,7 +511,8 @@ static void a_query_reads_every_bit(void **state)
     start(&s, script, NULL);
     c = client(&s, NULL);
     assert_int_equal(asc_query(c, "x", &q, &a, NULL), 0);
-    assert_non_null(strstr(s.seen.data, "POST /v1/corpora/x/query?k=2&opponents=1&text=1&engine=flat "));
+    assert_non_null(strstr(s.seen.data, "POST /v1/corpora/x/query?k=2&opponents=1&text=1&engine=flat"
+                                           "&precision=probabilistic&delta=0.25 "));
     assert_int_equal(a->count, 1);
     assert_int_equal(a->results[0].proponent_count, 2);
     assert_true(a->results[0].proponents[0].score == 0.99511044139646609);
@@ -522,7 +524,12 @@ static void a_query_reads_every_bit(void **state)
     assert_true(a->results[0].opponents[0].score == -5e-324);
     assert_string_equal(a->exact, "certified");
     assert_int_equal(a->generation, 41);
+    assert_true(a->delta == 1e-6);
     assert_int_equal(a->rows_exact, 2);
+    assert_int_equal(a->rows_proposed, 3);
+    assert_int_equal(a->rows_bits, 9);
+    assert_int_equal(a->rows_six, 8);
+    assert_int_equal(a->rows_low, 7);
     asc_answer_free(a);
     asc_close(c);
     end(&s);

@@ -15,6 +15,7 @@
 #include "index/flat.h"
 #include "index/kern.h"
 #include "index/vec.h"
+#include "server/codes.h"
 #include "server/pool.h"
 #include "server/scan.h"
 #include "storage/commit.h"
@@ -53,9 +54,10 @@ static void done(void *arg, struct job *j)
     abort(); /* no job is ever submitted here */
 }
 
-static void open_all(struct fixture *f, enum dtype t, size_t dim, uint64_t chunk_bytes)
+static void open_all(struct fixture *f, enum dtype t, size_t dim, uint64_t chunk_bytes, bool codes)
 {
-    struct store_options options = {.create = true, .chunk_bytes = chunk_bytes};
+    struct store_options options = {
+        .create = true, .chunk_bytes = chunk_bytes, .coder = codes ? &codes_coder : NULL};
     struct corpus_def def = {
         .name = "c", .dim = (uint32_t)dim, .dtype = (uint32_t)t, .manifest = "{}"};
     struct err e = ERR_INIT;
@@ -221,10 +223,25 @@ static void same_hits(const struct topk *got, const struct topk_hit *want, size_
     }
 }
 
-static void check_search(struct fixture *f, const float *queries, bool alone, size_t k,
-                         size_t opponents)
+/* Ways to the same answer. */
+static const struct way {
+    enum scan_engine engine;
+    enum tier_precision precision;
+} ways[] = {{SCAN_AUTO, TIER_CERTIFIED},
+            {SCAN_FLAT, TIER_CERTIFIED},
+            {SCAN_EXACT, TIER_PROBABILISTIC},
+            {SCAN_TIERED, TIER_CERTIFIED},
+            {SCAN_TIERED, TIER_PROBABILISTIC}};
+
+static void check_search(struct fixture *f, const float *queries, bool alone, const struct way *way,
+                         size_t k, size_t opponents)
 {
-    struct scan scan = {.pool = alone ? NULL : f->pool, .flat = f->flat, .view = f->view};
+    struct scan scan = {.pool = alone ? NULL : f->pool,
+                        .flat = f->flat,
+                        .view = f->view,
+                        .engine = way->engine,
+                        .precision = way->precision,
+                        .delta = 1e-9};
     struct engine_query q = {.vectors = queries, .count = QUERIES, .k = k, .opponents = opponents};
     struct topk_hit *all = test_calloc(MOST_ROWS, sizeof *all);
     struct scan_answer answer;
@@ -233,6 +250,10 @@ static void check_search(struct fixture *f, const float *queries, bool alone, si
 
     if (scan_search(&scan, &q, &a, &answer, &e))
         fail_msg("%s", e.text);
+    if (way->engine != SCAN_AUTO)
+        assert_int_equal(answer.engine, way->engine);
+    assert_int_equal(answer.precision,
+                     way->engine == SCAN_TIERED ? way->precision : TIER_CERTIFIED);
     for (size_t i = 0; i < QUERIES; i++) {
         size_t live = oracle(f, queries + i * f->dim, all);
 
@@ -282,7 +303,8 @@ static void check_everything(struct fixture *f, const float *queries)
     look(f);
     for (int alone = 0; alone < 2; alone++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
-            check_search(f, queries, alone, sizes[i][0], sizes[i][1]);
+            for (size_t w = 0; w < sizeof ways / sizeof *ways; w++)
+                check_search(f, queries, alone, &ways[w], sizes[i][0], sizes[i][1]);
         check_scores(f, queries, alone);
     }
 }
@@ -293,17 +315,18 @@ static void test_a_search_equals_a_full_sort(void **state)
         enum dtype t;
         size_t dim;
         uint64_t chunk_bytes;
-    } cases[] = {{DTYPE_F32, 1, 64},
-                 {DTYPE_F32, 33, 4096},
-                 {DTYPE_F16, 40, 2048},
-                 {DTYPE_BF16, 7, 512}};
+        bool codes; /* which rows of few dimensions do not get: server/codes.h */
+    } cases[] = {{DTYPE_F32, 1, 64, true},       {DTYPE_F32, 33, 4096, false},
+                 {DTYPE_F32, 300, 16384, true},  {DTYPE_F32, 300, 16384, false},
+                 {DTYPE_F16, 40, 2048, true},    {DTYPE_F16, 250, 16384, true},
+                 {DTYPE_BF16, 7, 512, true},     {DTYPE_BF16, 200, 16384, true}};
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct fixture f;
         float *queries;
 
-        open_all(&f, cases[i].t, cases[i].dim, cases[i].chunk_bytes);
+        open_all(&f, cases[i].t, cases[i].dim, cases[i].chunk_bytes, cases[i].codes);
         queries = make_queries(&f);
         check_everything(&f, queries); /* an empty corpus */
         ingest(&f, 1);
@@ -313,6 +336,7 @@ static void test_a_search_equals_a_full_sort(void **state)
         assert_true(corpus_def(f.corpus)->dim == f.dim);
         check_everything(&f, queries);
         assert_true(f.view->chunk_count > 3);
+        assert_int_equal(f.view->chunks[1].coded, cases[i].codes && cases[i].dim >= 200);
         delete_some(&f, 3);
         check_everything(&f, queries);
         test_free(queries);
@@ -326,7 +350,7 @@ static void test_all_rows_deleted(void **state)
     float *queries;
 
     (void)state;
-    open_all(&f, DTYPE_F32, 5, 256);
+    open_all(&f, DTYPE_F32, 100, 8192, true);
     queries = make_queries(&f);
     ingest(&f, 60);
     delete_some(&f, 1);
@@ -351,15 +375,16 @@ static void test_a_search_stops_when_asked(void **state)
     float *queries;
 
     (void)state;
-    open_all(&f, DTYPE_F32, 8, 64);
+    open_all(&f, DTYPE_F32, 100, 2048, true);
     queries = make_queries(&f);
     ingest(&f, 200);
     look(&f);
-    for (int blocks = 0; blocks < 40; blocks += 13) {
+    for (int blocks = 0; blocks < 30; blocks++) {
         _Atomic int left = blocks, again = blocks;
         struct stop stop = {.asked = after_some, .arg = &left};
         struct scan scan = {.pool = f.pool, .flat = f.flat, .view = f.view, .stop = &stop};
         struct engine_query q = {.vectors = queries, .count = 1, .k = 3};
+        const struct way *way = &ways[(size_t)blocks % (sizeof ways / sizeof *ways)];
         double *out = test_calloc(200, sizeof *out);
         struct scan_scores want = {.vectors = queries, .count = 1, .end = f.view->chunk_count,
                                    .out = out, .stride = 200};
@@ -367,6 +392,9 @@ static void test_a_search_stops_when_asked(void **state)
         struct arena a = {0};
         struct err e = ERR_INIT;
 
+        scan.engine = way->engine;
+        scan.precision = way->precision;
+        scan.delta = 1e-6;
         assert_int_equal(scan_search(&scan, &q, &a, &answer, &e), ERR_CANCELLED);
         assert_null(answer.pro);
         stop.arg = &again;
@@ -392,7 +420,7 @@ static void test_damage_is_an_error(void **state)
     struct err e = ERR_INIT;
 
     (void)state;
-    open_all(&f, DTYPE_F32, 8, 64);
+    open_all(&f, DTYPE_F32, 100, 2048, true);
     queries = make_queries(&f);
     ingest(&f, 200);
     look(&f);
@@ -403,8 +431,14 @@ static void test_damage_is_an_error(void **state)
     broken.chunks = chunks;
     scan = (struct scan){.pool = f.pool, .flat = f.flat, .view = &broken};
     q = (struct engine_query){.vectors = queries, .count = QUERIES, .k = 5};
-    assert_int_equal(scan_search(&scan, &q, &a, &answer, &e), ERR_CORRUPT);
-    assert_null(answer.pro);
+    for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
+        scan.engine = ways[w].engine;
+        scan.precision = ways[w].precision;
+        scan.delta = 1e-6;
+        err_clear(&e);
+        assert_int_equal(scan_search(&scan, &q, &a, &answer, &e), ERR_CORRUPT);
+        assert_null(answer.pro);
+    }
     arena_free(&a);
     test_free(chunks);
     test_free(queries);

@@ -1,0 +1,164 @@
+/* cost.c - see cost.h. Each engine's time is its larger one of reading and computing, for all readers
+ * alike, so one thread's stands for all. docs/performance.md has the figures behind the constants. */
+#include "server/cost.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "index/code.h"
+#include "storage/base/mem.h"
+
+enum {
+    BLAS_QUERIES = 20, /* FAISS 1.7.3: distance_compute_blas_threshold; below it is never faster */
+    MARGIN = 32,       /* proposals beyond k that flat scores exactly (index/certify.c) */
+    SPARSE = 16,       /* live rows so far apart each cost tiered a whole tile of rows */
+};
+
+static const double SETUP = 40e-6;       /* a search of engine tiered, before its first row */
+static const double OPEN = 2e-6;         /* a block of a chunk */
+static const double PREPARE = 3e-9;      /* an element of a query: rotated, cut, split */
+static const double LEFT_BY_SIX = 0.02;  /* of rows, on real encodings */
+static const double LEFT_BY_BITS = 0.08;
+
+struct cost {
+    pthread_mutex_t lock;
+    struct rate rate;
+    bool measured;
+    uint64_t flat_bytes;
+};
+
+struct cost *cost_new(uint64_t flat_bytes)
+{
+    struct cost *c = mem_new(1, sizeof *c);
+
+    pthread_mutex_init(&c->lock, NULL);
+    c->rate = rate_plain;
+    c->flat_bytes = flat_bytes;
+    return c;
+}
+
+void cost_free(struct cost *c)
+{
+    if (c)
+        pthread_mutex_destroy(&c->lock);
+    free(c);
+}
+
+void cost_measure(void *cost)
+{
+    struct cost *c = cost;
+    struct rate rate;
+
+    rate_measure(&rate);
+    pthread_mutex_lock(&c->lock);
+    c->rate = rate;
+    c->measured = true;
+    pthread_mutex_unlock(&c->lock);
+}
+
+bool cost_rates(const struct cost *c, struct rate *out)
+{
+    struct cost *own = (struct cost *)(uintptr_t)c; /* for its lock alone */
+    bool measured = false;
+
+    *out = rate_plain;
+    if (!c)
+        return false;
+    pthread_mutex_lock(&own->lock);
+    *out = c->rate;
+    measured = c->measured;
+    pthread_mutex_unlock(&own->lock);
+    return measured;
+}
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+static double larger(double a, double b)
+{
+    return a > b ? a : b;
+}
+
+/* Every one of `rows` by the exact kernel, for all queries. */
+static double exact(const struct rate *r, const struct cost_ask *a, double rows)
+{
+    return rows * larger((double)a->row_bytes / r->read,
+                         (double)a->queries * (double)a->dim / r->exact);
+}
+
+static double scan(const struct rate *r, const struct cost_ask *a)
+{
+    return exact(r, a, (double)a->live) + 2 * OPEN * (double)a->chunks;
+}
+
+static double flat(const struct rate *r, const struct cost_ask *a, uint64_t flat_bytes)
+{
+    double q = (double)a->queries, values = (double)a->rows * (double)a->dim;
+    double rescored = q * ((double)a->deep + MARGIN + 4 * (double)a->chunks) * (double)a->dim;
+    double copied = values * sizeof(float) > (double)flat_bytes ? 2 * values * sizeof(float) : 0;
+
+    if (a->queries < BLAS_QUERIES || !a->plain)
+        return INFINITY;
+    return larger(values * q / r->blas, values * sizeof(float) / r->read) + rescored / r->exact +
+           copied / r->read + 2 * OPEN * (double)a->chunks;
+}
+
+static double tiered(const struct rate *r, const struct cost_ask *a)
+{
+    double padded = (double)code_padded(a->dim), q = (double)a->queries, left = LEFT_BY_SIX;
+    double rows = (double)a->coded, live = (double)a->live, one = padded / r->read, seconds;
+    double six = q > 1 ? r->six_many : r->six, bits = q > 1 ? r->bits_many : r->bits;
+
+    if (rows > live * SPARSE)
+        rows = live * SPARSE;
+    if (a->precision == TIER_PROBABILISTIC) {
+        seconds = rows * larger(one / 8, q * padded / bits);
+        seconds += LEFT_BY_BITS * rows * q * larger(one * 0.75, padded / r->six);
+        left *= LEFT_BY_BITS;
+    } else {
+        seconds = rows * larger(one * 0.75, q * padded / six);
+    }
+    seconds += left * rows * q * larger(one / 4, padded / r->six);
+    seconds += q * ((double)a->deep + MARGIN) *
+               larger((double)a->row_bytes / r->read, (double)a->dim / r->exact);
+    seconds += exact(r, a, live * (double)(a->rows - a->coded) / (double)(a->rows ? a->rows : 1));
+    return seconds + SETUP + q * padded * PREPARE + 5 * OPEN * (double)a->chunks;
+}
+
+static double seconds_of(const struct rate *r, const struct cost_ask *a, uint64_t flat_bytes,
+                         enum scan_engine engine)
+{
+    if (engine == SCAN_FLAT)
+        return flat(r, a, flat_bytes);
+    if (engine == SCAN_TIERED)
+        return a->coded && tier_takes(a->dim) ? tiered(r, a) : INFINITY;
+    return scan(r, a);
+}
+
+double cost_of(const struct cost *c, const struct cost_ask *a, enum scan_engine engine)
+{
+    struct rate r;
+
+    cost_rates(c, &r);
+    return seconds_of(&r, a, c ? c->flat_bytes : 0, engine);
+}
+
+enum scan_engine cost_choose(const struct cost *c, const struct cost_ask *a,
+                             char reason[SCAN_REASON])
+{
+    enum scan_engine best = SCAN_EXACT;
+    double seconds[SCAN_ENGINES];
+    int at = snprintf(reason, SCAN_REASON, "least time expected:");
+
+    for (enum scan_engine i = SCAN_FLAT; i < SCAN_ENGINES; i++) {
+        seconds[i] = cost_of(c, a, i);
+        if (seconds[i] < seconds[best])
+            best = i;
+    }
+    for (enum scan_engine i = SCAN_FLAT; i < SCAN_ENGINES; i++)
+        if (isfinite(seconds[i]) && at < SCAN_REASON)
+            at += snprintf(reason + at, SCAN_REASON - (size_t)at, " %s %.3g ms",
+                           scan_engine_name(i), seconds[i] * 1e3);
+    return best;
+}
