@@ -9,7 +9,7 @@
 #include "index/qkern.h"
 #include "storage/base/check.h"
 
-enum { ROUNDS = 2, WORD = 64, SIGN_WORDS = ROTATE_MAX / WORD };
+enum { ROUNDS = 4, WORD = 64, SIGN_WORDS = ROTATE_MAX / WORD };
 
 /* Part of the disk format: codes made under other signs are other codes. */
 static const uint32_t format_key[2] = {0x61736372, 0x69626532};
@@ -39,6 +39,11 @@ static size_t power_within(size_t n)
     return p;
 }
 
+static int rounds_of(size_t n)
+{
+    return power_within(n) == n ? 2 : ROUNDS;
+}
+
 static int log2_of(size_t p)
 {
     int m = 0;
@@ -62,18 +67,20 @@ void rotate(float *x, size_t n)
 
     require(n % QKERN_GROUP == 0 && n > 0 && n <= ROTATE_MAX);
     pthread_once(&once, make_signs);
-    qkern->flip(x, signs[0], scale, p);
-    qkern->fwht(x, p);
-    qkern->flip(x + n - p, signs[1], scale, p);
-    qkern->fwht(x + n - p, p);
+    for (int r = 0; r < rounds_of(n); r++) {
+        float *at = r % 2 ? x + n - p : x;
+
+        qkern->flip(at, signs[r], scale, p);
+        qkern->fwht(at, p);
+    }
 }
 
 /* A round is one product and m additions an element, one after the other, each within u = 2^-24 of
- * its exact result, and a scale within u of 2^(-m/2). docs/exactness.md has the sum, and why 2^-38
+ * its exact result, and a scale within u of 2^(-m/2). docs/exactness.md has the sum, and why 2^-36
  * is enough for denormals. */
 double rotate_slack(size_t n)
 {
-    const double steps = 2.0 * (log2_of(power_within(n)) + 2.0);
+    const double steps = rounds_of(n) * (log2_of(power_within(n)) + 2.0);
 
-    return steps * 0x1p-24 * (1.0 + 0x1p-10) + 0x1p-38;
+    return steps * 0x1p-24 * (1.0 + 0x1p-10) + 0x1p-36;
 }

@@ -1,9 +1,10 @@
-/* rotate.h - the rotation every code is made in: two rounds of signs and a fast Hadamard transform.
+/* rotate.h - the rotation every code is made in: rounds of signs and a fast Hadamard transform.
  *
- * Round one runs over the first P coordinates, round two over the last P, P the largest power of two
- * that fits; they overlap and cover all. Signs come from Philox under a key of the format's own, so
- * all machines rotate alike; the same number of coordinates, the same rotation. In real arithmetic it
- * is orthogonal; what float32 makes of it is bounded by rotate_slack. Any thread.
+ * A round runs over P coordinates, P the largest power of two that fits. When all fit there are two.
+ * Else there are four, over the first P, the last P, the first, the last: they overlap and cover, and
+ * every coordinate is mixed at least twice. Signs come from Philox under a key of the format's own,
+ * so all machines rotate alike. In real arithmetic the rotation is orthogonal; what float32 makes of
+ * it is bounded by rotate_slack. Any thread.
  */
 #ifndef INDEX_ROTATE_H
 #define INDEX_ROTATE_H

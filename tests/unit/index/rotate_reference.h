@@ -11,7 +11,7 @@
 
 static uint64_t test_random_state;
 
-static uint64_t test_random(void) /* splitmix64 */
+static inline uint64_t test_random(void) /* splitmix64 */
 {
     uint64_t z = test_random_state += UINT64_C(0x9E3779B97F4A7C15);
 
@@ -20,13 +20,13 @@ static uint64_t test_random(void) /* splitmix64 */
     return z ^ (z >> 31);
 }
 
-static double test_plus_minus_one(void)
+static inline double test_plus_minus_one(void)
 {
     return (double)(int64_t)test_random() * 0x1p-63;
 }
 
 /* Close to normal: the sum of twelve uniform variates less six. */
-static double test_normal(void)
+static inline double test_normal(void)
 {
     double sum = 0.0;
 
@@ -36,7 +36,7 @@ static double test_normal(void)
 }
 
 /* -1 or 1: sign i of a round. */
-static double reference_sign(uint32_t round, size_t i)
+static inline double reference_sign(uint32_t round, size_t i)
 {
     const uint32_t counter[4] = {(uint32_t)(i / 128), round, 0, 0};
     const uint32_t key[2] = {0x61736372, 0x69626532};
@@ -47,7 +47,7 @@ static double reference_sign(uint32_t round, size_t i)
 }
 
 /* Natural order of Sylvester: y[i] = sum of (-1)^popcount(i & j) x[j], here by halves. */
-static void reference_hadamard(double *x, size_t n)
+static inline void reference_hadamard(double *x, size_t n)
 {
     const size_t half = n / 2;
 
@@ -63,14 +63,14 @@ static void reference_hadamard(double *x, size_t n)
     }
 }
 
-static void reference_rotate(double *x, size_t n)
+static inline void reference_rotate(double *x, size_t n)
 {
     size_t p = 256;
 
     while (2 * p <= n)
         p *= 2;
-    for (uint32_t round = 0; round < 2; round++) {
-        double *at = round ? x + n - p : x;
+    for (uint32_t round = 0; round < (p == n ? 2 : 4); round++) {
+        double *at = round % 2 ? x + n - p : x;
 
         for (size_t i = 0; i < p; i++)
             at[i] *= reference_sign(round, i) / sqrt((double)p);
