@@ -6,6 +6,7 @@ Every score is compared with <R^(-1/2) g, R^(-1/2) h> / (|.| |.|), R made whole 
 import json
 import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -255,6 +256,41 @@ class TestFit(FitCase):
         page = self.client.get("/metrics").body.decode()
         again = int(re.search(r"^ascribe_encoded_again_total (\d+)", page, re.M)[1])
         print(f"batches encoded again: {again}")
+
+    def test_a_fitted_store_on_another_processor(self):
+        """A store carried to machines whose BLAS and instructions are others: rows ingested there, and queries,
+        get the same bits. (OpenBLAS is told which kernels to use, which a machine may have or not.)"""
+        rng = np.random.default_rng(31)
+        dim, n = 300, 400
+        first = self.serve()
+        client, g, late = first.client(), made(rng, n, dim), made(rng, 90, dim)
+        q = np.vstack([late[:7], made(rng, 60, dim)])
+        for dtype in ("f32", "f16"):
+            self.create(client, dtype, dim, dtype, blocks=[{"name": "a", "dim": 260}, {"name": "b", "dim": 40}])
+            self.ingest(client, dtype, "b", g, [f"e{i}" for i in range(n)])
+            self.wait_job(client, client.post(f"/v1/corpora/{dtype}/fit"))
+        client.close()
+        first.stop()
+        right, seen = None, set()
+        for core, simd in ((None, None), ("Nehalem", "generic"), ("Haswell", "avx2"), ("SkylakeX", "avx512"), ("Prescott", "avx2")):
+            store = os.path.join(self.scratch(), "store")
+            shutil.copytree(first.store, store)
+            env = {k: v for k, v in (("OPENBLAS_CORETYPE", core), ("ASCRIBE_SIMD", simd)) if v}
+            server = harness.Server(store, (), env).start(create=False)
+            self.addCleanup(server.stop)
+            client, out = server.client(), []
+            for dtype in ("f32", "f16"):
+                self.ingest(client, dtype, "late", late, [f"late{i}" for i in range(90)])
+                for part in (q, q[:1], q[:4], q[-48:]):
+                    reply = client.post(f"/v1/corpora/{dtype}/scores?dtype=f64&score=dot", queries(part))
+                    out.append(self.assert_status(reply, 200).body)
+            seen.add(client.get("/v1/info").json()["simd"])
+            client.close()
+            server.stop()
+            scores = [harness.read_tensors(o)[0]["scores"][1].tobytes() for o in out]
+            right = right or scores
+            self.assertTrue(scores == right, f"{core} {simd} gives other bits")
+        print(f"figure: {len(seen)} instruction sets, five kinds of OpenBLAS: the same bytes")
 
     def test_cancelled(self):
         """At any moment, and nothing is left of it."""
