@@ -152,7 +152,8 @@ static AVX512 void multiply_row(const float *x, const float *m, size_t stride, s
         for (size_t r = 0; r < rows; r++)
             factor[r] = _mm512_set1_ps(x[k + r]);
         for (size_t j = 0; j < count; j += 16) {
-            const __mmask16 in = count - j < 16 ? (__mmask16)((1u << (count - j)) - 1) : 0xffff;
+            const size_t width = count - j < 16 ? count - j : 16;
+            const __mmask16 in = (__mmask16)(0xffffu >> (16 - width));
             __m512 sum = _mm512_maskz_loadu_ps(in, acc + j);
 
             for (size_t r = 0; r < rows; r++)
