@@ -103,10 +103,12 @@ static void sum_up(struct corpus *c, const struct view *v)
 {
     uint32_t last = 0;
 
-    c->shards = 0;
+    c->shards = c->coded = 0;
     for (size_t i = 0; i < v->chunk_count; i++) {
         c->shards += i == 0 || v->chunks[i].shard->id != last;
         last = v->chunks[i].shard->id;
+        if (v->chunks[i].coded)
+            c->coded += v->chunks[i].rows - v->chunks[i].dead_count;
     }
 }
 

@@ -54,6 +54,7 @@ struct corpus {
     struct ledger_counts counts;
     uint64_t bytes;  /* of all chunks */
     uint64_t shards; /* with chunks */
+    uint64_t coded;  /* live rows of chunks that have codes */
     struct annex **annexes; /* named ones, by name; one reference each; only the lane changes them */
     size_t annex_count;
 };

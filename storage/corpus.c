@@ -95,6 +95,7 @@ void corpus_stats(struct corpus *c, struct corpus_stats *out)
     *out = (struct corpus_stats){
         .examples = c->counts.examples,
         .tombstones = c->counts.tombstones,
+        .coded = c->coded,
         .batches = c->counts.batches,
         .chunks = c->view->chunk_count,
         .shards = c->shards,

@@ -44,6 +44,7 @@ int corpus_codes_make(const struct corpus *c, const void *encodings, uint32_t fi
 struct corpus_stats {
     uint64_t examples;   /* live */
     uint64_t tombstones; /* deleted, not yet purged */
+    uint64_t coded;      /* live, in chunks that have codes */
     uint64_t batches, chunks, shards, bytes;
     uint64_t next_sequence;
     uint64_t generation; /* grows by one with every published change */

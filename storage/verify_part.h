@@ -30,7 +30,7 @@ const char *verify_name(const struct check *k); /* of the corpus */
 #define ledger_fault(k, ...)                                                                       \
     do {                                                                                           \
         (k)->report.ledger_faults++;                                                               \
-        verify_say((k), __VA_ARGS__);                                                                     \
+        verify_say((k), __VA_ARGS__);                                                              \
     } while (0)
 
 /* The ledger of k->corpus against itself, in one transaction. Damage is told; an error is k->e. */

@@ -184,11 +184,17 @@ static void test_compact_writes_codes(void **state)
     s = open_coded(x->store, fake_init(&f, 2));
     c = store_corpus_find(s, "c");
     put_examples(s, c, "b", 64, 32);
+    corpus_stats(c, &st);
+    assert_int_equal(st.coded, 32);
     delete_example(c, 70);
     dead[70] = 1;
+    corpus_stats(c, &st);
+    assert_int_equal(st.coded, 31);
     made = f.rows;
     compact(c);
     assert_int_equal(check_codes(c, f.version), 95);
+    corpus_stats(c, &st);
+    assert_int_equal(st.coded, 95);
     assert_int_equal(f.rows, made + 64); /* the others kept theirs */
     assert_sound(s, NULL);
     corpus_stats(c, &st);
