@@ -72,7 +72,9 @@ def both_ends(book_, mine, rounds):
 def in_process(book_, data, roof, rounds, many=256):
     """Every peer and every engine, turn by turn, on the same rows and queries."""
     mine = own_entries(data)
-    entries = list(mine.values()) + contend.peers(data)
+    # Each FAISS and USearch holds a copy of the rows: where those are large, one FAISS has to do.
+    want = contend.PEERS if data.count * data.dim * 4 < 2 << 30 else ("faiss", "usearch", "lancedb")
+    entries = list(mine.values()) + contend.peers(data, want)
     against = ("FAISS", "USearch")
     try:
         book.title(f"in process, one query, top {K}, {data.count:,} x {data.dim:,}, {rounds} rounds in turn")

@@ -96,7 +96,10 @@ def npm_install():
     return None
 
 
-def peers(data, want=("faiss", "faiss-core", "python3-faiss", "usearch", "lancedb")):
+PEERS = ("faiss", "faiss-core", "python3-faiss", "usearch", "lancedb")
+
+
+def peers(data, want=PEERS):
     """Entries of all peers that can be had; says which cannot, and why."""
     out = []
 
@@ -120,7 +123,7 @@ def peers(data, want=("faiss", "faiss-core", "python3-faiss", "usearch", "lanced
         if why:
             print(f"  USearch, LanceDB: not here: {why}", flush=True)
         else:
-            env = {"NODE_PATH": NPM + "/node_modules"}
+            env = {"NODE_PATH": NPM + "/node_modules", "LANCE_LOG": "error"}
             node = lambda name, *more: ["node", "--max-old-space-size=8192", os.path.join(HERE, f"peers/{name}.js"), *flat, *more]
             if "usearch" in want:
                 add("USearch", lambda: Contender("USearch", node("usearch"), env))

@@ -8,8 +8,8 @@ const { options, floats, serve, version } = require("./lines.js");
 
 const PART = 500; // rows added at a time
 
-function part(o, rows, from, to) {
-  const child = arrow.makeData({ type: new arrow.Float32(), data: rows.slice(from * o.dim, to * o.dim) });
+function part(o, from, to) {
+  const child = arrow.makeData({ type: new arrow.Float32(), data: floats(o.rows, from * o.dim, (to - from) * o.dim) });
   const type = new arrow.FixedSizeList(o.dim, new arrow.Field("item", new arrow.Float32(), true));
   const vectors = arrow.makeVector(arrow.makeData({ type, length: to - from, child }));
   const ids = arrow.makeVector(Int32Array.from({ length: to - from }, (_, i) => from + i));
@@ -19,11 +19,10 @@ function part(o, rows, from, to) {
 async function open(o) {
   const db = await lancedb.connect(o.table);
   if (fs.existsSync(o.table + "/complete")) return db.openTable("rows");
-  const rows = floats(o.rows);
-  const count = rows.length / o.dim;
+  const count = fs.statSync(o.rows).size / 4 / o.dim;
   let table = null;
   for (let at = 0; at < count; at += PART) {
-    const some = part(o, rows, at, Math.min(count, at + PART));
+    const some = part(o, at, Math.min(count, at + PART));
     if (table) await table.add(some);
     else table = await db.createTable("rows", some, { mode: "overwrite" });
   }

@@ -12,13 +12,14 @@ exports.options = () => {
   return out;
 };
 
-// A raw float32 file as one Float32Array. Read in parts: one read is at most 2 GiB.
-exports.floats = (path) => {
-  const bytes = fs.statSync(path).size;
-  const out = new Float32Array(bytes / 4);
+// `count` floats of a raw file from number `from` on (all: no more arguments) as one Float32Array. Read
+// in parts: one read is at most 2 GiB.
+exports.floats = (path, from = 0, count = fs.statSync(path).size / 4 - from) => {
+  const out = new Float32Array(count);
   const fd = fs.openSync(path, "r");
-  for (let at = 0; at < bytes; ) {
-    at += fs.readSync(fd, new Uint8Array(out.buffer, at, Math.min(bytes - at, 1 << 28)), 0, Math.min(bytes - at, 1 << 28), at);
+  for (let at = 0; at < out.byteLength; ) {
+    const some = new Uint8Array(out.buffer, at, Math.min(out.byteLength - at, 1 << 28));
+    at += fs.readSync(fd, some, 0, some.length, from * 4 + at);
   }
   fs.closeSync(fd);
   return out;
