@@ -113,9 +113,12 @@ static int prepare_bars(struct tier *t, struct err *e)
         return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count, k[0], k[1]);
     for (size_t i = 0; i < t->q->count; i++)
         for (int end = 0; end < TIER_ENDS; end++) {
-            if (bar_init(&t->bars[t->bar_count], kept, k[end]))
+            const size_t own = tier_k(t->q, i, end);
+
+            require(own <= k[end]);
+            if (bar_init(&t->bars[t->bar_count], kept, own))
                 return err_set(e, ERR_BUSY, "no lock for query %zu", i);
-            kept += k[end];
+            kept += own;
             t->bar_count++;
         }
     return 0;

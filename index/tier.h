@@ -62,6 +62,8 @@ struct tier_query {
     const float *vectors;  /* count x dim float32, finite, of any length; kept by the caller */
     size_t count;
     size_t k, opponents;   /* 0 = that end is not asked */
+    /* Of each query, at most k and opponents, 0 too; NULL: those for all. A list's k is its query's. */
+    const size_t *each_k, *each_opponents;
     enum tier_measure measure;
     const double *lengths; /* of the queries, for TIER_SCALED */
     enum tier_precision precision;

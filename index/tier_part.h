@@ -97,6 +97,14 @@ struct share {
 
 enum { TIER_TILE = 64 }; /* rows at a time */
 
+/* How many of query i's rows are asked for at an end. */
+static inline size_t tier_k(const struct tier_query *q, size_t i, int end)
+{
+    if (end == TIER_PRO)
+        return q->each_k ? q->each_k[i] : q->k;
+    return q->each_opponents ? q->each_opponents[i] : q->opponents;
+}
+
 /* --- tier_bar.c --- */
 int bar_init(struct bar *b, double *kept, size_t k);
 void bar_fini(struct bar *b);

@@ -323,7 +323,8 @@ static int refine_picks(struct share *s, struct pick *picks, size_t count, struc
 /* Query i's most promising rows, scored exactly: after it, its bars are near what they end as. */
 static int raise_bars(struct share *s, size_t i, struct pick *picks, struct err *e)
 {
-    const size_t pro = tries(s->t, s->t->q->k), opp = tries(s->t, s->t->q->opponents);
+    const size_t pro = tries(s->t, tier_k(s->t->q, i, TIER_PRO));
+    const size_t opp = tries(s->t, tier_k(s->t->q, i, TIER_OPP));
     size_t count = pro ? pick_best(s, i, TIER_PRO, pro, picks) : 0;
     int failed;
 

@@ -462,8 +462,9 @@ static struct lists lists_new(const struct tier_query *q)
     for (size_t n = 0; n < q->count; n++) {
         struct topk_hit *at = l.slots + n * (q->k + q->opponents);
 
-        topk_init(&l.pro[n], TOPK_HIGHEST, q->k, at);
-        topk_init(&l.opp[n], TOPK_LOWEST, q->opponents, at + q->k);
+        topk_init(&l.pro[n], TOPK_HIGHEST, q->each_k ? q->each_k[n] : q->k, at);
+        topk_init(&l.opp[n], TOPK_LOWEST, q->each_opponents ? q->each_opponents[n] : q->opponents,
+                  at + q->k);
     }
     return l;
 }
@@ -573,15 +574,19 @@ static bool check_case(struct corpus *c, enum style style, size_t batch, size_t 
     static const char *const names[] = {"generic", "avx2", "avx512", "avx512vnni"};
     float *vectors = malloc((batch * c->dim + 1) * sizeof *vectors);
     double *lengths = malloc((batch + 1) * sizeof *lengths);
+    size_t *each = malloc((2 * batch + 1) * sizeof *each);
     struct tier_query q = {.vectors = vectors, .count = batch, .k = k, .opponents = opponents,
                            .lengths = lengths, .delta = 1e-9, .live = corpus_live(c)};
     struct tier_source src = source_of(c);
+    const bool each_own = batch > 1 && below(3) == 0;
     struct oracle o;
     bool same = true;
 
-    assert_true(vectors && lengths);
+    assert_true(vectors && lengths && each);
     for (size_t n = 0; n < batch; n++) {
         draw_query(c, style, vectors + n * c->dim);
+        each[n] = below(k + 1);
+        each[batch + n] = below(opponents + 1);
         lengths[n] = fabs(plus_minus_one()) * 10.0;
     }
     q.measure = (enum tier_measure)below(3);
@@ -593,6 +598,8 @@ static bool check_case(struct corpus *c, enum style style, size_t batch, size_t 
         kern_init(names[below(4)]);
         q.precision = run % 2 ? TIER_PROBABILISTIC : TIER_CERTIFIED;
         q.threads = 1 + (unsigned)below(MOST_THREADS);
+        q.each_k = each_own && run > 1 ? each : NULL;
+        q.each_opponents = each_own && run > 1 ? each + batch : NULL;
         q.memory = below(2) ? 0 : 1 + below(1 << 20);
         assert_int_equal(search(&src, &q, &l, &e), 0);
         same = same_lists(&o, &q, &l);
@@ -601,6 +608,7 @@ static bool check_case(struct corpus *c, enum style style, size_t batch, size_t 
     oracle_free(&o);
     free(vectors);
     free(lengths);
+    free(each);
     return same;
 }
 
