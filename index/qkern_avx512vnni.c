@@ -22,8 +22,68 @@ static TARGET inline __m512i mac(__m512i sum, __m512i code, __m512i q)
 
 #include "index/qkern_avx512_dot.inc"
 
+/* ROWS rows of bits by one query, where unpacking would cost more than multiplying. A bit is not
+ * moved down: bit t of a byte counts 2^t, in a sum of its own, which is shifted at the end (every
+ * term is a multiple, so nothing is lost; 4 * 128 * 128 a group stays far below 2^31). */
+static TARGET void bits_by_one(const unsigned char *row, size_t stride, const int8_t *q,
+                               size_t groups, size_t ahead, int32_t *out)
+{
+    __m512i sum[4 * ROWS], mask[4], by[4];
+    int32_t total[ROWS * COLS];
+
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        by[k] = _mm512_inserti64x4(_mm512_set1_epi32(2 * k), _mm256_set1_epi32(2 * k + 1), 1);
+        mask[k] = _mm512_sllv_epi32(_mm512_set1_epi8(1), by[k]);
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++)
+            sum[k * ROWS + r] = _mm512_setzero_si512();
+    }
+    for (size_t g = 0; g < groups; g++) {
+        __m512i v[ROWS];
+
+#pragma GCC unroll 4
+        for (int r = 0; r < ROWS; r++) {
+            const unsigned char *at = row + (size_t)r * stride + g * QKERN_BITS;
+
+            v[r] = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)at));
+        }
+        if (ahead) /* ROWS rows of 32 bytes are two lines */
+            for (size_t i = 0; i < ROWS * QKERN_BITS; i += 64)
+                _mm_prefetch((const char *)row + ahead + g * ROWS * QKERN_BITS + i, _MM_HINT_T1);
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            const __m512i u = _mm512_loadu_si512(q + g * QKERN_GROUP + (size_t)(QUARTER * k));
+
+#pragma GCC unroll 4
+            for (int r = 0; r < ROWS; r++)
+                sum[k * ROWS + r] = mac(sum[k * ROWS + r], _mm512_and_si512(v[r], mask[k]), u);
+        }
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < ROWS; r++)
+        sum[r] = _mm512_add_epi32(_mm512_add_epi32(_mm512_srav_epi32(sum[r], by[0]),
+                                                      _mm512_srav_epi32(sum[1 * ROWS + r], by[1])),
+                                     _mm512_add_epi32(_mm512_srav_epi32(sum[2 * ROWS + r], by[2]),
+                                                      _mm512_srav_epi32(sum[3 * ROWS + r], by[3])));
+    _mm512_storeu_si512(total, sum_lanes(sum));
+    memcpy(out, total, ROWS * sizeof *out);
+}
+
+static TARGET void dot_bits_few(const unsigned char *rows, size_t stride, size_t count,
+                                const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
+{
+    size_t r = 0;
+
+    for (; nq == 1 && r + ROWS <= count; r += ROWS)
+        bits_by_one(rows + r * stride, stride, q[0], groups,
+                    r + 2 * ROWS <= count ? ROWS * stride : 0, out + r);
+    if (r < count)
+        dot_bits(rows + r * stride, stride, count - r, q, nq, groups, out + r * nq);
+}
+
 const struct qkern qkern_avx512vnni = {.name = "avx512vnni",
-                                       .dot_bits = dot_bits,
+                                       .dot_bits = dot_bits_few,
                                        .dot_six = dot_six,
                                        .dot_low = dot_low,
                                        .fwht = qkern_avx512_fwht,

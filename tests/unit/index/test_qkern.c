@@ -160,7 +160,7 @@ static void dots_of_the_largest_vectors(void **state)
         unsigned char *row = malloc(groups * plane_bytes[plane]);
         int8_t *low = malloc(d), *high = malloc(d);
         const int8_t *q[3] = {low, high, low};
-        int32_t out[3];
+        int32_t out[3], alone[5];
 
         assert_true(row && low && high);
         memset(row, 0xff, groups * plane_bytes[plane]);
@@ -172,11 +172,15 @@ static void dots_of_the_largest_vectors(void **state)
                 assert_int_equal(out[0], -128 * most[plane] * (int32_t)d);
                 assert_int_equal(out[1], 127 * most[plane] * (int32_t)d);
                 assert_int_equal(out[2], out[0]);
+                dot_of(tables[t], plane)(row, 0, 5, q, 1, groups, alone);
+                for (size_t r = 0; r < 5; r++)
+                    assert_int_equal(alone[r], out[0]);
             }
         free(row);
         free(low);
         free(high);
         check_dot(plane, 512, 6, 3, 0, 0);
+        check_dot(plane, 512, 6, 1, 0, 0);
     }
 }
 
