@@ -184,6 +184,18 @@ def kind_effects(world):
     return {c: {"n": len(v), "mean": float(np.mean(v))} for c, v in sums.items()}
 
 
+def spread(world):
+    """How alike the lists of different facts are: the share of different passages among all first tens,
+    the share of facts that the most frequent passage serves, and how long the passages are."""
+    def of(ids, words):
+        count = collections.Counter(n for some in ids for n in some)
+        return {"different": len(count) / sum(count.values()), "commonest": max(count.values()) / len(ids),
+                "words": float(np.mean(words))}
+    return {n: of([r["proponent_ids"][:10] for r in records],
+                  [len(t.split()) for r in records for t in r["proponents"][:10]])
+            for n, records in world.records.items()}
+
+
 def machine():
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         model = next((l.split(":")[1].strip() for l in f if l.startswith("model name")), platform.machine())
@@ -206,7 +218,8 @@ def results(run):
            "accuracy": accuracy(world, None),
            "methods": {m.name: method_row(world, m) for m in listed(run)},
            "opponents": tail_spans(world, methods.OPPONENTS),
-           "kinds": kinds(world), "kind_effects": kind_effects(world), "steps": rows}
+           "kinds": kinds(world), "kind_effects": kind_effects(world), "spread": spread(world),
+           "steps": rows}
     out["claims"] = claims.of_paper(world, by_step)
     out["orderings"] = claims.orderings(world)
     return out

@@ -21,15 +21,18 @@ import wordnet  # noqa: E402
 POINTERS = {"@i": "instance_of", "#p": "part_of"}
 RELATIONS = ("instance_of", "part_of")
 
-# How glosses lead from the subject to the object, by count: the most frequent wordings that say nothing
-# more of the subject than its kind. {a}: "a" or "an" as the object asks for; {the}: " the" where the
-# gloss has it before the object; {kind}, {a_kind}: the subject's instance_of, where the gloss has it.
-# Each fact gets one of them, by a hash.
+# A prompt leads from the subject to the object in the words of the gloss: a model of glosses knows no
+# others. Three wordings for each relation, one for each fact, by a hash.
+#   {lead}   the gloss before the object, its last LEAD_WORDS words at most
+#   {bare}   the same without an article in front      {a_bare}  with one ("a", "an")
+#   {kind}   the subject's instance_of, where the gloss has it, else "place"     {a_kind}  with an article
+#   {place}  the gloss from the last preposition before the object: "in western", "of the"
 TEMPLATES = {
-    "instance_of": ("{s}: {a}", "{s}:", "{s}: the"),
-    "part_of": ("{s}: {a_kind} in{the}", "{s}: {kind} in{the}", "{s}: located in{the}"),
+    "instance_of": ("{s}: {lead}", "{s}: {bare}", "{s}: {a_bare}"),
+    "part_of": ("{s}: {lead}", "{s}: {kind} {place}", "{s}: {a_kind} {place}"),
 }
-WITHOUT_KIND = "{s}: located in{the}"
+LEAD_WORDS = 8
+PREPOSITION = re.compile(r".*\b(?=(?:in|of|on|at|from|off|near|between|along|to|for|by|through) )", re.S)
 BUCKETS = (10, 100, 1000)  # an object that stands in fewer passages than this; bucket 3: the rest
 BUCKET_NAMES = ("1-9", "10-99", "100-999", "1000+")
 
@@ -92,18 +95,24 @@ def article(word):
     return "an" if word[0] in "aeiouAEIO" else "a"
 
 
+def with_article(words, following=""):
+    """'city' -> 'a city'; nothing in front of the object itself: its article."""
+    return f"{article((words or following)[0])} {words}".rstrip()
+
+
 def prompt_of(seed, subject, relation, obj, passage):
     """(number of the template, prompt) of a fact and the passage that is annotated with it."""
     digest = hashlib.sha256(f"{seed}\t{subject}\t{relation}\t{obj}".encode()).digest()
     at = int.from_bytes(digest[:8], "big") % len(TEMPLATES[relation])
-    text, kinds = passage["text"], passage["meta"].get("instance_of", ())
-    kind = next((k for k in kinds if stands(k).search(text)), None)
-    the = " the" if re.search(r"\b[Tt]he " + re.escape(obj), text) else ""
-    template = TEMPLATES[relation][at]
-    if kind is None and "kind" in template:
-        template = WITHOUT_KIND
-    return at, template.format(s=subject, a=article(obj), the=the, kind=kind,
-                               a_kind=kind and f"{article(kind)} {kind}")
+    gloss = passage["text"][len(passage["meta"]["lemma"]) + 2:]
+    before = gloss[:stands(obj).search(gloss).start()]
+    lead = " ".join(before.split()[-LEAD_WORDS:])
+    bare = re.sub(r"^(?:an?|the) |^(?:an?|the)$", "", lead)
+    kind = next((k for k in passage["meta"].get("instance_of", ()) if stands(k).search(gloss)), "place")
+    prompt = TEMPLATES[relation][at].format(
+        s=subject, lead=lead, bare=bare, a_bare=with_article(bare, obj), kind=kind,
+        a_kind=with_article(kind), place=PREPOSITION.sub("", before).strip())
+    return at, prompt.strip()
 
 
 def make_facts(synsets, passages, seed):

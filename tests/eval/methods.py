@@ -49,6 +49,10 @@ def grid(moments):
     return out
 
 
+def in_grid(name):
+    return name.endswith(("-dot", "-cos"))
+
+
 def sweep(shares):
     return [Method(f"adam-mixed-{s:g}", f"lambda {s:g}", "adam", "mixed", True, s) for s in shares]
 

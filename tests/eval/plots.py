@@ -81,7 +81,7 @@ def escape(text):
 
 def methods_picture(out, path):
     names = ["gold", "bm25"] + [n for n, m in out["methods"].items() if m["moment"] and not m["own_task"] and
-                                n.rsplit("-", 1)[1] in ("dot", "cos")] + ["random"]
+                                methods.in_grid(n)] + ["random"]
     rows = {ORANGE: [], GREY: [], GREEN: [], BLUE: []}
     for i, n in enumerate(reversed(names)):
         m = out["methods"][n]

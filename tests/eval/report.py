@@ -44,7 +44,7 @@ def tick(good):
 def methods_table(out):
     rows = []
     for n, m in out["methods"].items():
-        if m["own_task"] or (m["moment"] and n.rsplit("-", 1)[1] not in ("dot", "cos")):
+        if m["own_task"] or (m["moment"] and not methods.in_grid(n)):
             continue
         star = "**" if n == methods.TRACKSTAR else ""
         gold = n == methods.GOLD.name
@@ -128,6 +128,13 @@ def kinds_table(out):
     return table(["first ten of", *categories.LABELS.values()], rows + [effects])
 
 
+def spread_table(out):
+    rows = [[out["methods"][n]["label"], f"{x['different'] * 100:.1f} %", f"{x['commonest'] * 100:.1f} %",
+             f"{x['words']:.1f}"] for n, x in out["spread"].items()
+            if n in ("random", "bm25") or methods.in_grid(n)]
+    return table(["first ten of", "different passages", "the commonest serves, of the facts", "words a passage"], rows)
+
+
 def claims_table(out):
     rows = []
     for c in out["claims"]:
@@ -165,7 +172,7 @@ TABLES = {"facts": facts_line, "counts": counts_table, "accuracy": accuracy_tabl
           "frequency": lambda o: groups_table(o, "bucket:", "object stands in"),
           "relation": lambda o: groups_table(o, "relation:", "relation"),
           "known": lambda o: groups_table(o, "model:", "the model"),
-          "steps": steps_table, "kinds": kinds_table, "stages": run_table}
+          "spread": spread_table, "steps": steps_table, "kinds": kinds_table, "stages": run_table}
 
 
 def write(out, docs):

@@ -46,7 +46,7 @@ class Size:
 
 FULL = Size("full", 33000, 80, 600, ("--steps", "12000"), (600, 1800, 4000, 8000), ("adam", "none"), 9216,
             (0.5, 0.9, 0.99, 0.999), (None, 0.9), repeat=8)
-QUICK = Size("quick", 9000, 30, 200, ("--steps", "1500"), (), ("adam",), 4096)
+QUICK = Size("quick", 9000, 30, 200, ("--steps", "1500", "--width", "64"), (), ("adam", "none"), 4096)
 
 
 class Run:
@@ -177,7 +177,7 @@ class Run:
         s, run = self.size, self.stages.run
         run("corpus", [s.passages, s.seed, s.repeat], [],
             lambda: facts.make_corpus(self.folder, s.passages, s.seed, s.repeat))
-        run("facts", [s.per_cell, s.task, s.seed], ["corpus"], self.make_facts)
+        run("facts", [s.per_cell, s.task, s.seed, facts.TEMPLATES], ["corpus"], self.make_facts)
         run("train", [s.train, s.checkpoints, s.seed], ["corpus"], self.train)
         run("score", [], ["facts", "train"], self.score)
         self.product.start()
@@ -209,11 +209,13 @@ def main():
     ask.add_argument("--quick", action="store_true", help="small, and checks orderings (5 minutes at most)")
     ask.add_argument("--build", default="build/release")
     ask.add_argument("--folder", default="build/eval", help="where everything lies (build/eval)")
+    ask.add_argument("--seed", type=int, help="of passages, facts and model (1)")
     ask.add_argument("--redo", default="", help="stages to do again, by commas")
     ask.add_argument("--docs", default="docs", help="where evaluation.md is brought up to date (docs)")
     ask.add_argument("--only-report", action="store_true", help="tables and pictures from results.json")
     a = ask.parse_args()
-    run = Run(QUICK if a.quick else FULL, a.folder, a.build, filter(None, a.redo.split(",")))
+    size = QUICK if a.quick else FULL
+    run = Run(dataclasses.replace(size, seed=a.seed) if a.seed else size, a.folder, a.build, filter(None, a.redo.split(",")))
     if a.only_report:
         with open(run.path("results.json"), encoding="utf-8") as f:
             return report.write(json.load(f), a.docs)
