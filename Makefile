@@ -159,7 +159,7 @@ bench-programs: $(BENCH)
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
-.PHONY: deps help clean test lint demo serve bench bench-large install asan ubsan tsan clang
+.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick install asan ubsan tsan clang
 deps: ## Install the Debian packages that are missing (root)
 	@sh .ci/deps.sh
 
@@ -195,6 +195,15 @@ bench-large: deps ## The same at 65,536 dimensions, scaling, a store larger than
 	@sh .ci/deps.sh python3-faiss || echo "going on without it"
 	$(Q)$(MAKE) --no-print-directory -j2 all bench-programs
 	sh tests/bench/run.sh $(BUILD) large
+
+eval: ## Attribution against facts and tail-patch: the paper's evaluation (under an hour)
+	@sh .ci/deps.sh gnuplot-nox
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	/usr/bin/python3 tests/eval/run.py --build $(BUILD)
+
+eval-quick: deps ## The same with a small model (2 minutes): checks orderings far outside the noise
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	/usr/bin/python3 tests/eval/run.py --quick --build $(BUILD)
 
 install: all ## Install to $(DESTDIR)$(PREFIX)
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages that are missing, and says nothing when none is.
+# deps.sh [PACKAGE...] - installs the Debian packages that are missing, and says nothing when none is:
+# what building and testing need, and any that are named (`make eval` draws with gnuplot-nox).
 set -eu
 packages="build-essential pkg-config liblmdb-dev libzstd-dev libxxhash-dev libopenblas-dev
   libfaiss-dev libuv1-dev node-llhttp libjansson-dev libinih-dev libsodium-dev libsqlite3-dev
-  libcurl4-openssl-dev libcmocka-dev clang strace curl python3 python3-numpy wordnet-base ca-certificates"
+  libcurl4-openssl-dev libcmocka-dev clang strace curl python3 python3-numpy wordnet-base ca-certificates $*"
 missing=""
 for p in $packages; do
     dpkg-query -W -f='${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing="$missing $p"

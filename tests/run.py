@@ -26,7 +26,7 @@ PYTHON = "/usr/bin/python3"
 UNIT_LIMIT, INTEGRATION_LIMIT = 120, 600  # seconds a file, before scaling
 SCALE = {None: 1, "asan": 3, "ubsan": 2, "tsan": 10}
 # These measure times or use both cores themselves: they run when nothing else does.
-ALONE = {"test_crash.py", "test_concurrent.py"}
+ALONE = {"test_crash.py", "test_concurrent.py", "test_eval_quick.py"}
 TSAN_ONLY = {"test_concurrent.py"}
 
 

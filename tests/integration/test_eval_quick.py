@@ -91,8 +91,9 @@ class QuickEvaluation(unittest.TestCase):
         self.assertEqual(texts.having("a river"), [0])
         self.assertEqual(texts.having("river a"), [])
         self.assertEqual(texts.having("St. Mary"), [2])
-        one = facts.prompt_of(1, "Rhone", "part_of", "Alps", "rises in the Alps")
-        self.assertEqual(one, facts.prompt_of(1, "Rhone", "part_of", "Alps", "rises in the Alps"))
+        rhone = {"text": "Rhone: a river that rises in the Alps.", "meta": {"instance_of": ["river"]}}
+        one = facts.prompt_of(1, "Rhone", "part_of", "Alps", rhone)
+        self.assertEqual(one, facts.prompt_of(1, "Rhone", "part_of", "Alps", rhone))
         self.assertTrue(one[1].startswith("Rhone: ") and one[1].endswith(" the"), one)
 
 
