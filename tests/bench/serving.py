@@ -210,11 +210,11 @@ def latency(book_, server, data, ways, many=True):
         one = ask(server, data.queries, data.dim, way, requests=24 if slow else 200)
         book_.add(f"{way}, 1 client", told_http(one), way=way, **{n: v for n, v in one.items() if n != "bench"})
         for clients in (8, 64) if many and way != "flat" else ():
-            r = ask(server, data.queries, data.dim, way, clients=clients, requests=(8 if slow else 24) * clients)
+            r = ask(server, data.queries, data.dim, way, clients=clients, requests=(2 if slow else 24) * clients)
             book_.add(f"{way}, {clients} clients", told_http(r) + f"   {r['qps'] / one['qps']:.2f}x one client",
                       way=way, of_one=r["qps"] / one["qps"], **{n: v for n, v in r.items() if n != "bench"})
-        if many:
-            r = ask(server, data.queries, data.dim, way, batch=256, requests=2 if way == "scan" else 5, more="&text=0")
+        if many and way != "scan":
+            r = ask(server, data.queries, data.dim, way, batch=256, requests=5, more="&text=0")
             book_.add(f"{way}, 256 queries in one request", told_http(r), way=way, **{n: v for n, v in r.items() if n != "bench"})
 
 
