@@ -13,6 +13,7 @@
 enum {
     BLAS_QUERIES = 20, /* FAISS 1.7.3: distance_compute_blas_threshold; below it is never faster */
     MARGIN = 32,       /* proposals beyond k that flat scores exactly (index/certify.c) */
+    BITS_QUERIES = 4, /* more, and engine tiered leaves the one-bit plane out (index/tier.h) */
     SPARSE = 16,       /* live rows so far apart each cost tiered a whole tile of rows */
 };
 
@@ -112,7 +113,7 @@ static double tiered(const struct rate *r, const struct cost_ask *a)
 
     if (rows > live * SPARSE)
         rows = live * SPARSE;
-    if (a->precision == TIER_PROBABILISTIC) {
+    if (a->precision == TIER_PROBABILISTIC && a->queries <= BITS_QUERIES) {
         seconds = rows * larger(one / 8, q * padded / bits);
         seconds += LEFT_BY_BITS * rows * q * larger(one * 0.75, padded / r->six);
         left *= LEFT_BY_BITS;

@@ -353,11 +353,12 @@ static void scan_alone(struct batch *b, struct join_seat *s, const struct stop *
 static int gather(struct batch *b, struct scan *scan, struct engine_query *all, struct err *e)
 {
     size_t dim = corpus_def(scan->view->corpus)->dim, at = 0;
-    struct scan_depth *depths = arena_big(&b->arena, b->queries, sizeof *depths);
+    size_t *each_k = arena_big(&b->arena, b->queries, sizeof *each_k);
+    size_t *each_opponents = arena_big(&b->arena, b->queries, sizeof *each_opponents);
     double *lengths = arena_big(&b->arena, b->queries, sizeof *lengths);
     float *vectors = arena_big(&b->arena, b->queries * dim, sizeof *vectors);
 
-    if (!depths || !lengths || !vectors)
+    if (!each_k || !each_opponents || !lengths || !vectors)
         return err_set(e, ERR_BUSY, "no memory for %zu queries of %zu", b->queries, dim);
     for (size_t i = 0; i < b->count; i++) {
         const struct join_seat *s = b->seats[i];
@@ -365,14 +366,17 @@ static int gather(struct batch *b, struct scan *scan, struct engine_query *all, 
         memcpy(vectors + at * dim, s->want.vectors, s->want.count * dim * sizeof *vectors);
         if (scan->lengths)
             memcpy(lengths + at, s->scan.lengths, s->want.count * sizeof *lengths);
-        for (size_t q = 0; q < s->want.count; q++)
-            depths[at++] = (struct scan_depth){s->want.k, s->want.opponents};
+        for (size_t q = 0; q < s->want.count; q++, at++) {
+            each_k[at] = s->want.k;
+            each_opponents[at] = s->want.opponents;
+        }
         all->k = s->want.k > all->k ? s->want.k : all->k;
         all->opponents = s->want.opponents > all->opponents ? s->want.opponents : all->opponents;
     }
     all->vectors = vectors;
     all->count = b->queries;
-    scan->depths = depths;
+    scan->each_k = each_k;
+    scan->each_opponents = each_opponents;
     scan->lengths = scan->lengths ? lengths : NULL;
     return 0;
 }

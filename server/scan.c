@@ -347,19 +347,9 @@ static void search_share(void *arg, unsigned slot)
     atomic_fetch_add(&s->ns, scan_now() - began);
 }
 
-/* How long list i of this end is: at most k. */
-static size_t length_of(const struct scan_depth *depths, enum topk_end end, size_t i, size_t k)
-{
-    size_t own = k;
-
-    if (depths)
-        own = end == TOPK_HIGHEST ? depths[i].k : depths[i].opponents;
-    return own < k ? own : k;
-}
-
-/* `count` empty lists of at most k, or NULL when there is no memory. */
+/* `count` empty lists of k, or of their own `each`, or NULL when there is no memory. */
 static struct topk *lists(struct arena *a, enum topk_end end, size_t count, size_t k,
-                          const struct scan_depth *depths)
+                          const size_t *each)
 {
     struct topk *list = arena_big(a, count, sizeof *list);
     struct topk_hit *slots;
@@ -368,12 +358,12 @@ static struct topk *lists(struct arena *a, enum topk_end end, size_t count, size
     if (!mem_mul(count, k, &total))
         return NULL;
     for (size_t i = total = 0; i < count; i++)
-        total += length_of(depths, end, i, k);
+        total += each ? each[i] : k;
     slots = arena_big(a, total, sizeof *slots);
     if (!list || !slots)
         return NULL;
     for (size_t i = 0; i < count; i++) {
-        topk_init(&list[i], end, length_of(depths, end, i, k), slots + at);
+        topk_init(&list[i], end, each ? each[i] : k, slots + at);
         at += list[i].k;
     }
     return list;
@@ -429,8 +419,9 @@ static int shares_init(struct search *s, unsigned width, const struct engine_que
     s->shares = arena_new(a, width, sizeof *s->shares);
     for (unsigned i = 0; i < width; i++) {
         s->shares[i].err = ERR_INIT;
-        s->shares[i].pro = lists(a, TOPK_HIGHEST, q->count, q->k, s->scan->depths);
-        s->shares[i].opp = lists(a, TOPK_LOWEST, q->count, q->opponents, s->scan->depths);
+        s->shares[i].pro = lists(a, TOPK_HIGHEST, q->count, q->k, s->scan->each_k);
+        s->shares[i].opp = lists(a, TOPK_LOWEST, q->count, q->opponents,
+                                 s->scan->each_opponents);
         if (!s->shares[i].pro || !s->shares[i].opp)
             return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", q->count, q->k,
                            q->opponents);
@@ -464,12 +455,26 @@ static void gather(struct search *s, unsigned width, struct scan_answer *out)
     }
 }
 
+/* None of `each` beyond `most`; NULL stays NULL. */
+static const size_t *within(const size_t *each, size_t count, size_t most, struct arena *a)
+{
+    size_t *out;
+
+    if (!each)
+        return NULL;
+    out = arena_new(a, count, sizeof *out); /* LIMIT_JOIN_QUERIES at most */
+    for (size_t i = 0; i < count; i++)
+        out[i] = each[i] < most ? each[i] : most;
+    return out;
+}
+
 int scan_search(const struct scan *scan, const struct engine_query *q, struct arena *a,
                 struct scan_answer *out, struct err *e)
 {
     const struct corpus_def *def = corpus_def(scan->view->corpus);
     struct engine_query query = *q;
-    struct search s = {.scan = scan, .query = &query};
+    struct scan own = *scan;
+    struct search s = {.scan = &own, .query = &query};
     struct stop stop = {source_cancelled, &s};
     const struct err **errs;
     unsigned width;
@@ -492,12 +497,15 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
                                       .key = source_key};
     *out = (struct scan_answer){.pro = NULL};
     s.engine = out->engine = choose(scan, q, out->reason);
-    out->precision = s.engine == SCAN_TIERED ? scan->precision : TIER_CERTIFIED;
+    own.each_k = within(scan->each_k, q->count, query.k, a);
+    own.each_opponents = within(scan->each_opponents, q->count, query.opponents, a);
     code = shares_init(&s, width, &query, a, e);
     if (!code && s.engine == SCAN_TIERED && (query.k || query.opponents))
-        code = tiered_new(scan, &query, width, &stop, &s.tiered, e);
+        code = tiered_new(&own, &query, width, &stop, &s.tiered, e);
     if (code)
         return code;
+    if (s.tiered)
+        out->precision = tiered_precision(s.tiered);
     if (query.k || query.opponents)
         fan_out(scan, width, search_share, &s);
     tiered_free(s.tiered);

@@ -33,11 +33,6 @@ const char *scan_engine_name(enum scan_engine engine);
 bool scan_precision_named(const char *name, enum tier_precision *out);
 const char *scan_precision_name(enum tier_precision precision);
 
-/* How many of each end one query is asked for. */
-struct scan_depth {
-    size_t k, opponents;
-};
-
 /* What a search runs on. pool NULL: the calling thread alone. */
 struct scan {
     struct pool *pool;
@@ -55,8 +50,8 @@ struct scan {
     enum tier_precision precision;
     double delta; /* with TIER_PROBABILISTIC: in (0, 1/2] */
     const struct cost *cost; /* for auto; NULL: its defaults */
-    /* Of each query, none beyond those of the call; NULL: all alike. */
-    const struct scan_depth *depths;
+    /* How many of each query, at most the call's; NULL: all alike. */
+    const size_t *each_k, *each_opponents;
 };
 
 enum { SCAN_REASON = 96 };

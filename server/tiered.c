@@ -114,14 +114,28 @@ static int source_open(void *arg, size_t i, struct tier_block *out, struct err *
     return code;
 }
 
+/* The planes that the scan reads of every chunk: while this one is worked on, the disk reads on for
+ * the chunk that this thread will most likely take next. Nothing happens to what is in memory. */
+static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum tier_plane p)
+{
+    const struct view *v = t->scan->view;
+    size_t next = (size_t)(o->chunk - v->chunks) + t->query.threads;
+    enum tier_plane first = t->query.precision == TIER_CERTIFIED ? TIER_SIX : TIER_BITS;
+
+    if ((p == first || p == TIER_FACTORS) && next < v->chunk_count && v->chunks[next].coded &&
+        scan_live(&v->chunks[next]))
+        block_prefetch(&v->chunks[next], kind_of[p]);
+}
+
 static int source_plane(void *arg, struct tier_block *b, enum tier_plane p,
                         const unsigned char **out, struct err *e)
 {
     struct chunk_open *o = b->ctx;
     int code;
 
-    (void)arg;
     require(p < TIER_PLANES);
+    if (!o->planes[p].bytes)
+        read_ahead(arg, o, p);
     code = open_block(o, kind_of[p], &o->planes[p], e);
     *out = o->planes[p].bytes;
     return code;
@@ -194,6 +208,8 @@ int tiered_new(const struct scan *s, const struct engine_query *q, unsigned thre
                                    .count = q->count,
                                    .k = q->k,
                                    .opponents = q->opponents,
+                                   .each_k = s->each_k,
+                                   .each_opponents = s->each_opponents,
                                    .measure = measure_of(s),
                                    .lengths = s->lengths,
                                    .precision = s->precision,
@@ -215,6 +231,11 @@ void tiered_free(struct tiered *t)
         return;
     tier_free(t->tier);
     free(t);
+}
+
+enum tier_precision tiered_precision(const struct tiered *t)
+{
+    return tier_precision(t->tier);
 }
 
 int tiered_share(struct tiered *t, struct topk *pro, struct topk *opp, struct engine_work *work,

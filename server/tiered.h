@@ -17,6 +17,9 @@ int tiered_new(const struct scan *s, const struct engine_query *q, unsigned thre
                const struct stop *stop, struct tiered **out, struct err *e);
 void tiered_free(struct tiered *t); /* NULL is fine */
 
+/* What the answer rests on: where one bit a dimension saves nothing, on proof. */
+enum tier_precision tiered_precision(const struct tiered *t);
+
 /* One thread's share, as tier_share. */
 int tiered_share(struct tiered *t, struct topk *pro, struct topk *opp, struct engine_work *work,
                  struct err *e);

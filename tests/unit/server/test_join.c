@@ -277,7 +277,6 @@ static void assert_as_alone(const struct ask *a)
     assert_false(a->stopped);
     assert_int_equal(a->seat.err.code, 0);
     scan.engine = SCAN_EXACT;
-    scan.depths = NULL;
     assert_int_equal(scan_search(&scan, &a->seat.want, &arena, &alone, &e), 0);
     same_lists(a->seat.answer.pro, alone.pro, a->seat.want.count);
     same_lists(a->seat.answer.opp, alone.opp, a->seat.want.count);
