@@ -1,4 +1,4 @@
-/* kern.c - which tables of kernels are in use: this one and, by the same name, the integer kernels'.
+/* kern.c - which tables of kernels are in use: this one and, by the same name, the integer ones'.
  *
  * Written once at start, before threads; read by all. See kern.h and qkern.h.
  */

@@ -137,7 +137,8 @@ static void multiply_row(const float *x, const float *m, size_t stride, size_t d
                 sum = vfmaq_n_f32(sum, vld1q_f32(row_at(m, stride, k + r) + j), x[k + r]);
             vst1q_f32(acc + j, sum);
         }
-        kern_generic.multiply_row(x + k, row_at(m, stride, k) + j, stride, ROWS, count - j, acc + j);
+        kern_generic.multiply_row(x + k, row_at(m, stride, k) + j, stride, ROWS, count - j,
+                                  acc + j);
     }
     kern_generic.multiply_row(x + k, row_at(m, stride, k), stride, depth - k, count, acc);
 }

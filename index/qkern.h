@@ -13,7 +13,8 @@
  *   six  192 bytes: three bytes hold four codes. For j in 0..63: byte j is c6(j) | p << 6, byte
  *        64+j is c6(64+j) | q << 6, byte 128+j is c6(128+j) | r << 6, where c6(192+j) is
  *        r << 4 | q << 2 | p
- *   low   64 bytes: with c2 = c8 & 3, byte j is c2(j) | c2(64+j) << 2 | c2(128+j) << 4 | c2(192+j) << 6
+ *   low   64 bytes: byte j is c2(j) | c2(64+j) << 2 | c2(128+j) << 4 | c2(192+j) << 6, where
+ *        c2 = c8 & 3
  */
 #ifndef INDEX_QKERN_H
 #define INDEX_QKERN_H
@@ -40,12 +41,12 @@ struct qkern_sums {
 
 /* What split says about the integers it made. */
 struct qkern_split {
-    double rest, rest_hi; /* (u - sq Q)^2, (u - 128 sq hi)^2: differences rounded once, then summed */
+    double rest, rest_hi; /* (u - sq Q)^2, (u - 128 sq hi)^2: each difference rounded once */
     int64_t sum, sum_hi;  /* Q, hi */
 };
 
-/* out[r * nq + j] = sum over i < 256 * groups of code(row r, i) * q[j][i], for `count` rows `stride`
- * bytes from each other. q: nq vectors of 256 * groups int8, any values, -128 included; nq >= 1.
+/* out[r * nq + j] = sum over i < 256 * groups of code(row r, i) * q[j][i], for `count` rows
+ * that lie `stride` bytes apart. q: nq vectors of 256 * groups int8, any values, -128 included; nq >= 1.
  * Exact for groups <= 1040 (d = 266,240): 63 * 128 * 256 * groups < 2^31. */
 typedef void qkern_dot(const unsigned char *rows, size_t stride, size_t count,
                        const int8_t *const *q, size_t nq, size_t groups, int32_t *out);

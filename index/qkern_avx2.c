@@ -1,8 +1,8 @@
 /* qkern_avx2.c - the integer kernels for AVX2 with FMA: the same bits as qkern_generic.c.
  *
  * Fused multiply-add stands only where the product is exact (a factor of +-1, or a float32 scale by
- * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or written
- * past the end. Pure functions; any thread. See qkern.h.
+ * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or
+ * written past the end. Pure functions; any thread. See qkern.h.
  */
 #include <string.h>
 
@@ -28,8 +28,8 @@ static ALWAYS void store(void *p, __m256i v)
     _mm256_storeu_si256((__m256i *)p, v);
 }
 
-/* (v >> right) & mask and (v << left) & mask, of bytes. Macros, since a shift by a constant must see
- * the constant also where nothing is inlined. */
+/* (v >> right) & mask and (v << left) & mask, of bytes. Macros, since a shift by a constant must
+ * see the constant also where nothing is inlined. */
 #define FIELD(v, right, mask)                                                                      \
     _mm256_and_si256(_mm256_srli_epi16(v, right), _mm256_set1_epi8((char)(mask)))
 #define LIFT(v, left, mask)                                                                        \
@@ -169,7 +169,7 @@ static ALWAYS __m256 stages_inside(__m256 v)
     return _mm256_fmadd_ps(v, four, _mm256_permute2f128_ps(v, v, 1));
 }
 
-/* Stages h, 2h, ..., radix/2 * h in one pass over memory; before them, when `inside`, those below. */
+/* Stages h, 2h, ..., radix/2 * h in one pass over memory; when `inside`, first those below h. */
 static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
 {
     for (size_t from = 0; from < n; from += (size_t)radix * h)

@@ -1,8 +1,8 @@
 /* qkern_avx512.c - the integer kernels for AVX-512 F, BW, DQ, VL: the same bits as qkern_generic.c.
  *
  * Fused multiply-add stands only where the product is exact (a factor of +-1, or a float32 scale by
- * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or written
- * past the end. Pure functions; any thread. See qkern.h.
+ * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or
+ * written past the end. Pure functions; any thread. See qkern.h.
  */
 #include <string.h>
 
@@ -229,8 +229,8 @@ static ALWAYS __m512i bit_pair(__m512i code, int k)
     return _mm512_srlv_epi16(_mm512_and_si512(code, _mm512_set1_epi8((char)0x80)), by);
 }
 
-/* (v >> right) & mask and (v << left) & mask, of bytes. Macros, since a shift by a constant must see
- * the constant also where nothing is inlined. */
+/* (v >> right) & mask and (v << left) & mask, of bytes. Macros, since a shift by a constant must
+ * see the constant also where nothing is inlined. */
 #define FIELD(v, right, mask)                                                                      \
     _mm512_and_si512(_mm512_srli_epi16(v, right), _mm512_set1_epi8((char)(mask)))
 #define LIFT(v, left, mask)                                                                        \

@@ -1,5 +1,5 @@
-/* qkern_avx512.h - what the two AVX-512 tables share: everything but the three dots, which differ by
- * how bytes are multiplied. Included by qkern_avx512.c and qkern_avx512vnni.c only; see qkern.h.
+/* qkern_avx512.h - what the two AVX-512 tables share: everything but the three dots, which differ
+ * by how bytes are multiplied. Included by qkern_avx512.c and qkern_avx512vnni.c only; see qkern.h.
  */
 #ifndef INDEX_QKERN_AVX512_H
 #define INDEX_QKERN_AVX512_H

@@ -1,7 +1,7 @@
 /* qkern_generic.c - the integer kernels in plain C: the specification, and the last resort.
  *
- * Written to be read against qkern.h, one line for one rule. Loads and stores of more than a byte go
- * through memcpy: a plane in a map lies at any address. Pure functions; any thread.
+ * Written to be read against qkern.h, one line for one rule. Loads and stores of more than a byte
+ * go through memcpy: a plane in a map lies at any address. Pure functions; any thread.
  */
 #include "index/qkern.h"
 

@@ -1,8 +1,8 @@
 /* qkern_neon.c - the integer kernels for 64-bit ARM: the same bits as qkern_generic.c.
  *
  * Fused multiply-add stands only where the product is exact (a factor of +-1, or a float32 scale by
- * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or written
- * past the end. Pure functions; any thread. See qkern.h.
+ * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or
+ * written past the end. Pure functions; any thread. See qkern.h.
  */
 #include <string.h>
 
@@ -37,7 +37,7 @@ static ALWAYS float32x4_t stages_inside(float32x4_t v)
     return vfmaq_f32(vextq_f32(v, v, 2), v, vld1q_f32(two));
 }
 
-/* Stages h, 2h, ..., radix/2 * h in one pass over memory; before them, when `inside`, those below. */
+/* Stages h, 2h, ..., radix/2 * h in one pass over memory; when `inside`, first those below h. */
 static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
 {
     for (size_t from = 0; from < n; from += (size_t)radix * h)

@@ -1,9 +1,9 @@
-/* bench_kern.c - every integer kernel of every table this processor runs, timed, in cache and out of
+/* bench_kern.c - every integer kernel of every table this processor runs, timed in cache and out of
  * it, against a plain read of the same bytes and against the peak of the instruction that counts.
  *
  *   bench_kern [DIM [MIB]]        16384 elements, 256 MiB for what must not lie in cache
  *
- * JSON lines. Times are the best of many short runs, so that a busy neighbour costs runs, not truth.
+ * JSON lines. Best of many short runs, so that a busy neighbour costs runs, not truth.
  * Cycles are of the clock that a chain of dependent additions shows at that moment. No result is
  * judged here: tests/unit/index/test_qkern.c does that.
  */

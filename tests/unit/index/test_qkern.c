@@ -1,5 +1,5 @@
-/* test_qkern.c - every table of integer kernels this processor runs against the generic one, bit for
- * bit, and the generic one against another reading of index/qkern.h. In the manner of checkasm:
+/* test_qkern.c - every table of integer kernels this processor runs against the generic one, bit
+ * for bit, and the generic one against another reading of index/qkern.h. In the manner of checkasm:
  * every small shape, any address, buffers that end at an unmapped page, and extremes: codes all 0
  * and all ones, queries of -128, 131,072 elements.
  */
@@ -318,8 +318,8 @@ static void max_abs_finds_the_greatest(void **state)
         }
 }
 
-/* Values for encode: ordinary ones, and those where rounding down decides: whole multiples of s, one
- * ulp beside them, what clips, zeros and denormals. */
+/* Values for encode: ordinary ones, and those where rounding down decides: whole multiples of s,
+ * one ulp beside them, what clips, zeros and denormals. */
 static void some_vector(float *x, size_t n, float s)
 {
     for (size_t i = 0; i < n; i++) {
