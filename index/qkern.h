@@ -45,8 +45,8 @@ struct qkern_split {
     int64_t sum, sum_hi;  /* Q, hi */
 };
 
-/* out[r * nq + j] = sum over i < 256 * groups of code(row r, i) * q[j][i], for `count` rows
- * that lie `stride` bytes apart. q: nq vectors of 256 * groups int8, any values, -128 included; nq >= 1.
+/* out[r * nq + j] = sum over i < 256 * groups of code(row r, i) * q[j][i], for `count` rows that
+ * lie `stride` bytes apart. q: nq vectors of 256 * groups int8, any values, -128 included; nq >= 1.
  * Exact for groups <= 1040 (d = 266,240): 63 * 128 * 256 * groups < 2^31. */
 typedef void qkern_dot(const unsigned char *rows, size_t stride, size_t count,
                        const int8_t *const *q, size_t nq, size_t groups, int32_t *out);
