@@ -68,7 +68,23 @@ static inline struct bound bound_one(const struct bound_query *q, double sum1, d
                               reach * gain * (q->rest + slack * q->length)};
 }
 
-/* What rotation, the factors' rounding and the exact kernel's may add to the 1-bit bound. */
+/* A six-bit bound b (with hi alone: rest_q = rest_hi, else rest) made narrower: what rounding left of
+ * the row and of the query lies in directions that a random rotation makes random, so that their
+ * products with the other vector are near zero. Fails as the 1-bit bound does, but for two Z. */
+static inline struct bound bound_odds(const struct bound_query *q, struct bound b, double rest_q,
+                                      double rest6, double length6, double length, double cut,
+                                      double slack)
+{
+    const double square = length * length;
+    const double along = fabs(square + rest6 * rest6 - length6 * length6) / (2.0 * square);
+    const double turn = along + rest_q / q->length + 0x1p-18;
+    const double off = (fabs(b.at) + b.off) * turn + cut * (q->length * rest6 + rest_q * length) +
+                       rest_q * rest6 + slack * q->length * length;
+
+    return (struct bound){b.at, off < b.off ? off : b.off}; /* NaN: a row without a code */
+}
+
+/* What rotation, the factors' rounding and the exact kernel's may add to those two. */
 double bound_slack1(size_t dim);
 
 /* log of a bound on P(Z >= t), Z one coordinate of a uniform point on the unit sphere in n

@@ -132,12 +132,3 @@ void code_rows(enum dtype t, size_t dim, const void *encodings, size_t stride, u
     for (uint32_t i = 0; i < count; i++)
         code_row(t, dim, (const char *)encodings + i * stride, first + i, out, scratch);
 }
-
-float code_factor(const unsigned char *factors, uint32_t rows, enum code_factor f, uint32_t r)
-{
-    uint32_t word = bytes_get_le32(factors + ((size_t)f * rows + r) * sizeof word);
-    float v;
-
-    memcpy(&v, &word, sizeof v);
-    return v;
-}

@@ -10,8 +10,10 @@
 #ifndef INDEX_CODE_H
 #define INDEX_CODE_H
 
+#include <endian.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "storage/base/dtype.h"
 
@@ -61,6 +63,16 @@ void code_rows(enum dtype t, size_t dim, const void *encodings, size_t stride, u
                uint32_t count, const struct code_planes *out, float *scratch);
 
 /* Factor f of row r in the factors of a block of `rows` rows. */
-float code_factor(const unsigned char *factors, uint32_t rows, enum code_factor f, uint32_t r);
+static inline float code_factor(const unsigned char *factors, uint32_t rows, enum code_factor f,
+                                uint32_t r)
+{
+    uint32_t word;
+    float v;
+
+    memcpy(&word, factors + ((size_t)f * rows + r) * sizeof word, sizeof word);
+    word = le32toh(word);
+    memcpy(&v, &word, sizeof v);
+    return v;
+}
 
 #endif

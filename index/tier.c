@@ -16,9 +16,13 @@
 #include "storage/base/mem.h"
 
 enum {
-    /* Up to so many queries the scan waits for memory, not for sums: a second plane of each costs
-     * nothing, and one bit instead of six saves most of the time. With more neither is true. */
+    /* Up to so many queries the scan of six waits for memory, not for sums: a second plane of each
+     * costs nothing. */
     FINE_MOST = 4,
+    /* Up to so many, one bit first saves time: it leaves a tenth of the rows for six, of each query
+     * others, and half of them when the other end is asked too. */
+    BITS_MOST = 2,
+    ODDS = 3, /* what may fail for a row at an end: Z of one bit, and the two of six */
     MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
     LEFT_LEAST = 64,
     LEFT_MOST = 8192,
@@ -46,7 +50,7 @@ static size_t window_row_bytes(const struct tier *t)
 {
     const size_t bits = t->q->count / 8 + 1, sums = t->q->count * sizeof(int32_t) * (t->fine ? 2 : 1);
 
-    return 2 * sizeof(uint32_t) + 3 * sizeof(float) + sizeof(double) + sums + bits;
+    return 2 * sizeof(uint32_t) + TIER_FACTORS_USED * sizeof(float) + sizeof(double) + sums + bits;
 }
 
 static void plan(struct tier *t)
@@ -57,17 +61,18 @@ static void plan(struct tier *t)
     const size_t ends = (q->k ? 1u : 0u) + (q->opponents ? 1u : 0u);
     double rows = q->live ? (double)q->live : 1.0;
 
-    t->fine = q->count <= FINE_MOST;
-    t->bits = t->fine && q->precision == TIER_PROBABILISTIC;
+    t->odds = q->precision == TIER_PROBABILISTIC;
+    t->bits = t->odds && q->count <= BITS_MOST && !q->opponents;
+    t->fine = t->bits || (!t->odds && q->count <= FINE_MOST);
     t->groups = code_groups(t->src->dim);
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
     t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
     t->left_rows = memory / 4 / (q->count * ends * sizeof(struct left));
     t->left_rows = clamp(t->left_rows, LEFT_LEAST, LEFT_MOST);
-    if (t->bits) {
-        t->cut = bound_cut(t->src->dim, rows * (double)ends, q->delta);
+    if (t->odds) {
+        t->cut = bound_cut(t->src->dim, rows * (double)ends * ODDS, q->delta);
         t->reach = sqrt((double)code_padded(t->src->dim));
-        t->slack1 = bound_slack1(t->src->dim);
+        t->slack = bound_slack1(t->src->dim);
     }
 }
 
@@ -170,7 +175,7 @@ void tier_free(struct tier *t)
 
 enum tier_precision tier_precision(const struct tier *t)
 {
-    return t->bits && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;
+    return t->odds && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;
 }
 
 /* --- blocks ------------------------------------------------------------------------------------ */
@@ -215,7 +220,7 @@ static int share_init(struct share *s, struct err *e)
         memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
     w->room = room;
     w->words = room / 64;
-    at = s->memory = mem_big(1, room * (8 + 5 * 4) + count * w->words * 8 + 2 * sums +
+    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 + 2 * sums +
                                     count * TIER_TILE * sizeof *s->bucket);
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
@@ -225,9 +230,9 @@ static int share_init(struct share *s, struct err *e)
     at += count * w->words * 8;
     w->block = (uint32_t *)(void *)at;
     w->row = w->block + room;
-    for (int f = 0; f < 3; f++)
+    for (int f = 0; f < TIER_FACTORS_USED; f++)
         w->factor[f] = (float *)(void *)(w->row + room) + (size_t)f * room;
-    s->bucket = (uint32_t *)(void *)(w->factor[2] + room);
+    s->bucket = (uint32_t *)(void *)(w->factor[TIER_FACTORS_USED - 1] + room);
     w->hi = (int32_t *)(void *)(s->bucket + count * TIER_TILE);
     w->lo = t->fine ? w->hi + count * room : NULL;
     return 0;

@@ -2,9 +2,9 @@
  * kernel scores those. The answer is that of flat_search_plain to the bit; only the cost varies.
  *
  * certified: the six-bit plane bounds every row deterministically, two more bits bound the few that
- * are left, the exact kernel decides. probabilistic: one bit a dimension first, with a bound that
- * fails with probability at most delta a query over all its rows, if the rotation acts as a uniformly
- * random one. docs/exactness.md states and proves both, docs/adr/0008 says why so.
+ * are left, the exact kernel decides. probabilistic: one bit a dimension first (six for more than two
+ * queries or both ends), with bounds that all hold but with probability at most delta a query over all its
+ * rows, if the rotation acts as a uniformly random one. docs/exactness.md states and proves both, docs/adr/0008 says why so.
  *
  * The index never sees storage: the server brings a source of blocks. A row without a code is scored
  * by the exact kernel.
@@ -81,8 +81,7 @@ int tier_new(const struct tier_source *src, const struct tier_query *q, struct t
              struct err *e);
 void tier_free(struct tier *t); /* NULL is fine */
 
-/* What the answer will be: certified too where one bit a dimension would save nothing (more than a
- * few queries, or so many rows asked for that all are scored). */
+/* What the answer will be: certified too when so many rows are asked for that all are scored. */
 enum tier_precision tier_precision(const struct tier *t);
 
 /* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i] (empty

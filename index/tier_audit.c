@@ -1,7 +1,7 @@
 /* tier_audit.c - debug builds only: no bound of a tiered search may be violated, on any row.
  *
- * Every row of a window is scored exactly and compared with what each tier says of it. The 1-bit
- * bound may fail, but not within the life of a test (delta is 1e-9 a query).
+ * Every row of a window is scored exactly and compared with what each tier says of it. Those of a
+ * probabilistic search may fail, but not within the life of a test (delta is 1e-9 a query).
  */
 #include "index/tier_part.h"
 
@@ -40,6 +40,10 @@ static void audit_row(const struct share *s, size_t i, uint32_t row, double scor
     six = 128.0 * hi + (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->lo, row);
     low = (double)sum_of(s, qkern->dot_low, TIER_LOW, groups * QKERN_LOW, q->hi, row);
     within(bound_six_hi(q, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
+    if (s->t->odds)
+        within(bound_odds(q, bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]),
+                          q->rest, f[CODE_REST6], f[CODE_LENGTH6], f[CODE_LENGTH], s->t->cut,
+                          s->t->slack), score);
     within(bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     within(bound_eight(q, six, low, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]),
            score);

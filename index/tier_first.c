@@ -6,27 +6,52 @@
  */
 #include "index/tier_part.h"
 
-static void six_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+/* Both planes of the query. */
+static void fine_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
 {
     const struct bound_query *q = &s->t->bounds[i];
     const float *scale = s->w.factor[0] + from, *rest = s->w.factor[1] + from;
     const float *length = s->w.factor[2] + from;
-    const int32_t *hi = s->w.hi + i * s->w.room + from, *lo = hi;
-    struct bound b;
+    const int32_t *hi = s->w.hi + i * s->w.room + from, *lo = s->w.lo + i * s->w.room + from;
 
-    if (!s->t->fine) {
-        for (int n = 0; n < TIER_TILE; n++) {
-            b = bound_six_hi(q, (double)hi[n], (double)scale[n], (double)rest[n], (double)length[n]);
-            out->at[n] = b.at;
-            out->off[n] = b.off;
-        }
-        return;
-    }
-    lo = s->w.lo + i * s->w.room + from;
     for (int n = 0; n < TIER_TILE; n++) {
-        b = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], (double)rest[n],
-                      (double)length[n]);
+        struct bound b = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], (double)rest[n],
+                                   (double)length[n]);
+
         out->at[n] = b.at;
+        out->off[n] = b.off;
+    }
+}
+
+/* hi alone. */
+static void coarse_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+{
+    const struct bound_query *q = &s->t->bounds[i];
+    const float *scale = s->w.factor[0] + from, *rest = s->w.factor[1] + from;
+    const float *length = s->w.factor[2] + from;
+    const int32_t *hi = s->w.hi + i * s->w.room + from;
+
+    for (int n = 0; n < TIER_TILE; n++) {
+        struct bound b = bound_six_hi(q, (double)hi[n], (double)scale[n], (double)rest[n],
+                                      (double)length[n]);
+
+        out->at[n] = b.at;
+        out->off[n] = b.off;
+    }
+}
+
+/* Makes coarse bounds narrower. */
+static void narrow(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+{
+    const struct tier *t = s->t;
+    const struct bound_query *q = &t->bounds[i];
+
+    for (int n = 0; n < TIER_TILE; n++) {
+        struct bound b = {out->at[n], out->off[n]};
+
+        b = bound_odds(q, b, q->rest_hi, (double)s->w.factor[1][from + (uint32_t)n],
+                       (double)s->w.factor[2][from + (uint32_t)n],
+                       (double)s->w.factor[3][from + (uint32_t)n], t->cut, t->slack);
         out->off[n] = b.off;
     }
 }
@@ -40,7 +65,7 @@ static void one_bounds(const struct share *s, size_t i, uint32_t from, struct bo
 
     for (int n = 0; n < TIER_TILE; n++) {
         struct bound b = bound_one(q, tier_whole(hi[n], lo[n]), (double)gain[n], (double)spread[n],
-                                   t->cut, t->reach, t->slack1);
+                                   t->cut, t->reach, t->slack);
 
         out->at[n] = b.at;
         out->off[n] = b.off;
@@ -51,8 +76,12 @@ void first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds 
 {
     if (s->t->bits)
         one_bounds(s, i, from, out);
+    else if (s->t->fine)
+        fine_bounds(s, i, from, out);
     else
-        six_bounds(s, i, from, out);
+        coarse_bounds(s, i, from, out);
+    if (s->t->odds && !s->t->bits)
+        narrow(s, i, from, out);
 }
 
 void first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],

@@ -41,9 +41,10 @@ struct tier {
     size_t bar_count;           /* initialised */
     double *kept;
     bool whole;                 /* every row by the exact kernel */
-    bool fine;                  /* the first tier multiplies with hi and lo, else with hi alone */
-    bool bits;                  /* it reads the bits plane, else six; then fine too */
-    double cut, reach, slack1;  /* of the 1-bit bound: index/bound.h */
+    bool odds;                  /* probabilistic: bounds that hold but for delta */
+    bool bits;                  /* the first tier reads the bits plane, else six */
+    bool fine;                  /* it multiplies with hi and lo, else with hi alone; bits are fine */
+    double cut, reach, slack;   /* of the bounds that may fail: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */
     size_t left_rows;           /* of one list of what is left */
@@ -58,18 +59,20 @@ struct held {
     const unsigned char *plane[TIER_PLANES]; /* NULL until asked */
 };
 
+enum { TIER_FACTORS_USED = 4 };
+
 /* The live rows that the first tier has read and nobody has settled, in the order of blocks. */
 struct window {
     size_t count, room;
     uint32_t *block, *row;
-    float *factor[3];  /* of the first tier: scale, rest, length; or gain, spread */
+    float *factor[TIER_FACTORS_USED]; /* scale, rest6, length6, length; of bits gain, spread */
     double *weight;    /* NULL for TIER_COSINE */
     int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; lo NULL unless fine */
     uint64_t *settled; /* bit w of query i's words: scored, or out */
     size_t words;      /* a query */
 };
 
-/* A row that the eight-bit bound leaves, at one end of one query. */
+/* A row that no bound rules out, at one end of one query. */
 struct left {
     double upper; /* seen from the end */
     uint32_t w;

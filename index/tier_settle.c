@@ -91,6 +91,12 @@ static int push(struct share *s, size_t i, int end, struct left left, struct err
 
 /* --- the tiers after the first ------------------------------------------------------------------- */
 
+/* The first tier's bound is all there is before the exact kernel. */
+static bool is_enough(const struct tier *t)
+{
+    return t->odds && !t->bits;
+}
+
 /* A row while the next tiers read it for some queries, at most TOGETHER. */
 struct refining {
     struct share *s;
@@ -154,6 +160,21 @@ static void sum_six(struct refining *r)
     }
 }
 
+/* Lists row w for query r->query[j] where the eight-bit bound leaves it. */
+static int list(struct refining *r, size_t j, struct bound b, double weight, struct err *e)
+{
+    const size_t i = r->query[j];
+    int failed = 0;
+
+    for (int end = 0; end < TIER_ENDS && !failed; end++) {
+        struct left left = {.w = r->w};
+
+        if (r->s->list[end] && tier_may(r->s->t, i, end, b, weight, &left.upper))
+            failed = push(r->s, i, end, left, e);
+    }
+    return failed;
+}
+
 /* Queries that the six-bit bound leaves; returns how many. */
 static size_t keep_six(const struct refining *r, size_t *pick)
 {
@@ -171,17 +192,21 @@ static size_t keep_six(const struct refining *r, size_t *pick)
     return count;
 }
 
-/* Lists row w for query r->query[j] where the eight-bit bound leaves it. */
-static int list(struct refining *r, size_t j, struct bound b, double weight, struct err *e)
+/* Probabilistic: six bits say enough for the exact kernel to go on with. */
+static int list_six(struct refining *r, struct err *e)
 {
-    const size_t i = r->query[j];
+    const struct tier *t = r->s->t;
+    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
+    const double length6 = factor_of(r, CODE_LENGTH6), length = factor_of(r, CODE_LENGTH);
+    const double weight = weight_of(&r->s->w, r->w);
     int failed = 0;
 
-    for (int end = 0; end < TIER_ENDS && !failed; end++) {
-        struct left left = {.w = r->w};
+    for (size_t j = 0; j < r->count && !failed; j++) {
+        const struct bound_query *q = &t->bounds[r->query[j]];
+        struct bound b = bound_six(q, r->six[j], scale, rest, length6);
 
-        if (r->s->list[end] && tier_may(r->s->t, i, end, b, weight, &left.upper))
-            failed = push(r->s, i, end, left, e);
+        b = bound_odds(q, b, q->rest, rest, length6, length, t->cut, t->slack);
+        failed = list(r, j, b, weight, e);
     }
     return failed;
 }
@@ -209,27 +234,45 @@ static int refine_low(struct refining *r, const size_t *pick, size_t count, stru
     return failed;
 }
 
-/* All tiers after the first over row w, for `count` queries. Its block is open in s->scan. */
+/* Certified: two more bits for what six leave. */
+static int refine_six(struct refining *r, struct err *e)
+{
+    size_t pick[TOGETHER];
+    const size_t left = keep_six(r, pick);
+    int failed = left ? held_plane(r->s, &r->s->scan, TIER_LOW, e) : 0;
+
+    return left && !failed ? refine_low(r, pick, left, e) : failed;
+}
+
+/* All tiers after the first over row w, for `count` queries. */
 static int refine(struct share *s, uint32_t w, const uint32_t *query, size_t count, struct err *e)
 {
-    int failed = held_plane(s, &s->scan, TIER_FACTORS, e);
+    int failed = held_take(s, &s->scan, s->w.block[w], e);
 
+    if (!failed)
+        failed = held_plane(s, &s->scan, TIER_FACTORS, e);
     if (!failed && (s->t->bits || !s->t->fine))
         failed = held_plane(s, &s->scan, TIER_SIX, e);
     for (size_t from = 0; from < count && !failed; from += TOGETHER) {
         struct refining r = {.s = s, .h = &s->scan, .w = w, .row = s->w.row[w],
                              .query = query + from};
-        size_t pick[TOGETHER], left;
 
         r.count = count - from < TOGETHER ? count - from : TOGETHER;
         sum_six(&r);
-        left = keep_six(&r, pick);
-        if (left)
-            failed = held_plane(s, &s->scan, TIER_LOW, e);
-        if (left && !failed)
-            failed = refine_low(&r, pick, left, e);
+        failed = s->t->odds ? list_six(&r, e) : refine_six(&r, e);
     }
     return failed;
+}
+
+/* Lists row w for query i by what the first tier says: with many queries and odds, that is enough. */
+static int list_first(struct share *s, uint32_t w, uint32_t i, struct err *e)
+{
+    struct refining r = {.s = s, .w = w, .query = &i, .count = 1};
+    struct bounds b;
+
+    first_bounds(s, i, w - w % TIER_TILE, &b);
+    return list(&r, 0, (struct bound){b.at[w % TIER_TILE], b.off[w % TIER_TILE]},
+                weight_of(&s->w, w), e);
 }
 
 /* --- raising the bars ---------------------------------------------------------------------------- */
@@ -313,9 +356,8 @@ static int refine_picks(struct share *s, struct pick *picks, size_t count, struc
     for (size_t n = 0; n < count && !failed; n++) {
         if (n && by_row(&picks[n - 1], &picks[n]) == 0)
             continue; /* picked at both ends */
-        failed = held_take(s, &s->scan, s->w.block[picks[n].w], e);
-        if (!failed)
-            failed = refine(s, picks[n].w, &picks[n].query, 1, e);
+        failed = is_enough(s->t) ? list_first(s, picks[n].w, picks[n].query, e)
+                                 : refine(s, picks[n].w, &picks[n].query, 1, e);
     }
     return failed;
 }
@@ -380,11 +422,10 @@ static int sweep_tile(struct share *s, uint32_t from, struct err *e)
             s->bucket[n * queries + count[n]++] = i;
         }
     for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
-        if (!count[n])
-            continue;
-        failed = held_take(s, &s->scan, s->w.block[from + n], e);
-        if (!failed)
+        if (count[n] && !is_enough(s->t))
             failed = refine(s, from + n, s->bucket + n * queries, count[n], e);
+        for (uint32_t j = 0; j < count[n] && is_enough(s->t) && !failed; j++)
+            failed = list_first(s, from + n, s->bucket[n * queries + j], e);
     }
     return failed;
 }

@@ -70,9 +70,10 @@ static void spread(struct share *s, const uint32_t *live, size_t count, size_t f
 static void note_rows(struct share *s, const struct held *h, uint32_t row, const uint32_t *live,
                       size_t count)
 {
-    static const enum code_factor of_six[3] = {CODE_SCALE, CODE_REST6, CODE_LENGTH6};
-    static const enum code_factor of_bits[3] = {CODE_GAIN1, CODE_SPREAD1, CODE_LENGTH};
+    static const enum code_factor of_six[] = {CODE_SCALE, CODE_REST6, CODE_LENGTH6, CODE_LENGTH};
+    static const enum code_factor of_bits[] = {CODE_GAIN1, CODE_SPREAD1};
     const enum code_factor *factor = s->t->bits ? of_bits : of_six;
+    const size_t factors = s->t->bits ? 2 : TIER_FACTORS_USED;
     struct window *w = &s->w;
 
     for (size_t n = 0; n < count; n++) {
@@ -80,7 +81,7 @@ static void note_rows(struct share *s, const struct held *h, uint32_t row, const
 
         w->block[w->count + n] = (uint32_t)h->index;
         w->row[w->count + n] = r;
-        for (size_t f = 0; f < 3; f++)
+        for (size_t f = 0; f < factors; f++)
             w->factor[f][w->count + n] =
                 code_factor(h->plane[TIER_FACTORS], h->b.rows, factor[f], r);
         if (w->weight)
