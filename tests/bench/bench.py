@@ -12,7 +12,7 @@ import data as rows
 import serving
 from book import h
 
-K = 10
+K, MANY = 10, 200
 SIZES = {"standard": (20000, 16384), "large": (10000, 65536), "small": (500, 4096)}
 
 
@@ -81,6 +81,11 @@ def in_process(book_, data, roof, rounds, many=256):
         contend.contest(entries, mine["scan"], rows.QUERIES, rounds, 1, K)
         contend.tell(book_, entries, against, section="single", batch=1, k=K)
         roofline(book_.on(section="roofline"), entries, data.dim, roof)
+
+        book.title(f"{MANY} queries, each another one")
+        pair = [mine["certified"], mine["probabilistic"]]
+        contend.contest(pair, mine["scan"], rows.QUERIES, MANY, 1, K)
+        contend.tell(book_, pair, (), section="queries", batch=1, k=K)
 
         book.title("both ends, in turn with one")
         both_ends(book_, mine["scan"].contender, 2 * rounds)

@@ -76,6 +76,10 @@ def single(results):
                  goals.times(r["faster_than"].get("FAISS")), goals.times(r["faster_than"].get("USearch")), f"{r['same']} of {r['lists']}"]
                 for r in sorted(results.of("single", size), key=lambda r: r["ms"]["p50"])]
         out += [f"One query, top 10, {shape(size)}:", "", table(["engine", "p50", "p95", "min", "runs", "times FAISS", "times USearch", "same answers"], rows), ""]
+        for r in results.of("queries", size):
+            w = r["work_a_query"]
+            out += [f"`{r['engine']}`, {r['lists']} different queries: p50 {ms(r['ms']['p50'])}, p95 {ms(r['ms']['p95'])}, {r['same']} answered as the plain scan does, to the bit. "
+                    f"Rows read a query, on average: bits {w['bits']:,.0f}, six {w['six']:,.0f}, low {w['low']:,.0f}, exact {w['exact']:,.0f}.", ""]
     return "\n".join(out).rstrip()
 
 
@@ -134,6 +138,22 @@ def larger(results):
     return head + table(["memory allowed, page cache included", "store", "precision or engine", "p50", "read from disk a query", "rate", "anonymous"], rows)
 
 
+def kernels(results):
+    these = [r for r in results.of("kernels") if r.get("table")]
+    tables = [t for t in dict.fromkeys(r["table"] for r in these) if any(r.get("queries") for r in these if r["table"] == t)]
+    find = lambda **kw: next((r for r in these if all(r.get(k) == v for k, v in kw.items())), None)
+    rows = []
+    for name, of in (("dot_bits", 2), ("dot_six", 2), ("dot_low", 2), ("dot_six", 64)):
+        cells = [find(kernel=name, queries=of, table=t) for t in tables]
+        rows.append([f"`{name}`, {of} queries", *(f"{r['cycles_a_row']:,} cycles, {r['mac_a_cycle']:.0f} MAC each" if r else "" for r in cells)])
+    for name in ("flip", "fwht", "encode", "split"):
+        cells = [find(kernel=name, table=t) for t in tables]
+        rows.append([f"`{name}`", *(f"{r['us']:.1f} us" if r else "" for r in cells)])
+    peak = find(kernel="peak")
+    more = f"\n\nThe dot product instruction of `{peak['table']}` alone reaches {peak['mac_a_cycle']:.0f} MAC a cycle." if peak else ""
+    return table(["a row of 16,384, in cache", *tables], rows if tables else []) + more
+
+
 # ---- pictures ------------------------------------------------------------------------------------------
 
 def save(name, svg):
@@ -164,7 +184,7 @@ def main():
     results = Results(sys.argv[1] if len(sys.argv) > 1 else RESULTS)
     with open(PAGE, encoding="utf-8") as f:
         page = f.read()
-    parts = {"machine": machine, "goals": goals.table_of, "single": single, "batch": batch, "roofline": roofline, "http": http, "ingest": ingest, "larger": larger}
+    parts = {"machine": machine, "goals": goals.table_of, "single": single, "batch": batch, "roofline": roofline, "http": http, "ingest": ingest, "larger": larger, "kernels": kernels}
     for name, make in parts.items():
         begin, end = f"<!-- bench:{name} -->", f"<!-- bench:{name} end -->"
         if begin not in page or end not in page:
