@@ -12,6 +12,7 @@
 #include <immintrin.h>
 
 #include "index/kern.h"
+#include "index/unroll.h"
 
 #define TARGET __attribute__((target("avx2,fma")))
 #define ALWAYS TARGET inline __attribute__((always_inline))
@@ -88,18 +89,18 @@ static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, si
 {
     __m256i sum[ROWS * COLS];
 
-#pragma GCC unroll 8
+    UNROLL
     for (int i = 0; i < ROWS * COLS; i++)
         sum[i] = _mm256_setzero_si256();
     for (size_t g = 0; g < groups; g++)
-#pragma GCC unroll 4
+        UNROLL
         for (int k = 0; k < 4; k++)
-#pragma GCC unroll 2
+            UNROLL
             for (int r = 0; r < rows; r++) {
                 const unsigned char *group = row + (size_t)r * stride + g * bytes;
                 const __m256i a = at(group, 2 * k), b = at(group, 2 * k + 1);
 
-#pragma GCC unroll 4
+                UNROLL
                 for (int j = 0; j < cols; j++)
                     sum[r * COLS + j] =
                         mac(sum[r * COLS + j], a, b, q[j] + g * QKERN_GROUP + 2 * EIGHTH * k);
@@ -176,15 +177,15 @@ static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
         for (size_t i = from; i < from + h; i += WIDTH) {
             __m256 v[8];
 
-#pragma GCC unroll 8
+            UNROLL
             for (int k = 0; k < radix; k++) {
                 v[k] = _mm256_loadu_ps(x + i + (size_t)k * h);
                 if (inside)
                     v[k] = stages_inside(v[k]);
             }
-#pragma GCC unroll 3
+            UNROLL
             for (int s = 1; s < radix; s *= 2)
-#pragma GCC unroll 8
+                UNROLL
                 for (int k = 0; k < radix; k++)
                     if (!(k & s)) {
                         const __m256 a = v[k], b = v[k + s];
@@ -192,7 +193,7 @@ static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
                         v[k] = _mm256_add_ps(a, b);
                         v[k + s] = _mm256_sub_ps(a, b);
                     }
-#pragma GCC unroll 8
+            UNROLL
             for (int k = 0; k < radix; k++)
                 _mm256_storeu_ps(x + i + (size_t)k * h, v[k]);
         }
@@ -304,7 +305,7 @@ static ALWAYS __m256i encode_eight(struct encoding *e, int r, const float *at, _
     const __m256i c = _mm256_cvttps_epi32(_mm256_floor_ps(scaled));
     const __m256i four = _mm256_and_si256(c, _mm256_set1_epi32(-4)); /* 4 c6 - 128 */
 
-#pragma GCC unroll 2
+    UNROLL
     for (int high = 0; high < 2; high++) {
         const __m256d v = half_ps(x, high);
         const __m256d by8 = _mm256_add_pd(half_int(c, high), _mm256_set1_pd(0.5));
@@ -325,7 +326,7 @@ static ALWAYS void add_codes(struct encoding *e, __m256i c)
 {
     const __m256i one = _mm256_set1_epi16(1);
 
-#pragma GCC unroll 2
+    UNROLL
     for (int high = 0; high < 2; high++) {
         const __m256i wide = _mm256_cvtepi8_epi16(high ? _mm256_extracti128_si256(c, 1)
                                                        : _mm256_castsi256_si128(c));
@@ -420,7 +421,7 @@ static TARGET void split(const float *u, size_t groups, float sq, int8_t *hi, in
     memset(rest, 0, sizeof rest);
     memset(rest_hi, 0, sizeof rest_hi);
     for (size_t i = 0; i < groups * QKERN_GROUP; i += KERN_LANES)
-#pragma GCC unroll 4
+        UNROLL
         for (int r = 0; r < REGISTERS; r += 2) {
             const size_t at = i + (size_t)(4 * r);
             const __m256 v = _mm256_loadu_ps(u + at);
@@ -433,7 +434,7 @@ static TARGET void split(const float *u, size_t groups, float sq, int8_t *hi, in
             store_bytes(lo + at, _mm256_sub_epi32(q, h128));
             sum = _mm256_add_epi32(sum, q);
             sum_hi = _mm256_add_epi32(sum_hi, h);
-#pragma GCC unroll 2
+            UNROLL
             for (int high = 0; high < 2; high++) {
                 const __m256d x = half_ps(v, high);
 

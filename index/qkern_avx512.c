@@ -13,6 +13,7 @@
 
 #include "index/kern.h"
 #include "index/qkern_avx512.h"
+#include "index/unroll.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
 
@@ -48,9 +49,9 @@ static ALWAYS __m512 stages_inside(__m512 v)
 /* Stages across `count` registers (a power of two, constant where this is inlined). */
 static ALWAYS void stages_across(__m512 *v, int count)
 {
-#pragma GCC unroll 4
+    UNROLL
     for (int h = 1; h < count; h *= 2)
-#pragma GCC unroll 16
+        UNROLL
         for (int i = 0; i < count; i++)
             if (!(i & h)) {
                 const __m512 a = v[i], b = v[i + h];
@@ -67,11 +68,11 @@ static ALWAYS void pass(float *x, size_t n, size_t h, int radix)
         for (size_t i = from; i < from + h; i += WIDTH) {
             __m512 v[8];
 
-#pragma GCC unroll 8
+            UNROLL
             for (int k = 0; k < radix; k++)
                 v[k] = _mm512_loadu_ps(x + i + (size_t)k * h);
             stages_across(v, radix);
-#pragma GCC unroll 8
+            UNROLL
             for (int k = 0; k < radix; k++)
                 _mm512_storeu_ps(x + i + (size_t)k * h, v[k]);
         }
@@ -85,11 +86,11 @@ TARGET void qkern_avx512_fwht(float *x, size_t n)
     for (size_t from = 0; from < n; from += QKERN_GROUP) {
         __m512 v[16];
 
-#pragma GCC unroll 16
+        UNROLL
         for (int k = 0; k < 16; k++)
             v[k] = stages_inside(_mm512_loadu_ps(x + from + (size_t)(WIDTH * k)));
         stages_across(v, 16);
-#pragma GCC unroll 16
+        UNROLL
         for (int k = 0; k < 16; k++)
             _mm512_storeu_ps(x + from + (size_t)(WIDTH * k), v[k]);
     }
@@ -126,7 +127,7 @@ TARGET float qkern_avx512_max_abs(const float *x, size_t n)
     for (int k = 0; k < 4; k++)
         most[k] = _mm512_setzero_ps();
     for (size_t i = 0; i < n; i += 64)
-#pragma GCC unroll 4
+        UNROLL
         for (int k = 0; k < 4; k++)
             most[k] = _mm512_max_ps(
                 most[k], _mm512_abs_ps(_mm512_loadu_ps(x + i + (size_t)(WIDTH * k))));
@@ -187,7 +188,7 @@ static ALWAYS __m512i encode_sixteen(struct encoding *e, int r, __m512 x, __m512
         _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     const __m512i four = _mm512_and_si512(c, _mm512_set1_epi32(-4)); /* 4 c6 - 128 */
 
-#pragma GCC unroll 2
+    UNROLL
     for (int high = 0; high < 2; high++) {
         const __m512d v = half_ps(x, high);
         const __m512d by8 = _mm512_add_pd(half_int(c, high), _mm512_set1_pd(0.5));
@@ -207,7 +208,7 @@ static ALWAYS void add_codes(struct encoding *e, __m512i c)
 {
     const __m512i one = _mm512_set1_epi16(1);
 
-#pragma GCC unroll 2
+    UNROLL
     for (int high = 0; high < 2; high++) {
         const __m512i wide = _mm512_cvtepi8_epi16(high ? _mm512_extracti64x4_epi64(c, 1)
                                                        : _mm512_castsi512_si256(c));
@@ -267,7 +268,7 @@ TARGET void qkern_avx512_encode(const float *x, size_t groups, float s, unsigned
     for (size_t g = 0; g < groups; g++) {
         __m512i c8[4];
 
-#pragma GCC unroll 4
+        UNROLL
         for (size_t k = 0; k < 4; k++) {
             const float *at = x + g * QKERN_GROUP + QUARTER * k;
             const __m512i a = encode_sixteen(&e, 0, _mm512_loadu_ps(at), inverse, scale);
@@ -303,7 +304,7 @@ TARGET void qkern_avx512_split(const float *u, size_t groups, float sq, int8_t *
     memset(rest, 0, sizeof rest);
     memset(rest_hi, 0, sizeof rest_hi);
     for (size_t i = 0; i < groups * QKERN_GROUP; i += KERN_LANES)
-#pragma GCC unroll 2
+        UNROLL
         for (int r = 0; r < REGISTERS; r += 2) {
             const size_t at = i + (size_t)(8 * r);
             const __m512 v = _mm512_loadu_ps(u + at);
@@ -317,7 +318,7 @@ TARGET void qkern_avx512_split(const float *u, size_t groups, float sq, int8_t *
                              _mm512_cvtepi32_epi8(_mm512_sub_epi32(q, h128)));
             sum = _mm512_add_epi32(sum, q);
             sum_hi = _mm512_add_epi32(sum_hi, h);
-#pragma GCC unroll 2
+            UNROLL
             for (int high = 0; high < 2; high++) {
                 const __m512d x = half_ps(v, high);
 

@@ -9,6 +9,7 @@
 #include <immintrin.h>
 
 #include "index/qkern_avx512.h"
+#include "index/unroll.h"
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")))
 
@@ -31,18 +32,18 @@ static TARGET void bits_by_one(const unsigned char *row, size_t stride, const in
     __m512i sum[4 * ROWS], mask[4], by[4];
     int32_t total[ROWS * COLS];
 
-#pragma GCC unroll 4
+    UNROLL
     for (int k = 0; k < 4; k++) {
         by[k] = _mm512_inserti64x4(_mm512_set1_epi32(2 * k), _mm256_set1_epi32(2 * k + 1), 1);
         mask[k] = _mm512_sllv_epi32(_mm512_set1_epi8(1), by[k]);
-#pragma GCC unroll 4
+        UNROLL
         for (int r = 0; r < ROWS; r++)
             sum[k * ROWS + r] = _mm512_setzero_si512();
     }
     for (size_t g = 0; g < groups; g++) {
         __m512i v[ROWS];
 
-#pragma GCC unroll 4
+        UNROLL
         for (int r = 0; r < ROWS; r++) {
             const unsigned char *at = row + (size_t)r * stride + g * QKERN_BITS;
 
@@ -51,16 +52,16 @@ static TARGET void bits_by_one(const unsigned char *row, size_t stride, const in
         if (ahead) /* ROWS rows of 32 bytes are two lines */
             for (size_t i = 0; i < ROWS * QKERN_BITS; i += 64)
                 _mm_prefetch((const char *)row + ahead + g * ROWS * QKERN_BITS + i, _MM_HINT_T1);
-#pragma GCC unroll 4
+        UNROLL
         for (int k = 0; k < 4; k++) {
             const __m512i u = _mm512_loadu_si512(q + g * QKERN_GROUP + (size_t)(QUARTER * k));
 
-#pragma GCC unroll 4
+            UNROLL
             for (int r = 0; r < ROWS; r++)
                 sum[k * ROWS + r] = mac(sum[k * ROWS + r], _mm512_and_si512(v[r], mask[k]), u);
         }
     }
-#pragma GCC unroll 4
+    UNROLL
     for (int r = 0; r < ROWS; r++)
         sum[r] = _mm512_add_epi32(_mm512_add_epi32(_mm512_srav_epi32(sum[r], by[0]),
                                                       _mm512_srav_epi32(sum[1 * ROWS + r], by[1])),

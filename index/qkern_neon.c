@@ -13,6 +13,7 @@
 
 #include "index/kern.h"
 #include "index/qkern_neon.h"
+#include "index/unroll.h"
 
 #define TARGET
 
@@ -44,15 +45,15 @@ static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
         for (size_t i = from; i < from + h; i += WIDTH) {
             float32x4_t v[16];
 
-#pragma GCC unroll 16
+            UNROLL
             for (int k = 0; k < radix; k++) {
                 v[k] = vld1q_f32(x + i + (size_t)k * h);
                 if (inside)
                     v[k] = stages_inside(v[k]);
             }
-#pragma GCC unroll 4
+            UNROLL
             for (int s = 1; s < radix; s *= 2)
-#pragma GCC unroll 16
+                UNROLL
                 for (int k = 0; k < radix; k++)
                     if (!(k & s)) {
                         const float32x4_t a = v[k], b = v[k + s];
@@ -60,7 +61,7 @@ static ALWAYS void pass(float *x, size_t n, size_t h, int radix, int inside)
                         v[k] = vaddq_f32(a, b);
                         v[k + s] = vsubq_f32(a, b);
                     }
-#pragma GCC unroll 16
+            UNROLL
             for (int k = 0; k < radix; k++)
                 vst1q_f32(x + i + (size_t)k * h, v[k]);
         }
@@ -152,7 +153,7 @@ static ALWAYS int32x4_t encode_four(struct encoding *e, int r, float32x4_t x, fl
     const int32x4_t c = vcvtmq_s32_f32(scaled);
     const int32x4_t four = vandq_s32(c, vdupq_n_s32(-4)); /* 4 c6 - 128 */
 
-#pragma GCC unroll 2
+    UNROLL
     for (int high = 0; high < 2; high++) {
         const float64x2_t v = half_ps(x, high);
         const float64x2_t by8 = vaddq_f64(half_int(c, high), vdupq_n_f64(0.5));
@@ -213,7 +214,7 @@ void qkern_neon_encode(const float *x, size_t groups, float s, unsigned char *bi
         unsigned char c8[QKERN_GROUP];
 
         for (size_t i = 0; i < QKERN_GROUP; i += KERN_LANES)
-#pragma GCC unroll 4
+            UNROLL
             for (int r = 0; r < REGISTERS; r += 4) {
                 const float *at = x + g * QKERN_GROUP + i + (size_t)(2 * r);
                 const int32x4_t a = encode_four(&e, r, vld1q_f32(at), inverse, scale);
@@ -249,7 +250,7 @@ void qkern_neon_split(const float *u, size_t groups, float sq, int8_t *hi, int8_
         for (int r = 0; r < REGISTERS; r += 4) {
             int32x4_t h[2], l[2];
 
-#pragma GCC unroll 2
+            UNROLL
             for (int p = 0; p < 2; p++) {
                 const int at = r + 2 * p;
                 const float32x4_t v = vld1q_f32(u + i + (size_t)(2 * at));
@@ -262,7 +263,7 @@ void qkern_neon_split(const float *u, size_t groups, float sq, int8_t *hi, int8_
                 l[p] = vsubq_s32(q, h128);
                 sum = vaddq_s32(sum, q);
                 sum_hi = vaddq_s32(sum_hi, h[p]);
-#pragma GCC unroll 2
+                UNROLL
                 for (int high = 0; high < 2; high++) {
                     const float64x2_t x = half_ps(v, high);
 

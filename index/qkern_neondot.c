@@ -13,6 +13,7 @@
 #include <arm_neon.h>
 
 #include "index/qkern_neon.h"
+#include "index/unroll.h"
 
 static TARGET inline int32x4_t mac(int32x4_t sum, int8x16_t code, int8x16_t q)
 {
