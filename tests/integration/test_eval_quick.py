@@ -9,11 +9,19 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.dom.minidom
+
+import numpy
 
 import harness
 
 EVAL = os.path.join(harness.ROOT, "tests", "eval")
 sys.path.insert(0, EVAL)
+import categories  # noqa: E402
+import facts  # noqa: E402
+import metrics  # noqa: E402
+import plots  # noqa: E402
+import stages  # noqa: E402
 
 
 @unittest.skipIf(harness.FLAVOUR, "trains a model for a minute on both cores; under a sanitizer that is half an "
@@ -82,8 +90,15 @@ class QuickEvaluation(unittest.TestCase):
         self.assertNotIn("begins", again.stderr)
         self.assertEqual(again.stdout, self.done.stdout)
 
-    def test_facts_do_not_depend_on_the_run(self):
-        import facts
+
+class Parts(unittest.TestCase):
+    """What the evaluation is made of, without a model."""
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix="ascribe-eval-")
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def test_where_a_phrase_stands(self):
         passages = [{"id": str(i), "text": t} for i, t in enumerate(
             ("Rhone: a river in France.", "San Marino: in Italy; not in Francesca.", "St. Mary: of France-Comté."))]
         texts = facts.Texts(passages)
@@ -91,10 +106,101 @@ class QuickEvaluation(unittest.TestCase):
         self.assertEqual(texts.having("a river"), [0])
         self.assertEqual(texts.having("river a"), [])
         self.assertEqual(texts.having("St. Mary"), [2])
-        rhone = {"text": "Rhone: a river that rises in the Alps.", "meta": {"instance_of": ["river"]}}
-        one = facts.prompt_of(1, "Rhone", "part_of", "Alps", rhone)
-        self.assertEqual(one, facts.prompt_of(1, "Rhone", "part_of", "Alps", rhone))
-        self.assertTrue(one[1].startswith("Rhone: ") and one[1].endswith(" the"), one)
+        self.assertTrue(facts.given_away("Lake Erie", "lake"))
+        self.assertFalse(facts.given_away("Blakeley", "lake"))
+
+    def test_prompts_are_the_gloss_before_the_object(self):
+        town = {"text": "Selma: a town in central Alabama on the Alabama river.",
+                "meta": {"lemma": "Selma", "instance_of": ["town"]}}
+        seen = {facts.prompt_of(seed, "Selma", "part_of", "Alabama", town) for seed in range(40)}
+        self.assertEqual(seen, {(0, "Selma: a town in central"), (1, "Selma: town in central"),
+                                (2, "Selma: a town in central")})
+        king = {"text": "Offa: Mercian king.", "meta": {"lemma": "Offa", "instance_of": ["king"]}}
+        seen = {facts.prompt_of(seed, "Offa", "instance_of", "king", king) for seed in range(40)}
+        self.assertEqual(seen, {(0, "Offa: Mercian"), (1, "Offa: Mercian"), (2, "Offa: a Mercian")})
+        city = {"text": "Oslo: city.", "meta": {"lemma": "Oslo", "instance_of": ["city"]}}
+        seen = {facts.prompt_of(seed, "Oslo", "instance_of", "city", city)[1] for seed in range(40)}
+        self.assertEqual(seen, {"Oslo:", "Oslo: a"})
+
+    def test_draw_keeps_cells_and_subjects_apart(self):
+        many = [{"subject": f"s{i % 70}", "object": f"o{i}", "relation": facts.RELATIONS[i % 2], "bucket": i % 3}
+                for i in range(300)]
+        queries, task = facts.draw(many, 20, 90, 4)
+        self.assertEqual(len(queries), 6 * 20)
+        self.assertFalse({q["subject"] for q in queries} & {t["subject"] for t in task})
+        self.assertEqual(len({q["id"] for q in queries + task}), len(queries) + len(task))
+        again, _ = facts.draw([dict(f) for f in many], 20, 90, 4)
+        self.assertEqual([q["object"] for q in again], [q["object"] for q in queries])
+
+    def test_figures_and_intervals(self):
+        self.assertEqual(metrics.of_list([False, True] + [False] * 20), (0.5, 1.0, 0.1))
+        self.assertEqual(metrics.of_list([False] * 10 + [True]), (1 / 11, 0.0, 0.0))
+        self.assertEqual(metrics.of_list([True]), (1.0, 1.0, 0.0))
+        self.assertEqual(metrics.of_list([]), (0.0, 0.0, 0.0))
+        rng = numpy.random.default_rng(3)
+        x = rng.normal(0.4, 1, 400)
+        span = metrics.Bootstrap(400).span(x)
+        self.assertAlmostEqual(span["mean"], x.mean(), 12)
+        self.assertAlmostEqual(span["error"], x.std() / 20, delta=0.004)
+        self.assertAlmostEqual(span["high"] - span["low"], 3.92 * span["error"], delta=0.02)
+        # pairs stay pairs: the difference of two figures that move together is known far better
+        y = x + rng.normal(0.1, 0.05, 400)
+        self.assertLess(metrics.Bootstrap(400).difference(y, x)["error"], 0.004)
+        self.assertEqual(metrics.verdict(metrics.Bootstrap(400).difference(y, x)), "holds")
+        some = numpy.where(numpy.arange(400) < 100, x, numpy.nan)
+        self.assertEqual(metrics.Bootstrap(400).span(some)["n"], 100)
+        self.assertAlmostEqual(metrics.Bootstrap(400).span(some)["mean"], x[:100].mean(), 12)
+
+    def test_stages_are_done_once_and_again_when_asked_otherwise(self):
+        did = []
+
+        def chain(key, redo=()):
+            s = stages.Stages(self.folder, redo)
+            s.say = lambda _: None
+            s.run("a", key, [], lambda: did.append("a"))
+            s.run("b", 1, ["a"], lambda: did.append("b"))
+            s.run("c", 1, [], lambda: did.append("c"))
+        for key, redo, want in ((1, (), "abc"), (1, (), ""), (2, (), "ab"), (2, ("b",), "b"), (2, (), "")):
+            did.clear()
+            chain(key, redo)
+            self.assertEqual("".join(did), want, (key, redo))
+
+        def breaks():
+            raise OSError("no room")
+        s = stages.Stages(self.folder, ["a"])
+        s.say = lambda _: None
+        with self.assertRaises(OSError):
+            s.run("a", 2, [], breaks)
+        did.clear()
+        chain(2)
+        self.assertEqual("".join(did), "ab")
+
+    def test_categories(self):
+        def passage(name, text, **meta):
+            return {"id": name, "text": text, "meta": meta}
+        judge = categories.Judge([
+            passage("gold", "Selma: town in Alabama.", part_of=["Alabama"]),
+            passage("fellow", "Mobile: port in Alabama.", part_of=["Alabama"]),
+            passage("object", "Creek: people once of Alabama."),
+            passage("subject", "march: from Selma on."),
+            passage("relation", "Boston: city in Massachusetts.", part_of=["Massachusetts"]),
+            passage("other", "Alabaman: of that state.")])
+        fact = {"subject": "Selma", "object": "Alabama", "relation": "part_of", "gold": ["gold"], "annotated": ["gold"]}
+        judge.learn([fact, dict(fact, subject="Mobile", annotated=["fellow"])])
+        for name in ("gold", "fellow", "object", "subject", "relation", "other"):
+            self.assertEqual(judge.of(fact, name), {"gold": "states"}.get(name, name))
+
+    def test_pictures_are_whole_and_themed(self):
+        if not shutil.which("gnuplot"):
+            self.skipTest("gnuplot is only there for `make eval`")
+        path = os.path.join(self.folder, "x.svg")
+        plots.draw(path, 300, 200, plots.block("d", [(1, 2.0, None), (2, 3.0, 4.0)]) + "plot $d using 1:2 with lines")
+        svg = xml.dom.minidom.parse(path)
+        self.assertEqual(svg.documentElement.tagName, "svg")
+        with open(path, encoding="utf-8") as f:
+            text = f.read()
+        self.assertIn("prefers-color-scheme: dark", text)
+        self.assertNotIn("rgb(  1,   1,   1)", text)
 
 
 if __name__ == "__main__":
