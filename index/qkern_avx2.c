@@ -82,17 +82,20 @@ static ALWAYS __m256i mac(__m256i sum, __m256i a, __m256i b, const int8_t *q)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)));
 }
 
-/* rows x cols sums (both constants where this is inlined): a vector of a row is unpacked once. */
+/* rows x cols sums (both constants where this is inlined): a vector of a row is unpacked once. For
+ * each group `lines` cache lines are fetched into L2, from `ahead` on. */
 static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, size_t stride,
-                        int rows, const int8_t *const *q, int cols, size_t groups, int32_t *out,
-                        size_t nq)
+                        int rows, const int8_t *const *q, int cols, size_t groups,
+                        const unsigned char *ahead, size_t lines, int32_t *out, size_t nq)
 {
     __m256i sum[ROWS * COLS];
 
     UNROLL
     for (int i = 0; i < ROWS * COLS; i++)
         sum[i] = _mm256_setzero_si256();
-    for (size_t g = 0; g < groups; g++)
+    for (size_t g = 0; g < groups; g++) {
+        for (size_t i = 0; i < lines; i++, ahead += 64)
+            _mm_prefetch((const char *)ahead, _MM_HINT_T1);
         UNROLL
         for (int k = 0; k < 4; k++)
             UNROLL
@@ -105,6 +108,7 @@ static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, si
                     sum[r * COLS + j] =
                         mac(sum[r * COLS + j], a, b, q[j] + g * QKERN_GROUP + 2 * EIGHTH * k);
             }
+    }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < cols; j++)
             out[(size_t)r * nq + (size_t)j] = sum_int(sum[r * COLS + j]);
@@ -112,31 +116,43 @@ static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, si
 
 static ALWAYS void tile_cols(codes_at *at, size_t bytes, const unsigned char *row, size_t stride,
                              int rows, const int8_t *const *q, size_t cols, size_t groups,
-                             int32_t *out, size_t nq)
+                             const unsigned char *ahead, size_t lines, int32_t *out, size_t nq)
 {
     if (cols >= 4)
-        tile(at, bytes, row, stride, rows, q, 4, groups, out, nq);
+        tile(at, bytes, row, stride, rows, q, 4, groups, ahead, lines, out, nq);
     else if (cols == 3)
-        tile(at, bytes, row, stride, rows, q, 3, groups, out, nq);
+        tile(at, bytes, row, stride, rows, q, 3, groups, ahead, lines, out, nq);
     else if (cols == 2)
-        tile(at, bytes, row, stride, rows, q, 2, groups, out, nq);
+        tile(at, bytes, row, stride, rows, q, 2, groups, ahead, lines, out, nq);
     else
-        tile(at, bytes, row, stride, rows, q, 1, groups, out, nq);
+        tile(at, bytes, row, stride, rows, q, 1, groups, ahead, lines, out, nq);
 }
 
+/* While a tile is multiplied, its share of the next ROWS rows is fetched. */
 static ALWAYS void dot(codes_at *at, size_t bytes, const unsigned char *rows, size_t stride,
                        size_t count, const int8_t *const *q, size_t nq, size_t groups,
                        int32_t *out)
 {
+    const size_t tiles = (nq + COLS - 1) / COLS;
+    const size_t lines = (ROWS * bytes / 64 + tiles - 1) / tiles;
     size_t r = 0;
 
-    for (; r + ROWS <= count; r += ROWS)
-        for (size_t j = 0; j < nq; j += COLS)
-            tile_cols(at, bytes, rows + r * stride, stride, ROWS, q + j, nq - j, groups,
+    for (; r + ROWS <= count; r += ROWS) {
+        const unsigned char *row = rows + r * stride;
+        size_t left = r + 2 * ROWS <= count ? ROWS * groups * bytes / 64 : 0;
+
+        for (size_t j = 0; j < nq; j += COLS) {
+            const size_t share = left >= groups * lines ? lines : 0;
+
+            tile_cols(at, bytes, row, stride, ROWS, q + j, nq - j, groups,
+                      row + ROWS * stride + j / COLS * groups * lines * 64, share,
                       out + r * nq + j, nq);
+            left -= groups * share;
+        }
+    }
     for (; r < count; r++)
         for (size_t j = 0; j < nq; j += COLS)
-            tile_cols(at, bytes, rows + r * stride, stride, 1, q + j, nq - j, groups,
+            tile_cols(at, bytes, rows + r * stride, stride, 1, q + j, nq - j, groups, rows, 0,
                       out + r * nq + j, nq);
 }
 
