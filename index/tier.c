@@ -173,6 +173,11 @@ void tier_free(struct tier *t)
     free(t);
 }
 
+enum tier_plane tier_first(const struct tier *t)
+{
+    return t->bits ? TIER_BITS : TIER_SIX;
+}
+
 enum tier_precision tier_precision(const struct tier *t)
 {
     return t->odds && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;

@@ -52,6 +52,8 @@ struct tier_source {
      * four as in index/code.h, and only of coded blocks. */
     int (*plane)(void *arg, struct tier_block *b, enum tier_plane p, const unsigned char **out,
                  struct err *e);
+    /* NULL, or told of bytes of an open plane that will be read soon, and few others of it. */
+    void (*ahead)(void *arg, struct tier_block *b, enum tier_plane p, size_t from, size_t len);
     /* The encoding of one row, valid until the next call of `row` or close. */
     int (*row)(void *arg, struct tier_block *b, uint32_t row, const void **out, struct err *e);
     int (*sequence)(void *arg, struct tier_block *b, uint32_t row, uint64_t *out, struct err *e);
@@ -83,6 +85,9 @@ void tier_free(struct tier *t); /* NULL is fine */
 
 /* What the answer will be: certified too when so many rows are asked for that all are scored. */
 enum tier_precision tier_precision(const struct tier *t);
+
+/* The plane that is read of every row: bits, or six. The others are for the rows it leaves. */
+enum tier_plane tier_first(const struct tier *t);
 
 /* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i] (empty
  * lists, initialised by the caller with k and opponents slots; NULL for an end that is not asked).

@@ -135,6 +135,16 @@ static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned cha
     dot(plane + r->row * width, width, 1, planes, n, r->s->t->groups, out);
 }
 
+/* A row of a plane that is read for few rows, a moment before. */
+static void tell_ahead(struct share *s, struct held *h, enum tier_plane p, uint32_t row,
+                       size_t width)
+{
+    const struct tier_source *src = s->t->src;
+
+    if (src->ahead)
+        src->ahead(src->arg, &h->b, p, row * width, width);
+}
+
 /* The six-bit sums of all queries; as far as the first tier has them, its own. */
 static void sum_six(struct refining *r)
 {
@@ -241,6 +251,8 @@ static int refine_six(struct refining *r, struct err *e)
     const size_t left = keep_six(r, pick);
     int failed = left ? held_plane(r->s, &r->s->scan, TIER_LOW, e) : 0;
 
+    if (left && !failed)
+        tell_ahead(r->s, &r->s->scan, TIER_LOW, r->row, r->s->t->groups * QKERN_LOW);
     return left && !failed ? refine_low(r, pick, left, e) : failed;
 }
 
@@ -408,6 +420,23 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     return may;
 }
 
+/* The rows of six bits that a tile's queries want: where they are not in memory, one wait for all. */
+static int tell_tile(struct share *s, uint32_t from, const uint32_t count[TIER_TILE], struct err *e)
+{
+    int failed = 0;
+
+    for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
+        if (!count[n])
+            continue;
+        failed = held_take(s, &s->scan, s->w.block[from + n], e);
+        if (!failed)
+            failed = held_plane(s, &s->scan, TIER_SIX, e);
+        if (!failed)
+            tell_ahead(s, &s->scan, TIER_SIX, s->w.row[from + n], s->t->groups * QKERN_SIX);
+    }
+    return failed;
+}
+
 /* Queries are the outer loop over the sums, rows over the planes: each is read side by side. */
 static int sweep_tile(struct share *s, uint32_t from, struct err *e)
 {
@@ -421,6 +450,8 @@ static int sweep_tile(struct share *s, uint32_t from, struct err *e)
 
             s->bucket[n * queries + count[n]++] = i;
         }
+    if (s->t->bits && s->t->src->ahead && !is_enough(s->t))
+        failed = tell_tile(s, from, count, e);
     for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
         if (count[n] && !is_enough(s->t))
             failed = refine(s, from + n, s->bucket + n * queries, count[n], e);

@@ -120,25 +120,46 @@ static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum 
 {
     const struct view *v = t->scan->view;
     size_t next = (size_t)(o->chunk - v->chunks) + t->query.threads;
-    enum tier_plane first = t->query.precision == TIER_CERTIFIED ? TIER_SIX : TIER_BITS;
 
-    if ((p == first || p == TIER_FACTORS) && next < v->chunk_count && v->chunks[next].coded &&
+    if ((p == tier_first(t->tier) || p == TIER_FACTORS) && next < v->chunk_count && v->chunks[next].coded &&
         scan_live(&v->chunks[next]))
         block_prefetch(&v->chunks[next], kind_of[p]);
+}
+
+/* A plane that is read for the rows that the first one left: what lies between them stays on disk. */
+static bool is_sparse(const struct tiered *t, enum tier_plane p)
+{
+    return (p == TIER_SIX || p == TIER_LOW) && p != tier_first(t->tier);
 }
 
 static int source_plane(void *arg, struct tier_block *b, enum tier_plane p,
                         const unsigned char **out, struct err *e)
 {
+    const struct tiered *t = arg;
     struct chunk_open *o = b->ctx;
+    struct block *plane;
     int code;
 
     require(p < TIER_PLANES);
-    if (!o->planes[p].bytes)
-        read_ahead(arg, o, p);
-    code = open_block(o, kind_of[p], &o->planes[p], e);
-    *out = o->planes[p].bytes;
+    plane = &o->planes[p];
+    if (!plane->bytes)
+        read_ahead(t, o, p);
+    if (!plane->bytes && is_sparse(t, p))
+        code = block_open_sparse(o->chunk, kind_of[p], plane, e);
+    else
+        code = open_block(o, kind_of[p], plane, e);
+    if (code)
+        *plane = (struct block){0};
+    *out = plane->bytes;
     return code;
+}
+
+static void source_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from, size_t len)
+{
+    const struct chunk_open *o = b->ctx;
+
+    (void)arg;
+    block_ahead(&o->planes[p], from, len);
 }
 
 static int source_row(void *arg, struct tier_block *b, uint32_t row, const void **out,
@@ -201,6 +222,7 @@ int tiered_new(const struct scan *s, const struct engine_query *q, unsigned thre
                                      .open = source_open,
                                      .close = source_close,
                                      .plane = source_plane,
+                                     .ahead = source_ahead,
                                      .row = source_row,
                                      .sequence = source_sequence,
                                      .cancelled = source_cancelled};

@@ -25,14 +25,14 @@ static bool is_read_whole(enum block_kind kind)
 }
 
 /* Marks the block as seen only after its sum was right, so damage is reported at every touch. */
-static int check_value(const struct view_chunk *c, enum block_kind kind, struct span value,
-                       struct span *out, struct err *e)
+static int check_value(const struct view_chunk *c, enum block_kind kind, bool whole,
+                       struct span value, struct span *out, struct err *e)
 {
     unsigned bit = chunk_kind_bit(kind);
     bool seen = shard_block_seen(c->shard, c->id, bit);
     int rc;
 
-    if (!seen || is_read_whole(kind))
+    if (!seen || whole)
         warm_range(value.bytes, value.len);
     rc = chunk_check(value, c, kind, !seen, out, e);
     if (rc == 0 && !seen)
@@ -54,7 +54,8 @@ static int find_value(const struct view_chunk *c, enum block_kind kind, struct t
     return (int)e->code;
 }
 
-int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e)
+static int open_value(const struct view_chunk *c, enum block_kind kind, bool whole,
+                      struct block *out, struct err *e)
 {
     struct span value, payload;
     unsigned plane;
@@ -67,7 +68,7 @@ int block_open(const struct view_chunk *c, enum block_kind kind, struct block *o
     shard_begin_read(c->shard, &t);
     rc = find_value(c, kind, &t, &value, e);
     if (rc == 0)
-        rc = check_value(c, kind, value, &payload, e);
+        rc = check_value(c, kind, whole, value, &payload, e);
     if (rc == ERR_CORRUPT && is_code)
         shard_codes_doubt(c->shard, c->id);
     if (rc) {
@@ -76,6 +77,28 @@ int block_open(const struct view_chunk *c, enum block_kind kind, struct block *o
     }
     *out = (struct block){.bytes = payload.bytes, .len = payload.len, .txn = t.handle};
     return 0;
+}
+
+int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e)
+{
+    return open_value(c, kind, is_read_whole(kind), out, e);
+}
+
+int block_open_sparse(const struct view_chunk *c, enum block_kind kind, struct block *out,
+                      struct err *e)
+{
+    int rc = open_value(c, kind, false, out, e);
+
+    if (rc == 0)
+        out->cold = !warm_is(out->bytes, out->len);
+    return rc;
+}
+
+void block_ahead(const struct block *b, size_t from, size_t len)
+{
+    require(from <= b->len && len <= b->len - from);
+    if (b->cold)
+        warm_range(b->bytes + from, len);
 }
 
 void block_prefetch(const struct view_chunk *c, enum block_kind kind)
@@ -121,7 +144,7 @@ static int check_row(const struct view_chunk *c, const struct block *b, uint32_t
     int rc = find_value(c, BLOCK_SUMS, &t, &value, e);
 
     if (rc == 0)
-        rc = check_value(c, BLOCK_SUMS, value, &sums, e);
+        rc = check_value(c, BLOCK_SUMS, false, value, &sums, e);
     if (rc)
         return rc;
     if (chunk_row_sum(c->id, row, b->bytes + row * row_bytes, row_bytes) !=

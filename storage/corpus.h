@@ -106,6 +106,7 @@ struct block {
     const unsigned char *bytes; /* after the 48-byte header; in the map; valid until block_close.
                                    64-byte aligned only by layout, not by promise: use unaligned loads */
     size_t len;
+    bool cold; /* of block_open_sparse: not all of it was in memory */
     void *txn; /* storage's own */
 };
 
@@ -115,6 +116,12 @@ struct block {
  * same thread, and soon. */
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
 void block_close(struct block *b);
+/* The same for a reader of a few places in it: what is not in memory is not read as a whole (but for the
+ * checksum, at first touch). block_ahead says which bytes come next; it costs nothing unless the
+ * block was `cold`, does not wait and reports nothing. */
+int block_open_sparse(const struct view_chunk *c, enum block_kind kind, struct block *out,
+                      struct err *e);
+void block_ahead(const struct block *b, size_t from, size_t len);
 /* Has the kernel begin to read a block that is wanted soon, while another is worked on. Does not wait
  * and reports nothing: the block's own block_open will. */
 void block_prefetch(const struct view_chunk *c, enum block_kind kind);

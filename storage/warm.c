@@ -12,13 +12,12 @@ enum { STEP = 4096 }; /* pages asked about at once */
  * word; 128 KiB is the least that Linux sets up. */
 enum { PIECE = 128 << 10 };
 
-/* Is every page of the range in memory? When the kernel does not tell (the file is not ours), yes. */
-static bool is_resident(unsigned char *from, size_t pages, size_t page)
+static bool pages_are_there(unsigned char *from, size_t pages, size_t page)
 {
     unsigned char there[STEP];
 
     if (mincore(from, pages * page, there))
-        return true;
+        return true; /* the file is not ours: the kernel does not tell */
     for (size_t i = 0; i < pages; i++)
         if (!(there[i] & 1))
             return false;
@@ -31,19 +30,35 @@ static void read_ahead(unsigned char *from, size_t len)
         (void)madvise(from + done, len - done < PIECE ? len - done : PIECE, MADV_WILLNEED);
 }
 
-void warm_range(const void *bytes, size_t len)
+/* Steps over the range; with `read`, has what is missing read. True when nothing was missing. */
+static bool walk(const void *bytes, size_t len, bool read)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     uintptr_t from = (uintptr_t)bytes / page * page, end = (uintptr_t)bytes + len;
+    bool all = true;
 
-    while (from < end) {
+    while (from < end && (all || read)) {
         unsigned char *at = (unsigned char *)from;
         size_t pages = (end - from + page - 1) / page;
 
         if (pages > STEP)
             pages = STEP;
-        if (!is_resident(at, pages, page))
-            read_ahead(at, pages * page);
+        if (!pages_are_there(at, pages, page)) {
+            all = false;
+            if (read)
+                read_ahead(at, pages * page);
+        }
         from += pages * page;
     }
+    return all;
+}
+
+bool warm_is(const void *bytes, size_t len)
+{
+    return walk(bytes, len, false);
+}
+
+void warm_range(const void *bytes, size_t len)
+{
+    (void)walk(bytes, len, true);
 }

@@ -110,6 +110,17 @@ static int corpus_plane(void *arg, struct tier_block *b, enum tier_plane p,
     return 0;
 }
 
+/* What is told lies in a plane of bits that few rows are read of, and is one row's. */
+static void corpus_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from, size_t len)
+{
+    const struct corpus *c = arg;
+    const struct block *block = b->ctx;
+
+    assert_true(block->coded && (p == TIER_SIX || p == TIER_LOW));
+    assert_true(len == (p == TIER_SIX ? code_six_bytes(c->dim, 1) : code_low_bytes(c->dim, 1)));
+    assert_true(from % len == 0 && from / len < block->rows);
+}
+
 static int corpus_row(void *arg, struct tier_block *b, uint32_t row, const void **out, struct err *e)
 {
     struct corpus *c = arg;
@@ -147,6 +158,7 @@ static struct tier_source source_of(struct corpus *c)
                                 .open = corpus_open,
                                 .close = corpus_close,
                                 .plane = corpus_plane,
+                                .ahead = corpus_ahead,
                                 .row = corpus_row,
                                 .sequence = corpus_sequence,
                                 .cancelled = corpus_cancelled};
