@@ -36,7 +36,7 @@ bool bound_prepare(struct bound_query *q, const float *vector, size_t dim, float
 
 double bound_slack1(size_t dim)
 {
-    return 0x1p-22 + 3.0 * rotate_slack(code_padded(dim)) + ((double)dim + 64.0) * 0x1p-52;
+    return 0x1p-22 + 7.0 * rotate_slack(code_padded(dim)) + ((double)dim + 64.0) * 0x1p-52;
 }
 
 /* The density of Z is C (1 - z^2)^((n-3)/2) with C <= sqrt((n-1) / 2 pi) (Wendel 1948), and

@@ -1,8 +1,8 @@
 /* bound.h - what a code says about a score: estimates and how far they may be off.
  *
- * A query is rotated like the rows and rounded to integers, Q = 128 hi + lo, so that its product with
- * a code is a sum of integers; hi alone is a coarser query with a wider bound. All bounds are proved
- * in docs/exactness.md, rounding included. No allocation; pure functions; any thread.
+ * A query is rotated like the rows and rounded to integers, Q = 128 hi + lo, so that its product
+ * with a code is a sum of integers; hi alone is a coarser query with a wider bound. All bounds are
+ * proved in docs/exactness.md, rounding included. No allocation; pure functions; any thread.
  */
 #ifndef INDEX_BOUND_H
 #define INDEX_BOUND_H
@@ -47,8 +47,8 @@ static inline struct bound bound_six_hi(const struct bound_query *q, double sum6
                           q->length * rest6 + q->rest_hi * length6};
 }
 
-/* From the sum of Q c6 and that of hi (c8 & 3), what the low plane adds: lo's part of it is left out,
- * at most |u^ - 128 sq hi| |x^8 - x^6|. */
+/* From the sum of Q c6 and that of hi (c8 & 3), what the low plane adds: lo's part of it is left
+ * out, at most |u^ - 128 sq hi| |x^8 - x^6|. */
 static inline struct bound bound_eight(const struct bound_query *q, double sum6, double low_hi,
                                        double s, double rest6, double rest8, double length8)
 {
@@ -68,9 +68,10 @@ static inline struct bound bound_one(const struct bound_query *q, double sum1, d
                               reach * gain * (q->rest + slack * q->length)};
 }
 
-/* A six-bit bound b (with hi alone: rest_q = rest_hi, else rest) made narrower: what rounding left of
- * the row and of the query lies in directions that a random rotation makes random, so that their
- * products with the other vector are near zero. Fails as the 1-bit bound does, but for two Z. */
+/* A six-bit bound b (with hi alone: rest_q = rest_hi, else rest) made narrower: what rounding
+ * left of the row and of the query lies in directions that a random rotation makes random, so
+ * that their products with the other vector are near zero. Fails as the 1-bit bound does, but
+ * for two Z. */
 static inline struct bound bound_odds(const struct bound_query *q, struct bound b, double rest_q,
                                       double rest6, double length6, double length, double cut,
                                       double slack)
@@ -91,8 +92,8 @@ double bound_slack1(size_t dim);
  * dimensions; 0 < t < 1, n >= 3. Decreasing in t. */
 double bound_tail_log(size_t n, double t);
 
-/* The least t (within 2^-30) with count P(Z >= t) <= delta by that bound, for dim's sphere. count >= 1;
- * delta in (0, 1). */
+/* The least t (within 2^-30) with count P(Z >= t) <= delta by that bound, for dim's sphere.
+ * count >= 1; delta in (0, 1). */
 double bound_cut(size_t dim, double count, double delta);
 
 #endif

@@ -2,6 +2,7 @@
 #include "index/code.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "index/kern.h"
@@ -15,7 +16,12 @@
  * coordinates the sum of squares that 6 bits leave is least near 3.3, that of 8 bits near 3.9. */
 #define CLIP 3.7
 
-/* Covers the rounding of a float64 sum of at most 2^19 positive terms, and of the root taken of it. */
+/* Of 1 / a^2, a the cosine of a row and its signs: pi / 2 for normal coordinates. Beyond it one bit
+ * says little, and what rotation rounds would be multiplied too often. */
+#define RATIO_MOST 16.0
+
+/* Covers the rounding of a float64 sum of at most 2^19 positive terms, and of the root taken of
+ * it. */
 #define SUM_UP (1.0 + 0x1p-30)
 
 size_t code_padded(size_t dim)
@@ -62,17 +68,20 @@ static void factors_of(const struct qkern_sums *sums, float s, size_t dim, doubl
 {
     const double padded = (double)code_padded(dim), scale = (double)s;
     /* Rotation; the exact kernel's rounding; that of an estimate and of its bound. */
-    const double slack = (rotate_slack(code_padded(dim)) + ((double)dim + 64.0) * 0x1p-52) * length;
+    const double eta = rotate_slack(code_padded(dim));
+    const double slack = (eta + ((double)dim + 64.0) * 0x1p-52) * length;
     const double gain = sums->norm / sums->abs;
     const double ratio = padded * sums->norm / (sums->abs * sums->abs); /* 1 / a^2 >= 1 */
+    const bool flat = ratio <= RATIO_MOST;
 
     f[CODE_SCALE] = s;
     f[CODE_REST6] = up(sqrt(sums->rest6) * SUM_UP + slack);
     f[CODE_REST8] = up(sqrt(sums->rest8) * SUM_UP + slack);
     f[CODE_LENGTH6] = up(2.0 * scale * sqrt((double)sums->code6) * SUM_UP);
     f[CODE_LENGTH8] = up(0.5 * scale * sqrt((double)sums->code8) * SUM_UP);
-    f[CODE_GAIN1] = (float)gain;
-    f[CODE_SPREAD1] = up(length * sqrt(fmax(ratio - 1.0, 0.0) + ratio * 0x1p-28));
+    f[CODE_GAIN1] = flat ? (float)gain : 0.0f;
+    f[CODE_SPREAD1] = flat ? up(length * sqrt(fmax(ratio - 1.0, 0.0) + 11.0 * eta * ratio))
+                           : INFINITY;
     f[CODE_LENGTH] = up(length);
 }
 

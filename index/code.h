@@ -1,11 +1,11 @@
-/* code.h - the code of a stored row: three planes of bits and eight factors, from which a scan learns
- * between which bounds the row's score lies without reading the row (docs/exactness.md).
+/* code.h - the code of a stored row: three planes of bits and eight factors, from which a scan
+ * learns between which bounds the row's score lies without reading the row (docs/exactness.md).
  *
- * The row is rotated (index/rotate.h) and cut into 256 levels, c8, of one scale s. The planes hold
- * its sign bit, its upper six bits and its lowest two, in the order that the kernels want
- * (index/qkern.h). The factors are computed from the decoded code, never from the input alone, in
- * float64, and rounded outwards, with all that rotation may have rounded: a bound made of them holds
- * for the row that is stored. Nothing here allocates or fails; any thread.
+ * The row is rotated (index/rotate.h) and cut into 256 levels, c8, of one scale s. The planes
+ * hold its sign bit, its upper six bits and its lowest two, in the order that the kernels want
+ * (index/qkern.h). The factors are computed from the decoded code, never from the input alone,
+ * in float64, and rounded outwards, with all that rotation may have rounded: a bound made of
+ * them holds for the row that is stored. Nothing here allocates or fails; any thread.
  */
 #ifndef INDEX_CODE_H
 #define INDEX_CODE_H
@@ -22,18 +22,18 @@ enum { CODE_VERSION = 1 };
 
 enum { CODE_DIM_MAX = 266240 }; /* 1,040 groups: what the kernels sum without overflow */
 
-/* Factors of one row, float32, little-endian. In a block they lie side by side: factor f of row r is
- * number f * rows + r. "Length" is an upper bound on a Euclidean norm. A row that has no code (not
- * finite, or its length outside 2^-64 ... 2^64) has zero planes, scale and gain, and all else
- * infinite: no bound drops it. */
+/* Factors of one row, float32, little-endian. In a block they lie side by side: factor f of row
+ * r is number f * rows + r. "Length" is an upper bound on a Euclidean norm. A row that has no
+ * code (not finite, or its length outside 2^-64 ... 2^64) has zero planes, scale and gain, and
+ * all else infinite: no bound drops it. */
 enum code_factor {
     CODE_SCALE,   /* s */
-    CODE_REST6,   /* length of what 6 bits leave: R x - x^6, R the exact rotation, and more: below */
+    CODE_REST6,   /* length of what 6 bits leave: R x - x^6, R exact, and more: below */
     CODE_REST8,   /* the same of 8 bits */
     CODE_LENGTH6, /* |x^6| */
     CODE_LENGTH8, /* |x^8| */
     CODE_GAIN1,   /* g of the 1-bit estimate g <sign, R u> */
-    CODE_SPREAD1, /* h of its error h Z |u| */
+    CODE_SPREAD1, /* h of its error h Z |u|; infinite, and g 0, where one bit says little */
     CODE_LENGTH,  /* |x| */
     CODE_FACTORS
 };

@@ -1,8 +1,8 @@
 /* tier.c - engine `tiered`: prepares a search, holds blocks open, runs a thread's share. See tier.h
  * for the contract, tier_part.h for who does what.
  *
- * Threads share the counter that deals blocks and the bars; both are hints in that no order of events
- * changes the answer.
+ * Threads share the counter that deals blocks and the bars; both are hints in that no order of
+ * events changes the answer.
  */
 #include "index/tier.h"
 
@@ -33,7 +33,8 @@ bool tier_takes(size_t dim)
     return dim > 0 && dim <= CODE_DIM_MAX;
 }
 
-/* --- preparing a search ------------------------------------------------------------------------ */
+/* --- preparing a search
+ * ------------------------------------------------------------------------ */
 
 static unsigned threads_of(const struct tier *t)
 {
@@ -48,7 +49,8 @@ static size_t clamp(size_t v, size_t least, size_t most)
 /* Bytes that a row of the window needs. */
 static size_t window_row_bytes(const struct tier *t)
 {
-    const size_t bits = t->q->count / 8 + 1, sums = t->q->count * sizeof(int32_t) * (t->fine ? 2 : 1);
+    const size_t bits = t->q->count / 8 + 1;
+    const size_t sums = t->q->count * sizeof(int32_t) * (t->fine ? 2 : 1);
 
     return 2 * sizeof(uint32_t) + TIER_FACTORS_USED * sizeof(float) + sizeof(double) + sums + bits;
 }
@@ -111,11 +113,13 @@ static int prepare_bars(struct tier *t, struct err *e)
     double *kept;
 
     if (!mem_add(k[0], k[1], &each) || !mem_mul(each, t->q->count, &total))
-        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count, k[0], k[1]);
+        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count,
+                       k[0], k[1]);
     t->kept = kept = mem_big(total + 1, sizeof *kept);
     t->bars = mem_big(t->q->count * TIER_ENDS, sizeof *t->bars);
     if (!t->kept || !t->bars)
-        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count, k[0], k[1]);
+        return err_set(e, ERR_BUSY, "no memory for %zu lists of %zu and %zu", t->q->count,
+                       k[0], k[1]);
     for (size_t i = 0; i < t->q->count; i++)
         for (int end = 0; end < TIER_ENDS; end++) {
             const size_t own = tier_k(t->q, i, end);
@@ -183,7 +187,8 @@ enum tier_precision tier_precision(const struct tier *t)
     return t->odds && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;
 }
 
-/* --- blocks ------------------------------------------------------------------------------------ */
+/* --- blocks
+ * ------------------------------------------------------------------------------------ */
 
 void held_drop(struct share *s, struct held *h)
 {
@@ -210,9 +215,11 @@ int held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e
     return h->plane[p] ? 0 : s->t->src->plane(s->t->src->arg, &h->b, p, &h->plane[p], e);
 }
 
-/* --- a share ----------------------------------------------------------------------------------- */
+/* --- a share
+ * ----------------------------------------------------------------------------------- */
 
-/* The window's arrays, in one piece: doubles, then words, then the rest, so that all are aligned. */
+/* The window's arrays, in one piece: doubles, then words, then the rest, so that all are
+ * aligned. */
 static int share_init(struct share *s, struct err *e)
 {
     const struct tier *t = s->t;
@@ -225,8 +232,8 @@ static int share_init(struct share *s, struct err *e)
         memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
     w->room = room;
     w->words = room / 64;
-    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 + 2 * sums +
-                                    count * TIER_TILE * sizeof *s->bucket);
+    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 +
+                                    2 * sums + count * TIER_TILE * sizeof *s->bucket);
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
     w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;

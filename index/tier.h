@@ -2,12 +2,13 @@
  * kernel scores those. The answer is that of flat_search_plain to the bit; only the cost varies.
  *
  * certified: the six-bit plane bounds every row deterministically, two more bits bound the few that
- * are left, the exact kernel decides. probabilistic: one bit a dimension first (six for more than two
- * queries or both ends), with bounds that all hold but with probability at most delta a query over all its
- * rows, if the rotation acts as a uniformly random one. docs/exactness.md states and proves both, docs/adr/0008 says why so.
+ * are left, the exact kernel decides. probabilistic: one bit a dimension first (six for more than
+ * two queries or both ends), with bounds that all hold but with probability at most delta a query
+ * over all its rows, if the rotation acts as a uniformly random one. docs/exactness.md states and
+ * proves both, docs/adr/0008 says why so.
  *
- * The index never sees storage: the server brings a source of blocks. A row without a code is scored
- * by the exact kernel.
+ * The index never sees storage: the server brings a source of blocks. A row without a code is
+ * scored by the exact kernel.
  */
 #ifndef INDEX_TIER_H
 #define INDEX_TIER_H
@@ -48,8 +49,8 @@ struct tier_source {
      * single row. At most two are open at a time on one thread; close on the same one. */
     int (*open)(void *arg, size_t i, struct tier_block *out, struct err *e);
     void (*close)(void *arg, struct tier_block *b);
-    /* Bytes of a whole plane, valid until close; asked once a plane while a block is open. The first
-     * four as in index/code.h, and only of coded blocks. */
+    /* Bytes of a whole plane, valid until close; asked once a plane while a block is open. The
+     * first four as in index/code.h, and only of coded blocks. */
     int (*plane)(void *arg, struct tier_block *b, enum tier_plane p, const unsigned char **out,
                  struct err *e);
     /* NULL, or told of bytes of an open plane that will be read soon, and few others of it. */
@@ -64,7 +65,8 @@ struct tier_query {
     const float *vectors;  /* count x dim float32, finite, of any length; kept by the caller */
     size_t count;
     size_t k, opponents;   /* 0 = that end is not asked */
-    /* Of each query, at most k and opponents, 0 too; NULL: those for all. A list's k is its query's. */
+    /* Of each query, at most k and opponents, 0 too; NULL: those for all. A list's k is its
+     * query's. */
     const size_t *each_k, *each_opponents;
     enum tier_measure measure;
     const double *lengths; /* of the queries, for TIER_SCALED */
@@ -89,11 +91,12 @@ enum tier_precision tier_precision(const struct tier *t);
 /* The plane that is read of every row: bits, or six. The others are for the rows it leaves. */
 enum tier_plane tier_first(const struct tier *t);
 
-/* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i] (empty
- * lists, initialised by the caller with k and opponents slots; NULL for an end that is not asked).
- * Any number of threads, at any time; each with lists of its own. When all have returned 0, merged
- * lists (topk_merge) are the exact answer. work: summed up over rows and queries (engine.h). BUSY when
- * there is no memory, CANCELLED, or what the source said; then the lists hold nothing of use. */
+/* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i]
+ * (empty lists, initialised by the caller with k and opponents slots; NULL for an end that is
+ * not asked). Any number of threads, at any time; each with lists of its own. When all have
+ * returned 0, merged lists (topk_merge) are the exact answer. work: summed up over rows and
+ * queries (engine.h). BUSY when there is no memory, CANCELLED, or what the source said; then the
+ * lists hold nothing of use. */
 int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine_work *work,
                struct err *e);
 

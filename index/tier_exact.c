@@ -1,5 +1,5 @@
-/* tier_exact.c - rows of a tiered search by the exact kernel: single ones, and whole blocks that have
- * no codes. See tier_part.h.
+/* tier_exact.c - rows of a tiered search by the exact kernel: single ones, and whole blocks that
+ * have no codes. See tier_part.h.
  *
  * A row is offered once for a query, at both ends; the lists and the bars rest on that.
  */

@@ -1,8 +1,9 @@
-/* tier_first.c - what the sums of the first tier say: bounds of a tile's rows for one query, and which
- * of them may still be among the best. See tier_part.h.
+/* tier_first.c - what the sums of the first tier say: bounds of a tile's rows for one query, and
+ * which of them may still be among the best. See tier_part.h.
  *
- * Tiles begin at multiples of TIER_TILE and are computed whole, so that the loops have a fixed length
- * and a compiler can make vectors of them; what stands past the window's last row is masked.
+ * Tiles begin at multiples of TIER_TILE and are computed whole, so that the loops have a fixed
+ * length and a compiler can make vectors of them; what stands past the window's last row is
+ * masked.
  */
 #include "index/tier_part.h"
 

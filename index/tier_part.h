@@ -1,8 +1,9 @@
 /* tier_part.h - what the files of engine tiered share: one search, one thread's share of it.
  *
- * tier.c prepares a search and deals blocks; tier_bar.c keeps the scores to beat; tier_window.c runs
- * the first tier over a window of rows; tier_settle.c settles a window: which rows the next tiers
- * read, which the exact kernel scores; tier_exact.c scores them. Nobody else includes this.
+ * tier.c prepares a search and deals blocks; tier_bar.c keeps the scores to beat; tier_window.c
+ * runs the first tier over a window of rows; tier_settle.c settles a window: which rows the next
+ * tiers read, which the exact kernel scores; tier_exact.c scores them. Nobody else includes
+ * this.
  */
 #ifndef INDEX_TIER_PART_H
 #define INDEX_TIER_PART_H
@@ -43,7 +44,7 @@ struct tier {
     bool whole;                 /* every row by the exact kernel */
     bool odds;                  /* probabilistic: bounds that hold but for delta */
     bool bits;                  /* the first tier reads the bits plane, else six */
-    bool fine;                  /* it multiplies with hi and lo, else with hi alone; bits are fine */
+    bool fine;                  /* it multiplies with hi and lo, else with hi; bits are fine */
     double cut, reach, slack;   /* of the bounds that may fail: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */

@@ -1,8 +1,8 @@
-/* tier_settle.c - settles a window: raises the bars with its most promising rows, lets the next tiers
- * read the rows that may still reach them, and has the rest scored exactly. See tier_part.h.
+/* tier_settle.c - settles a window: raises the bars with its most promising rows, lets the next
+ * tiers read the rows that may still reach them, and has the rest scored exactly. See tier_part.h.
  *
- * A row is out when its upper bound is below the bar, never when it is equal. What is settled for a
- * query, scored or out, is marked and not looked at again.
+ * A row is out when its upper bound is below the bar, never when it is equal. What is settled
+ * for a query, scored or out, is marked and not looked at again.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -39,7 +39,8 @@ static bool may_at_any(const struct share *s, size_t i, struct bound b, double w
            (s->list[TIER_OPP] && tier_may(s->t, i, TIER_OPP, b, weight, &upper));
 }
 
-/* --- what the eight-bit bound leaves ------------------------------------------------------------- */
+/* --- what the eight-bit bound leaves
+ * ------------------------------------------------------------- */
 
 static int by_upper(const void *a, const void *b)
 {
@@ -89,7 +90,8 @@ static int push(struct share *s, size_t i, int end, struct left left, struct err
     return 0;
 }
 
-/* --- the tiers after the first ------------------------------------------------------------------- */
+/* --- the tiers after the first
+ * ------------------------------------------------------------------- */
 
 /* The first tier's bound is all there is before the exact kernel. */
 static bool is_enough(const struct tier *t)
@@ -115,8 +117,8 @@ static double factor_of(const struct refining *r, enum code_factor f)
 /* Which parts of the queries a row is multiplied with. */
 enum part { PART_HI = 1, PART_LO = 2 };
 
-/* Sums over one row of a plane for the queries pick[0 .. count): of hi, of lo, or of both as they lie
- * one after the other. */
+/* Sums over one row of a plane for the queries pick[0 .. count): of hi, of lo, or of both as
+ * they lie one after the other. */
 static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned char *plane,
                     size_t width, const size_t *pick, size_t count, unsigned parts,
                     int32_t out[2 * TOGETHER])
@@ -276,7 +278,8 @@ static int refine(struct share *s, uint32_t w, const uint32_t *query, size_t cou
     return failed;
 }
 
-/* Lists row w for query i by what the first tier says: with many queries and odds, that is enough. */
+/* Lists row w for query i by what the first tier says: with many queries and odds, that is
+ * enough. */
 static int list_first(struct share *s, uint32_t w, uint32_t i, struct err *e)
 {
     struct refining r = {.s = s, .w = w, .query = &i, .count = 1};
@@ -287,7 +290,8 @@ static int list_first(struct share *s, uint32_t w, uint32_t i, struct err *e)
                 weight_of(&s->w, w), e);
 }
 
-/* --- raising the bars ---------------------------------------------------------------------------- */
+/* --- raising the bars
+ * ---------------------------------------------------------------------------- */
 
 /* A row that looks best to the first tier, for one query. */
 struct pick {
@@ -405,7 +409,8 @@ static int raise_all(struct share *s, struct err *e)
     return failed;
 }
 
-/* --- the sweep ----------------------------------------------------------------------------------- */
+/* --- the sweep
+ * ----------------------------------------------------------------------------------- */
 
 /* The tile's rows that the first tier leaves at either end of query i. */
 static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
@@ -420,7 +425,8 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     return may;
 }
 
-/* The rows of six bits that a tile's queries want: where they are not in memory, one wait for all. */
+/* The rows of six bits that a tile's queries want: where they are not in memory, one wait for
+ * all. */
 static int tell_tile(struct share *s, uint32_t from, const uint32_t count[TIER_TILE], struct err *e)
 {
     int failed = 0;

@@ -1,7 +1,8 @@
-/* tier_window.c - the first tier: integer sums of every live row of the next blocks. See tier_part.h.
+/* tier_window.c - the first tier: integer sums of every live row of the next blocks. See
+ * tier_part.h.
  *
- * One plane is read from end to end; the sums and the factors of a row stay in the window, so that
- * nothing is decided before the best rows of all of it are known.
+ * One plane is read from end to end; the sums and the factors of a row stay in the window, so
+ * that nothing is decided before the best rows of all of it are known.
  */
 #include "index/tier_part.h"
 

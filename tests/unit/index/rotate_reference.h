@@ -1,5 +1,5 @@
-/* rotate_reference.h - the rotation of index/rotate.h once more, in float64 and by the book: what its
- * tests compare with. Signs are read from Philox as docs/exactness.md says. */
+/* rotate_reference.h - the rotation of index/rotate.h once more, in float64 and by the book:
+ * what its tests compare with. Signs are read from Philox as docs/exactness.md says. */
 #ifndef TESTS_ROTATE_REFERENCE_H
 #define TESTS_ROTATE_REFERENCE_H
 

@@ -1,6 +1,6 @@
-/* test_bound.c - the bounds: deterministic ones on rows and queries of every shape, never violated; the
- * tail of the 1-bit one against an integral; and its Z, measured on ordinary and contrived rows, as the
- * proof's one assumption has it.
+/* test_bound.c - the bounds: deterministic ones on rows and queries of every shape, never
+ * violated; the tail of the 1-bit one against an integral; and its Z, measured on ordinary and
+ * contrived rows, as the proof's one assumption has it.
  */
 #include <math.h>
 #include <setjmp.h>
@@ -19,8 +19,8 @@
 #include "index/qkern.h"
 #include "tests/unit/index/rotate_reference.h"
 
-/* How rows or queries are drawn. HADAMARD: rows of the transform itself, which one round of it alone
- * would send to an axis. STEP: constant but for a sign change at a random place. */
+/* How rows or queries are drawn. HADAMARD: rows of the transform itself, which one round of it
+ * alone would send to an axis. STEP: constant but for a sign change at a random place. */
 enum shape { NORMAL, AXIS, SPARSE, CONSTANT, SIGNS, HADAMARD, STEP, SPIKE, LOW_RANK, SHAPES };
 
 static const char *const shape_names[] = {"normal",   "axis", "sparse", "constant", "signs",
@@ -127,7 +127,8 @@ static double sum_of(qkern_dot *dot, const unsigned char *plane, const int8_t *q
     return (double)out;
 }
 
-static double whole(qkern_dot *dot, const unsigned char *plane, const struct query *q, size_t groups)
+static double whole(qkern_dot *dot, const unsigned char *plane, const struct query *q,
+                    size_t groups)
 {
     return 128.0 * sum_of(dot, plane, q->b.hi, groups) + sum_of(dot, plane, q->b.lo, groups);
 }
@@ -299,9 +300,10 @@ static void spread_add(struct spread *s, double z)
     s->beyond4 += fabs(z) > 4.0;
 }
 
-/* Z sqrt(n) of uniformly random directions is close to normal: spread 1, beyond 3 in 0.27 %, beyond 4
- * in 0.0063 %. Of some shapes there are few directions (all constant rows are one), so that pairs are
- * not independent: what one pair of shapes may do is wider than what all together may. */
+/* Z sqrt(n) of uniformly random directions is close to normal: spread 1, beyond 3 in 0.27 %,
+ * beyond 4 in 0.0063 %. Of some shapes there are few directions (all constant rows are one), so
+ * that pairs are not independent: what one pair of shapes may do is wider than what all together
+ * may. */
 static void z_is_as_assumed(void **state)
 {
     enum { ROWS = 40, QUERIES = 40 };
@@ -337,7 +339,7 @@ static void z_is_as_assumed(void **state)
                     query_free(&q[n]);
                 free(scratch);
                 if (getenv("ASCRIBE_TEST_PRINT"))
-                    printf("%6zu rows %-9s queries %-9s spread %.3f most %.2f beyond 3: %zu of %zu\n",
+                    printf("%6zu rows %-9s queries %-9s spread %.3f most %.2f beyond 3: %zu/%zu\n",
                            dim, shape_names[a], shape_names[b], sqrt(s.square / (double)s.pairs),
                            s.most, s.beyond3, s.pairs);
                 assert_true(sqrt(s.square / (double)s.pairs) < 2.5);

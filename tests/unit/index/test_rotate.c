@@ -1,5 +1,5 @@
-/* test_rotate.c - the rotation against one in float64, its bound on rounding, and golden values: codes
- * on disk were made by these very signs. */
+/* test_rotate.c - the rotation against one in float64, its bound on rounding, and golden values:
+ * codes on disk were made by these very signs. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
-/* test_tier.c - engine `tiered` against a textbook oracle: ids, order and the bits of every score, for
- * seeded corpora of every shape, under every kernel table, thread count, split into blocks, batch
- * size, precision and memory. In debug builds (ASCRIBE_DEBUG) every bound of every row is checked too.
+/* test_tier.c - engine `tiered` against a textbook oracle: ids, order and the bits of every score,
+ * for seeded corpora of every shape, under every kernel table, thread count, split into blocks,
+ * batch size, precision and memory. In debug builds (ASCRIBE_DEBUG) every bound of every row is
+ * checked too.
  *
  * ASCRIBE_TEST_SEEDS sets the number of seeds (default 700). A failing seed is printed.
  */
@@ -111,7 +112,8 @@ static int corpus_plane(void *arg, struct tier_block *b, enum tier_plane p,
 }
 
 /* What is told lies in a plane of bits that few rows are read of, and is one row's. */
-static void corpus_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from, size_t len)
+static void corpus_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from,
+                         size_t len)
 {
     const struct corpus *c = arg;
     const struct block *block = b->ctx;
@@ -121,7 +123,8 @@ static void corpus_ahead(void *arg, struct tier_block *b, enum tier_plane p, siz
     assert_true(from % len == 0 && from / len < block->rows);
 }
 
-static int corpus_row(void *arg, struct tier_block *b, uint32_t row, const void **out, struct err *e)
+static int corpus_row(void *arg, struct tier_block *b, uint32_t row, const void **out,
+                      struct err *e)
 {
     struct corpus *c = arg;
     const struct block *block = b->ctx;
