@@ -415,6 +415,22 @@ static void test_prefetch(void **state)
         block_prefetch(&v->chunks[0], chunk_kinds[i]);
         block_prefetch(&w->chunks[0], chunk_kinds[i]); /* has no codes */
     }
+    for (int turn = 0; turn < 2; turn++) { /* summed, then seen */
+        struct err e = ERR_INIT;
+        struct block few, whole;
+
+        assert_ok(block_open_sparse(&v->chunks[0], BLOCK_SIX, &few, &e), &e);
+        assert_ok(block_open(&v->chunks[0], BLOCK_SIX, &whole, &e), &e);
+        few.cold = true; /* as if it were */
+        block_ahead(&few, 0, few.len);
+        block_ahead(&few, few.len, 0);
+        block_ahead(&few, 17, 1025);
+        assert_int_equal(few.len, whole.len);
+        assert_memory_equal(few.bytes, whole.bytes, whole.len);
+        block_close(&few);
+        block_close(&whole);
+        assert_int_equal(block_open_sparse(&w->chunks[0], BLOCK_SIX, &few, &e), ERR_INTERNAL);
+    }
     assert_int_equal(check_codes(c, f.version), 20);
     view_release(v);
     view_release(w);
