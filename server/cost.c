@@ -9,6 +9,7 @@
 
 #include "index/code.h"
 #include "storage/base/mem.h"
+#include "storage/corpus.h"
 
 enum {
     BLAS_QUERIES = 20, /* FAISS 1.7.3: distance_compute_blas_threshold; below it is never faster */
@@ -162,4 +163,51 @@ enum scan_engine cost_choose(const struct cost *c, const struct cost_ask *a,
             at += snprintf(reason + at, SCAN_REASON - (size_t)at, " %s %.3g ms",
                            scan_engine_name(i), seconds[i] * 1e3);
     return best;
+}
+
+/* ---- a search -------------------------------------------------------------------------------- */
+
+static uint64_t coded_rows(const struct view *v)
+{
+    uint64_t rows = 0;
+
+    for (size_t i = 0; i < v->chunk_count; i++)
+        rows += v->chunks[i].coded ? v->chunks[i].rows : 0;
+    return rows;
+}
+
+static enum scan_engine choose_auto(const struct scan *s, const struct engine_query *q,
+                                    char reason[SCAN_REASON])
+{
+    struct cost_ask ask = {.dim = corpus_def(s->view->corpus)->dim,
+                           .row_bytes = corpus_row_bytes(s->view->corpus),
+                           .chunks = s->view->chunk_count,
+                           .rows = s->view->rows,
+                           .live = s->view->live,
+                           .coded = coded_rows(s->view),
+                           .queries = q->count,
+                           .deep = q->k > q->opponents ? q->k : q->opponents,
+                           .plain = !s->lens && !s->lengths,
+                           .precision = s->precision};
+
+    return cost_choose(s->cost, &ask, reason);
+}
+
+enum scan_engine cost_engine(const struct scan *s, const struct engine_query *q,
+                             char reason[SCAN_REASON])
+{
+    const char *why = "asked for";
+    enum scan_engine engine = s->engine;
+
+    if (engine == SCAN_AUTO)
+        return choose_auto(s, q, reason);
+    if (engine == SCAN_FLAT && (s->lens || s->lengths)) {
+        why = "flat knows only products of unit vectors";
+        engine = SCAN_EXACT;
+    } else if (engine == SCAN_TIERED && !tier_takes(corpus_def(s->view->corpus)->dim)) {
+        why = "no codes of so many dimensions";
+        engine = SCAN_EXACT;
+    }
+    snprintf(reason, SCAN_REASON, "%s", why);
+    return engine;
 }

@@ -36,4 +36,9 @@ double cost_of(const struct cost *c, const struct cost_ask *ask, enum scan_engin
 enum scan_engine cost_choose(const struct cost *c, const struct cost_ask *ask,
                              char reason[SCAN_REASON]);
 
+/* What a search will use: the engine asked for, another where that one cannot, for auto the
+ * cheapest; and why. */
+enum scan_engine cost_engine(const struct scan *s, const struct engine_query *q,
+                             char reason[SCAN_REASON]);
+
 #endif

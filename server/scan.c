@@ -150,51 +150,6 @@ const char *scan_precision_name(enum tier_precision precision)
     return precision_names[precision];
 }
 
-static uint64_t coded_rows(const struct view *v)
-{
-    uint64_t rows = 0;
-
-    for (size_t i = 0; i < v->chunk_count; i++)
-        rows += v->chunks[i].coded ? v->chunks[i].rows : 0;
-    return rows;
-}
-
-static enum scan_engine choose_auto(const struct scan *s, const struct engine_query *q,
-                                    char reason[SCAN_REASON])
-{
-    struct cost_ask ask = {.dim = corpus_def(s->view->corpus)->dim,
-                           .row_bytes = corpus_row_bytes(s->view->corpus),
-                           .chunks = s->view->chunk_count,
-                           .rows = s->view->rows,
-                           .live = s->view->live,
-                           .coded = coded_rows(s->view),
-                           .queries = q->count,
-                           .deep = q->k > q->opponents ? q->k : q->opponents,
-                           .plain = !s->lens && !s->lengths,
-                           .precision = s->precision};
-
-    return cost_choose(s->cost, &ask, reason);
-}
-
-static enum scan_engine choose(const struct scan *s, const struct engine_query *q,
-                               char reason[SCAN_REASON])
-{
-    const char *why = "asked for";
-    enum scan_engine engine = s->engine;
-
-    if (engine == SCAN_AUTO)
-        return choose_auto(s, q, reason);
-    if (engine == SCAN_FLAT && (s->lens || s->lengths)) {
-        why = "flat knows only products of unit vectors";
-        engine = SCAN_EXACT;
-    } else if (engine == SCAN_TIERED && !tier_takes(corpus_def(s->view->corpus)->dim)) {
-        why = "no codes of so many dimensions";
-        engine = SCAN_EXACT;
-    }
-    snprintf(reason, SCAN_REASON, "%s", why);
-    return engine;
-}
-
 /* Scores of `count` rows side by side, for one query. Four at a time: each query element is fetched
  * once for them, with the same bits as one by one (index/kern.h). */
 static void dot_rows(const struct corpus *c, const float *query, const unsigned char *rows,
@@ -496,7 +451,7 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
                                       .cancelled = source_cancelled,
                                       .key = source_key};
     *out = (struct scan_answer){.pro = NULL};
-    s.engine = out->engine = choose(scan, q, out->reason);
+    s.engine = out->engine = cost_engine(scan, q, out->reason);
     own.each_k = within(scan->each_k, q->count, query.k, a);
     own.each_opponents = within(scan->each_opponents, q->count, query.opponents, a);
     code = shares_init(&s, width, &query, a, e);
