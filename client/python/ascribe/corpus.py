@@ -1,0 +1,325 @@
+"""corpus.py - the routes of one corpus: ingest, look, ask, fit, tasks, saved queries.
+
+Made by `Client.corpus` or `Client.create_corpus`; holds a name and the client's connections, no
+state of the server. Any thread may use it.
+"""
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import os
+import time
+from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from . import batches, records, results, safetensors, wire
+from .errors import AnswerError, ArgumentError, NotFound
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .client import Client
+
+TARGET_MAX = 3500  # bytes of a request target, of the server's 4 KiB
+
+
+def _whole(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise ArgumentError(f"{name}: a whole number, not {value!r}")
+    return int(value)
+
+
+class Corpus:
+    """A corpus by its name. `fingerprint`, when set, goes along with every batch and query: the
+    server refuses them if the corpus is another one by now (409 fingerprint_mismatch)."""
+
+    def __init__(self, client: Client, name: str, fingerprint: Optional[str] = None):
+        self.client, self.name, self.fingerprint = client, name, fingerprint
+        self._wire = client._wire
+        self._path = "/v1/corpora/" + wire.segment(name)
+
+    def __repr__(self) -> str:
+        return f"<Corpus {self.name} of {self._wire.address.text}>"
+
+    def _headers(self) -> Dict[str, str]:
+        return {"X-Ascribe-Fingerprint": self.fingerprint} if self.fingerprint else {}
+
+    def info(self) -> records.CorpusInfo:
+        """Manifest and numbers."""
+        return records.CorpusInfo.of(self._wire.json("GET", self._path))
+
+    def drop(self) -> None:
+        """Drops the corpus with everything in it. There is no way back. Scope admin."""
+        self.client._delete(self._path)
+
+    # --- ingest ---------------------------------------------------------------------------------
+
+    def put_batch(self, name: str, gradients: Any, examples: Iterable[batches.ExampleLike],
+                  dtype: Optional[str] = None) -> records.Receipt:
+        """Stores one batch: all of it or nothing, durable when this returns, safe to repeat.
+
+        gradients  [n, dim] float32 or float16, n from 1 to 65,536; raw: the server normalises
+        examples   n ids, or objects {"id", "text", "meta"}
+        dtype      how the gradients are sent: "f32", "f16", "bf16"
+        """
+        return self._put(batches.Batch(name, batches.body(gradients, examples, dtype), 0, 0))
+
+    def _put(self, b: batches.Batch) -> records.Receipt:
+        reply = self._wire.send("PUT", f"{self._path}/batches/{wire.segment(b.name)}", body=b.body,
+                                headers=self._headers())
+        return records.Receipt.of(self._wire.take_json(reply), created=reply.status == 201)
+
+    def batch(self, name: str) -> records.Receipt:
+        """What became of a batch. NotFound when none of that name was stored."""
+        return records.Receipt.of(
+            self._wire.json("GET", f"{self._path}/batches/{wire.segment(name)}"))
+
+    def ingest(self, gradients: Any, examples: Iterable[batches.ExampleLike],
+               **options: Any) -> records.Ingested:
+        """Stores a whole matrix [n, dim] with its n examples; options as for `ingest_stream`. A
+        memory-mapped array (`np.load(path, mmap_mode="r")`) is read a batch at a time."""
+        x, examples = batches.matrix(gradients, "gradients") if not isinstance(gradients, np.memmap) \
+            else gradients, list(examples)
+        if x.ndim != 2 or len(x) != len(examples):
+            raise ArgumentError(f"gradients {list(x.shape)} and {len(examples)} examples")
+        step = options.get("rows_per_batch") or 256
+        pairs = ((x[i:i + step], examples[i:i + step]) for i in range(0, len(x), step))
+        options.setdefault("total", len(x))
+        return self.ingest_stream(pairs, **options)
+
+    def ingest_stream(self, pairs: Iterable[Tuple[Any, Iterable[batches.ExampleLike]]], *,
+                      dtype: Optional[str] = None, rows_per_batch: Optional[int] = None,
+                      jobs: int = 2, total: Optional[int] = None,
+                      progress: Optional[bool] = None) -> records.Ingested:
+        """Stores a stream of (gradients [n, dim], n examples), cut into batches of its own.
+
+        rows_per_batch  by default as many as make 32 MiB, at most 4,096
+        jobs            batches in flight; 1 keeps sequence numbers in the order of the rows
+        total           rows to expect, for the bar
+        progress        True, False, or None: where somebody is looking
+
+        A run that broke is run again, with the same call: before a batch is sent, the server is
+        asked for it by name (its position and a digest of its bytes). Batches whose bytes changed
+        are sent, and their examples left out one by one as duplicates of an id. On an error
+        nothing of the failing batch is stored, and `row` of the error says where in the stream.
+        """
+        if not 1 <= _whole("jobs", jobs) <= 64:
+            raise ArgumentError(f"jobs {jobs}: 1 to 64")
+        begun, sums = time.monotonic(), [0, 0, 0, 0]
+        running: collections.deque = collections.deque()
+        with Progress(f"ingest {self.name}", total, progress) as bar, \
+                concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+            def settle() -> None:
+                b, future = running.popleft()
+                receipt, sent = future.result()
+                sums[0] += receipt.examples if sent else 0
+                sums[1] += receipt.duplicates if sent else 0
+                sums[2] += sent
+                sums[3] += not sent
+                bar.add(b.rows)
+
+            try:
+                for b in batches.cut(pairs, dtype, rows_per_batch):
+                    running.append((b, pool.submit(self._put_once, b)))
+                    if len(running) >= jobs:
+                        settle()
+                while running:
+                    settle()
+            finally:
+                for _, future in running:
+                    future.cancel()
+        return records.Ingested(*sums, time.monotonic() - begun)
+
+    def _put_once(self, b: batches.Batch) -> Tuple[records.Receipt, bool]:
+        """(receipt, whether it was sent now)."""
+        try:
+            return self.batch(b.name), False
+        except NotFound as e:
+            if e.code != "unknown_batch":
+                raise
+        try:
+            return self._put(b), True
+        except AnswerError as e:
+            e.row = None if e.index is None else b.first + e.index
+            raise
+
+    # --- examples -------------------------------------------------------------------------------
+
+    def examples(self, after: Optional[str] = None, limit: int = 100,
+                 filter: Optional[str] = None) -> records.Page:
+        """One page of live examples in ingest order, after a page's `next`; limit 1 to 1,000."""
+        a = self._wire.json("GET", f"{self._path}/examples",
+                            {"after": after, "limit": limit, "filter": filter})
+        return records.Page([records.Example.of(e) for e in a["examples"]], a["next"])
+
+    def iter_examples(self, filter: Optional[str] = None, page: int = 1000
+                      ) -> Iterator[records.Example]:
+        """All live examples in ingest order, page by page."""
+        after: Optional[str] = None
+        while True:
+            got = self.examples(after, page, filter)
+            yield from got.examples
+            after = got.next
+            if after is None:
+                return
+
+    def example(self, id: str) -> records.Example:
+        """One example."""
+        return records.Example.of(
+            self._wire.json("GET", f"{self._path}/examples/{wire.segment(id)}"))
+
+    def encoding(self, id: str) -> records.Encoding:
+        """One example's stored unit vector, float32 [dim], and its norm."""
+        data = self._wire.bytes("GET", f"{self._path}/examples/{wire.segment(id)}/encoding")
+        return records.Encoding.of(*safetensors.loads(data))
+
+    def delete_example(self, id: str) -> None:
+        """Takedown: effective at once, also for queries that begin later."""
+        self.client._delete(f"{self._path}/examples/{wire.segment(id)}")
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def query(self, queries: Any = None, k: int = 10, opponents: int = 0, *,
+              saved: Optional[str] = None, task: Optional[str] = None, score: str = "cosine",
+              filter: Optional[str] = None, text: bool = True, engine: str = "auto",
+              precision: str = "certified", delta: Optional[float] = None, blocks: bool = False,
+              percentile: bool = False, group: Optional[str] = None,
+              dtype: Optional[str] = None) -> results.Answer:
+        """The most influential examples for each query gradient, and those that speak against.
+
+        queries     raw gradients [q, dim] or [dim], q up to 1,024; or `saved`: a saved query's name
+        k           proponents of each, 0 to 10,000; opponents likewise
+        task        score through this task; score "cosine", or "dot": lengths left in
+        filter      only examples for which the expression holds
+        text        False: hits without text and meta
+        engine      "auto", "tiered", "flat", "scan": the same answer by each
+        precision   "probabilistic" rests on a bound that fails with chance `delta` (1e-9) a query
+        blocks      each hit's share of the score by block of the gradient
+        percentile  each hit's place among all scores
+        group       "meta.FIELD": the sums of all scores by a field
+
+        Returns one QueryResult a query row, with scores as float64, bit for bit.
+        """
+        params: Dict[str, Any] = {
+            "k": k, "opponents": opponents or None, "saved": saved, "task": task,
+            "score": None if score == "cosine" else score, "filter": filter,
+            "text": None if text else False, "engine": None if engine == "auto" else engine,
+            "precision": None if precision == "certified" else precision, "delta": delta,
+            "blocks": blocks or None, "percentile": percentile or None, "group": group}
+        if (queries is None) == (saved is None):
+            raise ArgumentError("a query is gradients, or the name of a saved one")
+        reply = self._ask("query", queries, params, dtype)
+        return results.Answer.of(self._wire.take_json(reply))
+
+    def _ask(self, verb: str, queries: Any, params: Dict[str, Any], dtype: Optional[str],
+             stream: bool = False) -> wire.Reply:
+        """The POST of query and scores: it changes nothing, so it may be sent again. A filter that
+        does not fit into the target goes into JSON, and the gradients with it."""
+        path, send = f"{self._path}/{verb}", {k: v for k, v in params.items() if v is not None}
+        body: Any = None
+        if queries is not None:
+            x = batches.matrix(queries, "queries")
+            body = safetensors.encode({"queries": batches.sent(x, dtype)})
+        if len(wire.query_string(send)) > TARGET_MAX:
+            body = dict(send, queries=x.tolist()) if queries is not None else send
+            send = {}
+        return self._wire.send("POST", path, send, body, wire.SAFE, self._headers(), stream)
+
+    def stream_scores(self, queries: Any, *, task: Optional[str] = None, score: str = "cosine",
+                      filter: Optional[str] = None, f64: bool = False,
+                      dtype: Optional[str] = None) -> results.ScoreStream:
+        """Every example's score for queries [q, dim], as it arrives; see ScoreStream. Close it."""
+        return results.ScoreStream(self._ask("scores", queries, {
+            "dtype": "f64" if f64 else None, "task": task, "filter": filter,
+            "score": None if score == "cosine" else score}, dtype, stream=True))
+
+    def scores(self, queries: Any, **options: Any) -> results.Scores:
+        """Every example's score: [q, n] in ingest order, in memory. Options as stream_scores."""
+        with self.stream_scores(queries, **options) as stream:
+            return stream.collect()
+
+    def save_scores(self, path: Union[str, os.PathLike], queries: Any, **options: Any) -> None:
+        """Every example's score into a safetensors file, streamed: `scores`, `sequences`, `ids`."""
+        with self.stream_scores(queries, **options) as stream:
+            stream.save(path)
+
+    def search(self, text: str, k: int = 10, filter: Optional[str] = None,
+               texts: bool = True) -> results.Found:
+        """Examples whose texts have any of the words, best BM25 first."""
+        body = {"text": text, "k": _whole("k", k), "filter": filter, "texts": texts}
+        return results.Found.of(self._wire.json(
+            "POST", f"{self._path}/search", None, {k: v for k, v in body.items() if v is not None},
+            wire.SAFE))
+
+    # --- fit and tasks --------------------------------------------------------------------------
+
+    def fit(self, damping: Optional[float] = None, sample: Optional[int] = None, wait: bool = True,
+            progress: Optional[bool] = None) -> records.Job:
+        """Whitens the corpus by the Hessian of its own gradients. damping (0.1) times each block's
+        mean eigenvalue is added to its diagonal; sample: the Hessian of that many rows. Queries and
+        ingest go on meanwhile. Returns the job, ended unless `wait` is False."""
+        job = self._wire.json("POST", f"{self._path}/fit", {"damping": damping, "sample": sample})
+        return self.client._follow(job, wait, progress)
+
+    def put_task(self, name: str, gradients: Any, *, lambda_: Optional[float] = None,
+                 downweight: Optional[int] = None, dtype: Optional[str] = None, wait: bool = True,
+                 progress: Optional[bool] = None) -> records.Job:
+        """Makes a task of the raw gradients [m, dim] of an evaluation set, m up to 65,536: directions
+        that all of them share are held down. lambda_ from 0 to below 1, or chosen by the rule for
+        `downweight` (1000) directions of 65,536. Needs a fitted corpus."""
+        body = safetensors.encode(
+            {"gradients": batches.sent(batches.matrix(gradients, "gradients"), dtype)})
+        job = self._wire.json("PUT", f"{self._path}/tasks/{wire.segment(name)}",
+                              {"lambda": lambda_, "downweight": downweight}, body,
+                              headers=self._headers())
+        return self.client._follow(job, wait, progress)
+
+    def tasks(self) -> List[records.Task]:
+        return [records.Task.of(t) for t in self._wire.json("GET", f"{self._path}/tasks")["tasks"]]
+
+    def task(self, name: str) -> records.Task:
+        return records.Task.of(self._wire.json("GET", f"{self._path}/tasks/{wire.segment(name)}"))
+
+    def delete_task(self, name: str) -> None:
+        self.client._delete(f"{self._path}/tasks/{wire.segment(name)}")
+
+    # --- saved queries --------------------------------------------------------------------------
+
+    def save_query(self, name: str, gradient: Any, *, prompt: Optional[str] = None,
+                   target: Optional[str] = None, output: Optional[str] = None,
+                   tags: Sequence[str] = (), methods: Optional[Dict[str, Any]] = None
+                   ) -> records.SavedQuery:
+        """Keeps a raw gradient [dim] under a name, with what the model was asked and what it said."""
+        told = {"prompt": prompt, "target": target, "output": output,
+                "tags": list(tags) or None, "methods": methods}
+        text = wire.json_bytes({k: v for k, v in told.items() if v is not None})
+        x = batches.matrix(gradient, "gradient")
+        if len(x) != 1:
+            raise ArgumentError(f"gradient: one row, not {len(x)}")
+        body = safetensors.encode({"gradient": batches.sent(x, None),
+                                   "query": np.frombuffer(text, np.uint8)})
+        return records.SavedQuery.of(self._wire.json("PUT", self._saved(name), body=body))
+
+    def _saved(self, name: str) -> str:
+        return f"{self._path}/queries/{wire.segment(name)}"
+
+    def saved_queries(self, tag: Optional[str] = None) -> Iterator[records.SavedQuery]:
+        """All saved queries by name, or those with a tag."""
+        after: Optional[str] = None
+        while True:
+            a = self._wire.json("GET", f"{self._path}/queries", {"after": after, "tag": tag})
+            yield from (records.SavedQuery.of(q) for q in a["queries"])
+            after = a["next"]
+            if after is None:
+                return
+
+    def saved_query(self, name: str) -> records.SavedQuery:
+        return records.SavedQuery.of(self._wire.json("GET", self._saved(name)))
+
+    def saved_gradient(self, name: str) -> np.ndarray:
+        """A saved query's gradient: float32 [1, dim], as `query` takes it."""
+        tensors, _ = safetensors.loads(self._wire.bytes("GET", self._saved(name) + "/gradient"))
+        return np.array(tensors["queries"], np.float32)
+
+    def delete_saved_query(self, name: str) -> None:
+        self.client._delete(self._saved(name))
