@@ -24,9 +24,10 @@ static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
     bytes_hex(def->fingerprint, STORE_FINGERPRINT_BYTES, fingerprint);
     buf_format(b, "{\"name\":\"%s\",\"fingerprint\":\"%s\",\"whitened\":%s", def->name,
                fingerprint, v->state ? "true" : "false");
-    buf_format(b, ",\"examples\":%llu,\"deleted\":%llu,\"coded\":%llu,\"batches\":%llu,\"chunks\":%llu",
+    buf_format(b, ",\"examples\":%llu,\"deleted\":%llu,\"coded\":%llu",
                (unsigned long long)s.examples, (unsigned long long)s.tombstones,
-               (unsigned long long)s.coded, (unsigned long long)s.batches,
+               (unsigned long long)s.coded);
+    buf_format(b, ",\"batches\":%llu,\"chunks\":%llu", (unsigned long long)s.batches,
                (unsigned long long)s.chunks);
     buf_format(b, ",\"shards\":%llu,\"bytes\":%llu,\"next_sequence\":%llu,\"generation\":%llu",
                (unsigned long long)s.shards, (unsigned long long)s.bytes,

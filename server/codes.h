@@ -14,9 +14,9 @@ struct pool;
 /* For struct store_options. Any thread. */
 extern const struct store_coder codes_coder;
 
-/* The codes of `count` encodings that lie side by side, in `a`, made on up to all readers of `pool` (NULL:
- * on this thread alone), so that the writer lane need not. *out is NULL when the corpus gets none.
- * BUSY, CANCELLED. */
+/* The codes of `count` encodings that lie side by side, in `a`, made on up to all readers of `pool`
+ * (NULL: on this thread alone), so that the writer lane need not. *out is NULL when the corpus gets
+ * none. BUSY, CANCELLED. */
 int codes_run(const struct corpus *c, const void *encodings, uint32_t count, struct pool *pool,
               const struct stop *stop, struct arena *a, const struct codes **out, struct err *e);
 

@@ -1,9 +1,10 @@
-/* chunk.h - a chunk: an immutable group of rows, as blocks, each one LMDB value: encodings, rows, texts
- * and sums of rows always, codes when the store's coder makes some.
+/* chunk.h - a chunk: an immutable group of rows, as blocks, each one LMDB value: encodings, rows,
+ * texts and sums of rows always, codes when the store's coder makes some.
  *
- * Every block starts with a 48-byte header that says what it is and where it belongs, and a XXH3-128
- * over that and the payload: a flipped bit is caught, and so is a whole and sound block that stands
- * in another's place. 48 bytes after LMDB's own 16 put the first row on a 64-byte boundary.
+ * Every block starts with a 48-byte header that says what it is and where it belongs, and a
+ * XXH3-128 over that and the payload: a flipped bit is caught, and so is a whole and sound block
+ * that stands in another's place. 48 bytes after LMDB's own 16 put the first row on a 64-byte
+ * boundary.
  */
 #ifndef STORAGE_CHUNK_H
 #define STORAGE_CHUNK_H
@@ -46,8 +47,8 @@ int chunk_build(struct chunk *c, const struct shard_corpus *corpus, const struct
                 uint32_t count, struct err *e);
 void chunk_free(struct chunk *c);
 
-/* How many of the `count` rows go into the next chunk: until the encodings reach chunk_bytes, the raw
- * texts do, or CHUNK_ROWS_MAX is reached; at least one. */
+/* How many of the `count` rows go into the next chunk: until the encodings reach chunk_bytes, the
+ * raw texts do, or CHUNK_ROWS_MAX is reached; at least one. */
 uint32_t chunk_cut(const struct chunk_row *rows, size_t count, size_t row_bytes,
                    uint64_t chunk_bytes);
 

@@ -1,9 +1,10 @@
 /* coder.h - codes: the few bits a dimension that a scan reads in place of the encodings.
  *
- * Storage keeps them beside the encodings and knows nothing of what they mean: whoever opens a store
- * brings the coder that makes them (struct store_options). Every path that writes chunks writes codes
- * as well, of rows that came without them on the spot. Codes follow from the encodings alone: the
- * same rows give the same bytes on every machine, so verify can make them again and compare.
+ * Storage keeps them beside the encodings and knows nothing of what they mean: whoever opens a
+ * store brings the coder that makes them (struct store_options). Every path that writes chunks
+ * writes codes as well, of rows that came without them on the spot. Codes follow from the encodings
+ * alone: the same rows give the same bytes on every machine, so verify can make them again and
+ * compare.
  */
 #ifndef STORAGE_CODER_H
 #define STORAGE_CODER_H

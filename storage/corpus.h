@@ -1,8 +1,8 @@
 /* corpus.h - a corpus as readers see it: an immutable view, its chunks, its examples.
  *
  * An example's permanent name inside a corpus is its sequence: a 64-bit counter given at commit,
- * never reused, in ingest order. The ledger maps id -> sequence; chunks hold rows in sequence order,
- * so a rewrite (compact, fit) moves rows without touching ids (docs/adr/).
+ * never reused, in ingest order. The ledger maps id -> sequence; chunks hold rows in sequence
+ * order, so a rewrite (compact, fit) moves rows without touching ids (docs/adr/).
  *
  * All calls are [R] (storage/store.h): any thread, beside the writer.
  */
@@ -27,7 +27,7 @@ void corpus_release(struct corpus *c);
 /* Fixed at creation; valid as long as the reference. */
 const struct corpus_def *corpus_def(const struct corpus *c);
 size_t corpus_row_bytes(const struct corpus *c); /* dim * dtype_size */
-/* Unique in the store and never given again, not even to a corpus of the same name and definition. */
+/* Unique in the store and never given again, not even to a corpus of the same name. */
 uint32_t corpus_id(const struct corpus *c);
 
 /* The codes that chunks of this corpus are written with; version 0: none. */
@@ -36,8 +36,8 @@ const struct coder_shape *corpus_code_shape(const struct corpus *c);
 /* Room in `a` for the codes of `count` rows; *out is NULL when this corpus gets none. BUSY. */
 int corpus_codes_new(const struct corpus *c, uint32_t count, struct arena *a, struct codes **out,
                      struct err *e);
-/* Makes the codes of rows first .. first+count-1; `encodings` is row `first`, the others lie behind it.
- * Any thread; several may fill parts of one struct codes at once. */
+/* Makes the codes of rows first .. first+count-1; `encodings` is row `first`, the others lie behind
+ * it. Any thread; several may fill parts of one struct codes at once. */
 int corpus_codes_make(const struct corpus *c, const void *encodings, uint32_t first, uint32_t count,
                       struct codes *codes, struct err *e);
 
@@ -111,19 +111,19 @@ struct block {
 };
 
 /* Opens one block of a chunk for reading: begins a read transaction, checks the checksum (with the
- * block's place inside it) on first touch. CORRUPT names corpus, shard, chunk, kind.
- * Codes of a chunk that is not `coded` are INTERNAL: ask first. block_close ends the transaction; both on the
+ * block's place inside it) on first touch. CORRUPT names corpus, shard, chunk, kind. Codes of a
+ * chunk that is not `coded` are INTERNAL: ask first. block_close ends the transaction; both on the
  * same thread, and soon. */
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
 void block_close(struct block *b);
-/* The same for a reader of a few places in it: what is not in memory is not read as a whole (but for the
- * checksum, at first touch). block_ahead says which bytes come next; it costs nothing unless the
- * block was `cold`, does not wait and reports nothing. */
+/* The same for a reader of a few places in it: what is not in memory is not read as a whole (but
+ * for the checksum, at first touch). block_ahead says which bytes come next; it costs nothing
+ * unless the block was `cold`, does not wait and reports nothing. */
 int block_open_sparse(const struct view_chunk *c, enum block_kind kind, struct block *out,
                       struct err *e);
 void block_ahead(const struct block *b, size_t from, size_t len);
-/* Has the kernel begin to read a block that is wanted soon, while another is worked on. Does not wait
- * and reports nothing: the block's own block_open will. */
+/* Has the kernel begin to read a block that is wanted soon, while another is worked on. Does not
+ * wait and reports nothing: the block's own block_open will. */
 void block_prefetch(const struct view_chunk *c, enum block_kind kind);
 
 /* Opens the encodings for reading single rows: no sum of the whole is checked, which would read all
@@ -137,7 +137,7 @@ int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
 /* Both at once, for a single row: out->bytes is that row alone. */
 int block_open_row(const struct view_chunk *c, uint32_t row, struct block *out, struct err *e);
 
-/* Reads of a ROWS block (storage/chunk.c). `row` < rows. norm is |x| before normalising, float64. */
+/* Reads of a ROWS block (storage/chunk.c); `row` < rows. norm: |x| before normalising, float64. */
 uint64_t block_row_sequence(const struct block *rows, uint32_t row);
 double block_row_norm(const struct block *rows, uint32_t row);
 const char *block_row_id(const struct block *rows, uint32_t row, size_t *out_len); /* in the map */

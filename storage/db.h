@@ -2,8 +2,9 @@
  *
  * With txn.c the only place that names mdb_*. Environments are opened once in a process, never with
  * WRITEMAP (a wild write would reach the disk, and a full disk would be SIGBUS), always NOTLS.
- * Shards are opened NORDAHEAD: their readers say what comes next (storage/warm.h). NOSYNC only while a shard is built that nothing names yet.
- * LMDB 0.9.24 goes on after a failed fdatasync; we do not: the latch stops the whole store.
+ * Shards are opened NORDAHEAD: their readers say what comes next (storage/warm.h). NOSYNC only
+ * while a shard is built that nothing names yet. LMDB 0.9.24 goes on after a failed fdatasync; we
+ * do not: the latch stops the whole store.
  */
 #ifndef STORAGE_DB_H
 #define STORAGE_DB_H
@@ -66,8 +67,8 @@ int db_copy(struct db *db, const char *path, struct err *e);
 unsigned db_readers(const struct db *db);
 void db_clear_readers(struct db *db);
 
-/* An LMDB or errno value as an error of ours; `committing` when a write was under way, in which case
- * all but FULL and BUSY sets the latch. Returns the code. */
+/* An LMDB or errno value as an error of ours; `committing` when a write was under way, in which
+ * case all but FULL and BUSY sets the latch. Returns the code. */
 int db_error(struct db *db, int rc, bool committing, const char *what, struct err *e);
 
 #endif

@@ -326,7 +326,8 @@ bool ledger_delete_id(struct txn *t, uint32_t corpus, const char *id, size_t len
 /* ---- Chunks, tombstones, shards -------------------------------------------------------------- */
 
 /* A chunk of formats 1 and 2 says nothing of codes and sums: it has none. */
-enum { CHUNK_OLD_BYTES = 32, CHUNK_BYTES = 40, CHUNK_SUMMED = 1, TOMBSTONE_BYTES = 12, SHARD_BYTES = 8 };
+enum { CHUNK_OLD_BYTES = 32, CHUNK_BYTES = 40, CHUNK_SUMMED = 1 };
+enum { TOMBSTONE_BYTES = 12, SHARD_BYTES = 8 };
 
 void ledger_put_chunk(struct txn *t, uint32_t corpus, const struct ledger_chunk *c)
 {
@@ -366,7 +367,8 @@ bool ledger_parse_chunk(struct span key, struct span v, struct ledger_chunk *out
         out->code_version = bytes_get_le32(v.bytes + 32);
         out->summed = bytes_get_le32(v.bytes + 36) & CHUNK_SUMMED;
     }
-    return out->rows > 0 && out->code_version <= CODER_VERSION_MAX && out->first_sequence <= out->last_sequence &&
+    return out->rows > 0 && out->code_version <= CODER_VERSION_MAX &&
+           out->first_sequence <= out->last_sequence &&
            out->last_sequence - out->first_sequence >= out->rows - 1;
 }
 

@@ -144,8 +144,8 @@ static int copy_plane(const struct view_chunk *c, unsigned plane, const struct c
     return 0;
 }
 
-/* Rows that stay as they are keep their codes. Without them, or when they are damaged, the writer makes
- * them from the encodings: so a compaction repairs what verify has found. */
+/* Rows that stay as they are keep their codes. Without them, or when they are damaged, the writer
+ * makes them from the encodings: so a compaction repairs what verify has found. */
 static int keep_codes(struct mover *m, const struct view_chunk *c, struct mover_source *src,
                       struct err *e)
 {

@@ -12,7 +12,8 @@
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
 #define SHARD_SLACK (UINT64_C(16) << 20)
 
-/* Of the bits in shard_seen.kinds: BLOCK_ENCODINGS's own (chunk_kind_bit), and one that is no kind's. */
+/* Of the bits in shard_seen.kinds: BLOCK_ENCODINGS's own (chunk_kind_bit), and one that is no
+ * kind's. */
 #define SEEN_ENCODINGS UINT32_C(1)
 #define SEEN_DOUBTFUL (UINT32_C(1) << 31)
 

@@ -19,8 +19,8 @@
 #include "storage/store.h"
 #include "storage/txn.h"
 
-/* What all shards of a store share. While `holds` is above zero no directory is removed (a backup is
- * copying); directories whose shard died meanwhile wait in `waiting`. */
+/* What all shards of a store share. While `holds` is above zero no directory is removed (a backup
+ * is copying); directories whose shard died meanwhile wait in `waiting`. */
 struct shard_home {
     char *dir; /* STORE/shards, owned */
     struct db_latch *latch;
@@ -38,7 +38,7 @@ void shard_home_fini(struct shard_home *h);
 void shard_home_hold(struct shard_home *h);
 void shard_home_release(struct shard_home *h);
 
-/* [R] A reference to the shard, or NULL when nothing has a handle on it: then nothing writes to it. */
+/* [R] A reference to the shard, or NULL: nothing has a handle on it, so nothing writes to it. */
 struct shard *shard_home_find(struct shard_home *h, uint32_t id);
 
 /* The corpus a shard belongs to, as far as its blocks say it. */

@@ -58,8 +58,8 @@ static int by_place(const void *a, const void *b)
     return (x->chunk > y->chunk) - (x->chunk < y->chunk);
 }
 
-/* Walks the keys of one shard against its places, both ascending. What lies past the last one may be
- * a commit under way, or left by one that failed: it does not exist. */
+/* Walks the keys of one shard against its places, both ascending. What lies past the last one may
+ * be a commit under way, or left by one that failed: it does not exist. */
 static void check_keys(struct check *k, const struct place *places, size_t count)
 {
     struct key all = {.len = 0};
@@ -128,7 +128,8 @@ static int check_files(struct check *k, struct annex *a)
         rc = artifact_check(def->artifacts[i], report_piece, k, &e);
         if (rc == ERR_CORRUPT) {
             k->report.damaged_blocks++;
-            verify_say(k, "corpus %s: %s%s: %s", verify_name(k), *def->name ? "task " : "state", def->name, e.text);
+            verify_say(k, "corpus %s: %s%s: %s", verify_name(k), *def->name ? "task " : "state",
+                       def->name, e.text);
             rc = 0;
         } else if (rc && k->e->code == ERR_OK) {
             *k->e = e;

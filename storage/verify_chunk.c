@@ -1,5 +1,5 @@
-/* verify_chunk.c - see verify_part.h: every checksum, row, id and text of one chunk, and its codes. What was
- * deleted since the view was taken is asked about again before it counts as a fault. */
+/* verify_chunk.c - see verify_part.h: every checksum, row, id and text of one chunk, and its codes.
+ * What was deleted since the view was taken is asked about again before it counts as a fault. */
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +13,8 @@
 
 enum { PATIENCE_MS = 50 }; /* between a ledger commit and its view lie microseconds */
 
-/* Names every live example of a damaged chunk: from the chunk itself when its table of rows is sound,
- * else from the ledger. */
+/* Names every live example of a damaged chunk: from the chunk itself when its table of rows is
+ * sound, else from the ledger. */
 static void name_rows(struct check *k, const struct view_chunk *c, const struct block *rows,
                       const char *what)
 {
@@ -23,8 +23,8 @@ static void name_rows(struct check *k, const struct view_chunk *c, const struct 
         const char *id = block_row_id(rows, r, &len);
 
         if (!view_row_dead(c, r))
-            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k), (int)len, id,
-                what);
+            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k),
+                       (int)len, id, what);
     }
 }
 
@@ -42,14 +42,14 @@ static void name_from_ledger(struct check *k, const struct view_chunk *c, const 
     while (ledger_walk_next(&w, &key, &value))
         if (ledger_parse_u64(value, &sequence) && sequence >= c->first_sequence &&
             sequence <= c->last_sequence)
-            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k), (int)key.len - 4,
-                key.bytes + 4, what);
+            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k),
+                       (int)key.len - 4, key.bytes + 4, what);
     ledger_walk_end(&w);
     txn_abort(&t);
 }
 
-/* Was the row deleted since the view was taken? A takedown is in the ledger a moment before it is in
- * the latest view; so a row that still seems live is asked about again for a while. */
+/* Was the row deleted since the view was taken? A takedown is in the ledger a moment before it is
+ * in the latest view; so a row that still seems live is asked about again for a while. */
 static bool died_meanwhile(struct check *k, uint64_t sequence)
 {
     struct err ignored = ERR_INIT;
@@ -99,8 +99,8 @@ static void check_rows(struct check *k, const struct view_chunk *c, const struct
         uint64_t sequence = block_row_sequence(rows, r);
 
         if ((r > 0 && sequence <= last) || !isfinite(block_row_norm(rows, r)))
-            ledger_fault(k, "corpus %s: chunk %llu: row %u has a wrong sequence or norm", verify_name(k),
-                         (unsigned long long)c->id, (unsigned)r);
+            ledger_fault(k, "corpus %s: chunk %llu: row %u has a wrong sequence or norm",
+                         verify_name(k), (unsigned long long)c->id, (unsigned)r);
         last = sequence;
         if (!view_row_dead(c, r))
             check_id(k, &t, c, r, rows);
@@ -126,8 +126,8 @@ static int check_texts(struct check *k, const struct view_chunk *c, const struct
     if (r.bytes)
         text_reader_close(&r);
     if (rc)
-        err_wrap(e, "corpus %s: shard %06u: chunk %llu: texts: ", verify_name(k), (unsigned)c->shard->id,
-                 (unsigned long long)c->id);
+        err_wrap(e, "corpus %s: shard %06u: chunk %llu: texts: ", verify_name(k),
+                 (unsigned)c->shard->id, (unsigned long long)c->id);
     return rc;
 }
 
@@ -175,8 +175,9 @@ static void report_damage(struct check *k, const struct view_chunk *c, struct so
     bool is_derived = kind == BLOCK_SUMS || chunk_kind_is_code(kind, &plane);
 
     k->report.damaged_blocks++;
-    verify_say(k, "%s (%u examples, sequences %llu to %llu)", e->text, (unsigned)(c->rows - c->dead_count),
-        (unsigned long long)c->first_sequence, (unsigned long long)c->last_sequence);
+    verify_say(k, "%s (%u examples, sequences %llu to %llu)", e->text,
+               (unsigned)(c->rows - c->dead_count), (unsigned long long)c->first_sequence,
+               (unsigned long long)c->last_sequence);
     if (is_derived && kind != BLOCK_SUMS)
         shard_codes_doubt(c->shard, c->id);
     if (is_derived) /* no example is lost with it */

@@ -1,4 +1,5 @@
-/* verify_ledger.c - see verify_part.h: chunks, tombstones, ids, batches and counts of one corpus. */
+/* verify_ledger.c - see verify_part.h: chunks, tombstones, ids, batches and counts of one corpus.
+ */
 #include <stdlib.h>
 #include <string.h>
 

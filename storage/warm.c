@@ -1,4 +1,5 @@
-/* warm.c - see warm.h. Failures are ignored: a page that is not read now is read when it is touched. */
+/* warm.c - see warm.h. Failures are ignored: a page that is not read now is read when it is
+ * touched. */
 #include "storage/warm.h"
 
 #include <stdbool.h>
@@ -8,8 +9,8 @@
 
 enum { STEP = 4096 }; /* pages asked about at once */
 
-/* One call reads no more than the device's read-ahead, or largest request, and drops the rest without a
- * word; 128 KiB is the least that Linux sets up. */
+/* One call reads no more than the device's read-ahead, or largest request, and drops the rest
+ * without a word; 128 KiB is the least that Linux sets up. */
 enum { PIECE = 128 << 10 };
 
 static bool pages_are_there(unsigned char *from, size_t pages, size_t page)
