@@ -33,8 +33,7 @@ bool tier_takes(size_t dim)
     return dim > 0 && dim <= CODE_DIM_MAX;
 }
 
-/* --- preparing a search
- * ------------------------------------------------------------------------ */
+/* --- preparing a search ----------------------------------------------------------------------- */
 
 static unsigned threads_of(const struct tier *t)
 {
@@ -125,7 +124,7 @@ static int prepare_bars(struct tier *t, struct err *e)
             const size_t own = tier_k(t->q, i, end);
 
             require(own <= k[end]);
-            if (bar_init(&t->bars[t->bar_count], kept, own))
+            if (tier_bar_init(&t->bars[t->bar_count], kept, own))
                 return err_set(e, ERR_BUSY, "no lock for query %zu", i);
             kept += own;
             t->bar_count++;
@@ -168,7 +167,7 @@ void tier_free(struct tier *t)
     if (!t)
         return;
     for (size_t i = 0; i < t->bar_count; i++)
-        bar_fini(&t->bars[i]);
+        tier_bar_fini(&t->bars[i]);
     free(t->bars);
     free(t->kept);
     free(t->first);
@@ -187,36 +186,34 @@ enum tier_precision tier_precision(const struct tier *t)
     return t->odds && !t->whole ? TIER_PROBABILISTIC : TIER_CERTIFIED;
 }
 
-/* --- blocks
- * ------------------------------------------------------------------------------------ */
+/* --- blocks ----------------------------------------------------------------------------------- */
 
-void held_drop(struct share *s, struct held *h)
+void tier_held_drop(struct share *s, struct held *h)
 {
     if (h->open)
         s->t->src->close(s->t->src->arg, &h->b);
     *h = (struct held){0};
 }
 
-int held_take(struct share *s, struct held *h, size_t index, struct err *e)
+int tier_held_take(struct share *s, struct held *h, size_t index, struct err *e)
 {
     int failed;
 
     if (h->open && h->index == index)
         return 0;
-    held_drop(s, h);
+    tier_held_drop(s, h);
     failed = s->t->src->open(s->t->src->arg, index, &h->b, e);
     h->open = !failed;
     h->index = index;
     return failed;
 }
 
-int held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e)
+int tier_held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e)
 {
     return h->plane[p] ? 0 : s->t->src->plane(s->t->src->arg, &h->b, p, &h->plane[p], e);
 }
 
-/* --- a share
- * ----------------------------------------------------------------------------------- */
+/* --- a share ---------------------------------------------------------------------------------- */
 
 /* The window's arrays, in one piece: doubles, then words, then the rest, so that all are
  * aligned. */
@@ -233,7 +230,7 @@ static int share_init(struct share *s, struct err *e)
     w->room = room;
     w->words = room / 64;
     at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 +
-                                    2 * sums + count * TIER_TILE * sizeof *s->bucket);
+                             2 * sums + count * TIER_TILE * sizeof *s->bucket);
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
     w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;
@@ -252,8 +249,8 @@ static int share_init(struct share *s, struct err *e)
 
 static void share_fini(struct share *s)
 {
-    held_drop(s, &s->scan);
-    held_drop(s, &s->rows);
+    tier_held_drop(s, &s->scan);
+    tier_held_drop(s, &s->rows);
     for (size_t i = 0; s->lefts && i < s->t->q->count * TIER_ENDS; i++)
         free(s->lefts[i].at);
     free(s->lefts);
@@ -272,10 +269,10 @@ int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine
     s.list[TIER_OPP] = t->q->opponents ? opp : NULL;
     failed = share_init(&s, e);
     while (!failed) {
-        failed = window_fill(&s, e);
+        failed = tier_window_fill(&s, e);
         if (failed || !s.w.count)
             break;
-        failed = window_settle(&s, e);
+        failed = tier_settle_window(&s, e);
     }
     share_fini(&s);
     return failed;

@@ -49,7 +49,7 @@ static void audit_row(const struct share *s, size_t i, uint32_t row, double scor
            score);
 }
 
-int window_audit(struct share *s, struct err *e)
+int tier_audit_window(struct share *s, struct err *e)
 {
     const struct tier_source *src = s->t->src;
     int failed = 0;
@@ -57,9 +57,9 @@ int window_audit(struct share *s, struct err *e)
     for (uint32_t w = 0; w < s->w.count && !failed; w++) {
         const void *encoding;
 
-        failed = held_take(s, &s->rows, s->w.block[w], e);
+        failed = tier_held_take(s, &s->rows, s->w.block[w], e);
         for (int p = TIER_SIX; p <= TIER_FACTORS && !failed; p++)
-            failed = held_plane(s, &s->rows, (enum tier_plane)p, e);
+            failed = tier_held_plane(s, &s->rows, (enum tier_plane)p, e);
         if (!failed)
             failed = src->row(src->arg, &s->rows.b, s->w.row[w], &encoding, e);
         for (size_t i = 0; i < s->t->q->count && !failed; i++) {
@@ -67,7 +67,7 @@ int window_audit(struct share *s, struct err *e)
             const double score = kern_dot(src->dtype, vector, encoding, src->dim);
             struct bounds first;
 
-            first_bounds(s, i, w - w % TIER_TILE, &first);
+            tier_first_bounds(s, i, w - w % TIER_TILE, &first);
             within((struct bound){first.at[w % TIER_TILE], first.off[w % TIER_TILE]}, score);
             audit_row(s, i, s->w.row[w], score);
         }

@@ -9,14 +9,14 @@
 
 #include "storage/base/check.h"
 
-int bar_init(struct bar *b, double *kept, size_t k)
+int tier_bar_init(struct bar *b, double *kept, size_t k)
 {
     *b = (struct bar){.kept = kept, .k = k};
     atomic_init(&b->at, k ? -INFINITY : INFINITY); /* an end that is not asked takes nothing */
     return pthread_mutex_init(&b->lock, NULL);
 }
 
-void bar_fini(struct bar *b)
+void tier_bar_fini(struct bar *b)
 {
     pthread_mutex_destroy(&b->lock);
 }
@@ -49,9 +49,9 @@ static void sift_down(double *heap, size_t count)
     }
 }
 
-void bar_offer(struct bar *b, double score)
+void tier_bar_offer(struct bar *b, double score)
 {
-    if (score < bar_at(b) || !b->k)
+    if (score < tier_bar_at(b) || !b->k)
         return;
     require(pthread_mutex_lock(&b->lock) == 0);
     if (b->count < b->k) {

@@ -18,13 +18,13 @@ static int offer(struct share *s, struct held *h, size_t i, int end, uint32_t ro
     struct topk_hit hit = {.score = score, .chunk = (uint32_t)h->index, .row = row};
     int failed;
 
-    if (seen < bar_at(bar))
+    if (seen < tier_bar_at(bar))
         return 0; /* most end here, before their sequence is looked up */
     failed = s->t->src->sequence(s->t->src->arg, &h->b, row, &hit.sequence, e);
     if (failed)
         return failed;
     topk_offer(&s->list[end][i], &hit);
-    bar_offer(bar, seen);
+    tier_bar_offer(bar, seen);
     return 0;
 }
 
@@ -41,13 +41,13 @@ static int offer_both(struct share *s, struct held *h, size_t i, uint32_t row, d
     return failed;
 }
 
-int exact_one(struct share *s, size_t i, uint32_t w, struct err *e)
+int tier_exact_one(struct share *s, size_t i, uint32_t w, struct err *e)
 {
     const struct tier_source *src = s->t->src;
     const double weight = s->w.weight ? s->w.weight[w] : 1.0;
     const void *encoding;
     double dot;
-    int failed = held_take(s, &s->rows, s->w.block[w], e);
+    int failed = tier_held_take(s, &s->rows, s->w.block[w], e);
 
     if (!failed)
         failed = src->row(src->arg, &s->rows.b, s->w.row[w], &encoding, e);
@@ -99,9 +99,9 @@ static int whole_run(struct share *s, struct held *h, uint32_t row, uint32_t cou
     return failed;
 }
 
-int exact_whole(struct share *s, struct held *h, struct err *e)
+int tier_exact_whole(struct share *s, struct held *h, struct err *e)
 {
-    int failed = held_plane(s, h, TIER_ENCODINGS, e);
+    int failed = tier_held_plane(s, h, TIER_ENCODINGS, e);
 
     for (uint32_t row = 0, count; row < h->b.rows && !failed; row += count ? count : 1) {
         count = live_run(&h->b, row);

@@ -73,7 +73,7 @@ static void one_bounds(const struct share *s, size_t i, uint32_t from, struct bo
     }
 }
 
-void first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
 {
     if (s->t->bits)
         one_bounds(s, i, from, out);
@@ -85,7 +85,7 @@ void first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds 
         narrow(s, i, from, out);
 }
 
-void first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
+void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
                   double out[TIER_TILE])
 {
     const struct tier_query *q = s->t->q;
@@ -102,29 +102,30 @@ void first_scores(const struct share *s, size_t i, uint32_t from, const double d
             out[n] = exact_scale(dots[n], weight[n], q->lengths[i]);
 }
 
-uint64_t first_may(const struct share *s, size_t i, int end, uint32_t from, const struct bounds *b)
+uint64_t tier_first_may(const struct share *s, size_t i, int end, uint32_t from,
+                        const struct bounds *b)
 {
-    const double bar = bar_at(&s->t->bars[i * TIER_ENDS + (size_t)end]);
+    const double bar = tier_bar_at(&s->t->bars[i * TIER_ENDS + (size_t)end]);
     double upper[TIER_TILE];
     uint64_t out = 0;
 
     if (end == TIER_PRO) {
         for (int n = 0; n < TIER_TILE; n++)
             upper[n] = b->at[n] + b->off[n];
-        first_scores(s, i, from, upper, upper);
+        tier_first_scores(s, i, from, upper, upper);
         for (int n = 0; n < TIER_TILE; n++)
             out |= (uint64_t)!(upper[n] < bar) << n;
     } else {
         for (int n = 0; n < TIER_TILE; n++)
             upper[n] = b->at[n] - b->off[n];
-        first_scores(s, i, from, upper, upper);
+        tier_first_scores(s, i, from, upper, upper);
         for (int n = 0; n < TIER_TILE; n++)
             out |= (uint64_t)!(-upper[n] < bar) << n;
     }
-    return out & first_open(s, i, from);
+    return out & tier_first_open(s, i, from);
 }
 
-uint64_t first_open(const struct share *s, size_t i, uint32_t from)
+uint64_t tier_first_open(const struct share *s, size_t i, uint32_t from)
 {
     const uint64_t there = s->w.count - from < TIER_TILE ? (UINT64_C(1) << (s->w.count - from)) - 1
                                                          : UINT64_MAX;

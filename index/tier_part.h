@@ -93,7 +93,7 @@ struct share {
     struct lefts *lefts;    /* count x TIER_ENDS */
     uint32_t *bucket;       /* TIER_TILE x count: queries that a row of the tile is left for */
     void *memory;           /* of the window and the bucket */
-    /* Where window_fill goes on. */
+    /* Where tier_window_fill goes on. */
     size_t block;
     uint32_t row;
     bool inside; /* a block is begun and not finished */
@@ -109,19 +109,34 @@ static inline size_t tier_k(const struct tier_query *q, size_t i, int end)
     return q->each_opponents ? q->each_opponents[i] : q->opponents;
 }
 
+static inline bool tier_is_settled(const struct window *w, size_t i, uint32_t row)
+{
+    return w->settled[i * w->words + row / 64] >> (row % 64) & 1;
+}
+
+static inline void tier_set_settled(struct window *w, size_t i, uint32_t row)
+{
+    w->settled[i * w->words + row / 64] |= UINT64_C(1) << (row % 64);
+}
+
+static inline double tier_weight(const struct window *w, uint32_t row)
+{
+    return w->weight ? w->weight[row] : 1.0;
+}
+
 /* --- tier_bar.c --- */
-int bar_init(struct bar *b, double *kept, size_t k);
-void bar_fini(struct bar *b);
-static inline double bar_at(const struct bar *b)
+int tier_bar_init(struct bar *b, double *kept, size_t k);
+void tier_bar_fini(struct bar *b);
+static inline double tier_bar_at(const struct bar *b)
 {
     return atomic_load_explicit(&((struct bar *)(uintptr_t)b)->at, memory_order_relaxed);
 }
-void bar_offer(struct bar *b, double score); /* of one row, once; seen from the end */
+void tier_bar_offer(struct bar *b, double score); /* of one row, once; seen from the end */
 
 /* --- tier.c: blocks held open --- */
-int held_take(struct share *s, struct held *h, size_t index, struct err *e);
-int held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e);
-void held_drop(struct share *s, struct held *h);
+int tier_held_take(struct share *s, struct held *h, size_t index, struct err *e);
+int tier_held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e);
+void tier_held_drop(struct share *s, struct held *h);
 
 /* --- tier_exact.c --- */
 /* The score of query i's product with a row of this weight. Monotone in dot. */
@@ -144,25 +159,25 @@ static inline bool tier_may(const struct tier *t, size_t i, int end, struct boun
     const double upper = end == TIER_PRO ? score : -score;
 
     *out_upper = isnan(upper) ? (double)INFINITY : upper;
-    return !(upper < bar_at(&t->bars[i * TIER_ENDS + (size_t)end]));
+    return !(upper < tier_bar_at(&t->bars[i * TIER_ENDS + (size_t)end]));
 }
 
 /* Scores row w of the window exactly for query i, and offers it at both ends. */
-int exact_one(struct share *s, size_t i, uint32_t w, struct err *e);
+int tier_exact_one(struct share *s, size_t i, uint32_t w, struct err *e);
 /* Scores all live rows of the open block for all queries. */
-int exact_whole(struct share *s, struct held *h, struct err *e);
+int tier_exact_whole(struct share *s, struct held *h, struct err *e);
 
 /* --- tier_window.c --- */
 /* Fills the empty window from the next blocks; count stays 0 when none is left. Blocks without
  * codes are scored whole on the way. */
-int window_fill(struct share *s, struct err *e);
+int tier_window_fill(struct share *s, struct err *e);
 
 /* --- tier_audit.c --- */
 /* Debug builds: every bound of every row in the window against the row's exact product. */
 #ifdef ASCRIBE_DEBUG
-int window_audit(struct share *s, struct err *e);
+int tier_audit_window(struct share *s, struct err *e);
 #else
-static inline int window_audit(struct share *s, struct err *e)
+static inline int tier_audit_window(struct share *s, struct err *e)
 {
     (void)s;
     (void)e;
@@ -183,16 +198,40 @@ static inline double tier_whole(int32_t hi, int32_t lo)
 
 /* What the first tier says of query i's products with the rows of the tile at `from`, a multiple of
  * TIER_TILE. Past the window's last row it says nothing of use. */
-void first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
+void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
 /* tier_score of all of them; out may be dots. */
-void first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
+void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
                   double out[TIER_TILE]);
 /* Bit n: row from + n is there and not settled; and it may still enter at this end. */
-uint64_t first_open(const struct share *s, size_t i, uint32_t from);
-uint64_t first_may(const struct share *s, size_t i, int end, uint32_t from, const struct bounds *b);
+uint64_t tier_first_open(const struct share *s, size_t i, uint32_t from);
+uint64_t tier_first_may(const struct share *s, size_t i, int end, uint32_t from,
+                        const struct bounds *b);
+
+/* --- tier_left.c --- */
+/* Lists row `left` at an end of query i; scores what is listed when the list is full. BUSY. */
+int tier_left_push(struct share *s, size_t i, int end, struct left left, struct err *e);
+/* Scores the listed rows, highest bound first, until no other can reach the bar; empties the list.
+ * Rows that another list had scored are passed over. */
+int tier_left_drain(struct share *s, size_t i, int end, struct err *e);
+
+/* --- tier_refine.c --- */
+/* The first tier's bound is all there is before the exact kernel. */
+static inline bool tier_is_enough(const struct tier *t)
+{
+    return t->odds && !t->bits;
+}
+
+/* All tiers after the first over row w of the window, for `count` queries; lists what they leave.
+ * The row's block stays open in s->scan. */
+int tier_refine_row(struct share *s, uint32_t w, const uint32_t *query, size_t count,
+                    struct err *e);
+/* Where the first tier is enough: lists row w for query i by what that says. */
+int tier_refine_first(struct share *s, uint32_t w, uint32_t i, struct err *e);
+/* Row w's part of plane p, of its block in s->scan, will be read soon. */
+void tier_refine_ahead(struct share *s, enum tier_plane p, uint32_t w, size_t width);
 
 /* --- tier_settle.c --- */
 /* Scores every row of the window that may be among the k best at an end, and empties the window. */
-int window_settle(struct share *s, struct err *e);
+int tier_settle_window(struct share *s, struct err *e);
 
 #endif

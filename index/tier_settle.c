@@ -4,294 +4,13 @@
  * A row is out when its upper bound is below the bar, never when it is equal. What is settled
  * for a query, scored or out, is marked and not looked at again.
  */
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "index/code.h"
 #include "index/qkern.h"
 #include "index/tier_part.h"
-#include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-enum { TOGETHER = 32 }; /* queries that a row is refined for at a time */
-
-static bool is_settled(const struct window *w, size_t i, uint32_t row)
-{
-    return w->settled[i * w->words + row / 64] >> (row % 64) & 1;
-}
-
-static void set_settled(struct window *w, size_t i, uint32_t row)
-{
-    w->settled[i * w->words + row / 64] |= UINT64_C(1) << (row % 64);
-}
-
-static double weight_of(const struct window *w, uint32_t row)
-{
-    return w->weight ? w->weight[row] : 1.0;
-}
-
-static bool may_at_any(const struct share *s, size_t i, struct bound b, double weight)
-{
-    double upper;
-
-    return (s->list[TIER_PRO] && tier_may(s->t, i, TIER_PRO, b, weight, &upper)) ||
-           (s->list[TIER_OPP] && tier_may(s->t, i, TIER_OPP, b, weight, &upper));
-}
-
-/* --- what the eight-bit bound leaves
- * ------------------------------------------------------------- */
-
-static int by_upper(const void *a, const void *b)
-{
-    const struct left *x = a, *y = b;
-
-    if (x->upper < y->upper || x->upper > y->upper)
-        return x->upper > y->upper ? -1 : 1;
-    return x->w < y->w ? -1 : x->w > y->w;
-}
-
-/* Scores the rows of one list, highest bound first, until no other can reach the bar. */
-static int drain(struct share *s, size_t i, int end, struct err *e)
-{
-    struct lefts *l = &s->lefts[i * TIER_ENDS + (size_t)end];
-    const struct bar *bar = &s->t->bars[i * TIER_ENDS + (size_t)end];
-    int failed = 0;
-
-    if (l->count > 1)
-        qsort(l->at, l->count, sizeof *l->at, by_upper);
-    for (size_t n = 0; n < l->count && !failed && !(l->at[n].upper < bar_at(bar)); n++) {
-        if (is_settled(&s->w, i, l->at[n].w))
-            continue; /* scored from the other end's list */
-        set_settled(&s->w, i, l->at[n].w);
-        failed = exact_one(s, i, l->at[n].w, e);
-    }
-    l->count = 0;
-    return failed;
-}
-
-static int push(struct share *s, size_t i, int end, struct left left, struct err *e)
-{
-    struct lefts *l = &s->lefts[i * TIER_ENDS + (size_t)end];
-
-    if (l->count == l->room) {
-        size_t room = l->room ? 2 * l->room : 32;
-        struct left *grown;
-
-        if (l->count >= s->t->left_rows)
-            return drain(s, i, end, e) ? (int)e->code : push(s, i, end, left, e);
-        grown = reallocarray(l->at, room, sizeof *grown);
-        if (!grown)
-            return err_set(e, ERR_BUSY, "no memory for %zu rows left of query %zu", room, i);
-        l->at = grown;
-        l->room = room;
-    }
-    l->at[l->count++] = left;
-    return 0;
-}
-
-/* --- the tiers after the first
- * ------------------------------------------------------------------- */
-
-/* The first tier's bound is all there is before the exact kernel. */
-static bool is_enough(const struct tier *t)
-{
-    return t->odds && !t->bits;
-}
-
-/* A row while the next tiers read it for some queries, at most TOGETHER. */
-struct refining {
-    struct share *s;
-    const struct held *h;
-    uint32_t w, row; /* in the window; in the block */
-    const uint32_t *query;
-    size_t count;
-    double six[TOGETHER]; /* sums of Q c6 */
-};
-
-static double factor_of(const struct refining *r, enum code_factor f)
-{
-    return (double)code_factor(r->h->plane[TIER_FACTORS], r->h->b.rows, f, r->row);
-}
-
-/* Which parts of the queries a row is multiplied with. */
-enum part { PART_HI = 1, PART_LO = 2 };
-
-/* Sums over one row of a plane for the queries pick[0 .. count): of hi, of lo, or of both as
- * they lie one after the other. */
-static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned char *plane,
-                    size_t width, const size_t *pick, size_t count, unsigned parts,
-                    int32_t out[2 * TOGETHER])
-{
-    const int8_t *planes[2 * TOGETHER] = {NULL};
-    size_t n = 0;
-
-    for (size_t j = 0; j < count; j++) {
-        const struct bound_query *q = &r->s->t->bounds[r->query[pick ? pick[j] : j]];
-
-        if (parts & PART_HI)
-            planes[n++] = q->hi;
-        if (parts & PART_LO)
-            planes[n++] = q->lo;
-    }
-    dot(plane + r->row * width, width, 1, planes, n, r->s->t->groups, out);
-}
-
-/* A row of a plane that is read for few rows, a moment before. */
-static void tell_ahead(struct share *s, struct held *h, enum tier_plane p, uint32_t row,
-                       size_t width)
-{
-    const struct tier_source *src = s->t->src;
-
-    if (src->ahead)
-        src->ahead(src->arg, &h->b, p, row * width, width);
-}
-
-/* The six-bit sums of all queries; as far as the first tier has them, its own. */
-static void sum_six(struct refining *r)
-{
-    const struct share *s = r->s;
-    const struct tier *t = s->t;
-    const size_t width = t->groups * QKERN_SIX;
-    int32_t sums[2 * TOGETHER];
-
-    if (t->bits) {
-        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count,
-                PART_HI | PART_LO, sums);
-        s->work->rows_six += r->count;
-    } else if (!t->fine) {
-        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count, PART_LO, sums);
-    }
-    for (size_t j = 0; j < r->count; j++) {
-        const size_t at = r->query[j] * s->w.room + r->w;
-
-        if (t->bits)
-            r->six[j] = tier_whole(sums[2 * j], sums[2 * j + 1]);
-        else
-            r->six[j] = tier_whole(s->w.hi[at], t->fine ? s->w.lo[at] : sums[j]);
-    }
-}
-
-/* Lists row w for query r->query[j] where the eight-bit bound leaves it. */
-static int list(struct refining *r, size_t j, struct bound b, double weight, struct err *e)
-{
-    const size_t i = r->query[j];
-    int failed = 0;
-
-    for (int end = 0; end < TIER_ENDS && !failed; end++) {
-        struct left left = {.w = r->w};
-
-        if (r->s->list[end] && tier_may(r->s->t, i, end, b, weight, &left.upper))
-            failed = push(r->s, i, end, left, e);
-    }
-    return failed;
-}
-
-/* Queries that the six-bit bound leaves; returns how many. */
-static size_t keep_six(const struct refining *r, size_t *pick)
-{
-    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
-    const double length = factor_of(r, CODE_LENGTH6), weight = weight_of(&r->s->w, r->w);
-    size_t count = 0;
-
-    for (size_t j = 0; j < r->count; j++) {
-        const uint32_t i = r->query[j];
-        struct bound b = bound_six(&r->s->t->bounds[i], r->six[j], scale, rest, length);
-
-        if (may_at_any(r->s, i, b, weight))
-            pick[count++] = j;
-    }
-    return count;
-}
-
-/* Probabilistic: six bits say enough for the exact kernel to go on with. */
-static int list_six(struct refining *r, struct err *e)
-{
-    const struct tier *t = r->s->t;
-    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
-    const double length6 = factor_of(r, CODE_LENGTH6), length = factor_of(r, CODE_LENGTH);
-    const double weight = weight_of(&r->s->w, r->w);
-    int failed = 0;
-
-    for (size_t j = 0; j < r->count && !failed; j++) {
-        const struct bound_query *q = &t->bounds[r->query[j]];
-        struct bound b = bound_six(q, r->six[j], scale, rest, length6);
-
-        b = bound_odds(q, b, q->rest, rest, length6, length, t->cut, t->slack);
-        failed = list(r, j, b, weight, e);
-    }
-    return failed;
-}
-
-/* Reads the low plane for queries pick[0 .. count). */
-static int refine_low(struct refining *r, const size_t *pick, size_t count, struct err *e)
-{
-    const struct tier *t = r->s->t;
-    const double scale = factor_of(r, CODE_SCALE), length = factor_of(r, CODE_LENGTH8);
-    const double rest6 = factor_of(r, CODE_REST6), rest8 = factor_of(r, CODE_REST8);
-    const double weight = weight_of(&r->s->w, r->w);
-    int32_t low[2 * TOGETHER];
-    int failed = 0;
-
-    sum_row(r, qkern->dot_low, r->h->plane[TIER_LOW], t->groups * QKERN_LOW, pick, count, PART_HI,
-            low);
-    r->s->work->rows_low += count;
-    for (size_t n = 0; n < count && !failed; n++) {
-        const size_t j = pick[n];
-        struct bound b = bound_eight(&t->bounds[r->query[j]], r->six[j], (double)low[n], scale,
-                                     rest6, rest8, length);
-
-        failed = list(r, j, b, weight, e);
-    }
-    return failed;
-}
-
-/* Certified: two more bits for what six leave. */
-static int refine_six(struct refining *r, struct err *e)
-{
-    size_t pick[TOGETHER];
-    const size_t left = keep_six(r, pick);
-    int failed = left ? held_plane(r->s, &r->s->scan, TIER_LOW, e) : 0;
-
-    if (left && !failed)
-        tell_ahead(r->s, &r->s->scan, TIER_LOW, r->row, r->s->t->groups * QKERN_LOW);
-    return left && !failed ? refine_low(r, pick, left, e) : failed;
-}
-
-/* All tiers after the first over row w, for `count` queries. */
-static int refine(struct share *s, uint32_t w, const uint32_t *query, size_t count, struct err *e)
-{
-    int failed = held_take(s, &s->scan, s->w.block[w], e);
-
-    if (!failed)
-        failed = held_plane(s, &s->scan, TIER_FACTORS, e);
-    if (!failed && (s->t->bits || !s->t->fine))
-        failed = held_plane(s, &s->scan, TIER_SIX, e);
-    for (size_t from = 0; from < count && !failed; from += TOGETHER) {
-        struct refining r = {.s = s, .h = &s->scan, .w = w, .row = s->w.row[w],
-                             .query = query + from};
-
-        r.count = count - from < TOGETHER ? count - from : TOGETHER;
-        sum_six(&r);
-        failed = s->t->odds ? list_six(&r, e) : refine_six(&r, e);
-    }
-    return failed;
-}
-
-/* Lists row w for query i by what the first tier says: with many queries and odds, that is
- * enough. */
-static int list_first(struct share *s, uint32_t w, uint32_t i, struct err *e)
-{
-    struct refining r = {.s = s, .w = w, .query = &i, .count = 1};
-    struct bounds b;
-
-    first_bounds(s, i, w - w % TIER_TILE, &b);
-    return list(&r, 0, (struct bound){b.at[w % TIER_TILE], b.off[w % TIER_TILE]},
-                weight_of(&s->w, w), e);
-}
-
-/* --- raising the bars
- * ---------------------------------------------------------------------------- */
+/* --- raising the bars ------------------------------------------------------------------------- */
 
 /* A row that looks best to the first tier, for one query. */
 struct pick {
@@ -335,9 +54,9 @@ static size_t pick_best(struct share *s, size_t i, int end, size_t most, struct 
         struct bounds b;
         uint64_t may;
 
-        first_bounds(s, i, from, &b);
-        may = first_may(s, i, end, from, &b);
-        first_scores(s, i, from, b.at, at);
+        tier_first_bounds(s, i, from, &b);
+        may = tier_first_may(s, i, end, from, &b);
+        tier_first_scores(s, i, from, b.at, at);
         for (; may; may &= may - 1) {
             const uint32_t n = (uint32_t)__builtin_ctzll(may);
 
@@ -372,8 +91,8 @@ static int refine_picks(struct share *s, struct pick *picks, size_t count, struc
     for (size_t n = 0; n < count && !failed; n++) {
         if (n && by_row(&picks[n - 1], &picks[n]) == 0)
             continue; /* picked at both ends */
-        failed = is_enough(s->t) ? list_first(s, picks[n].w, picks[n].query, e)
-                                 : refine(s, picks[n].w, &picks[n].query, 1, e);
+        failed = tier_is_enough(s->t) ? tier_refine_first(s, picks[n].w, picks[n].query, e)
+                                 : tier_refine_row(s, picks[n].w, &picks[n].query, 1, e);
     }
     return failed;
 }
@@ -389,9 +108,9 @@ static int raise_bars(struct share *s, size_t i, struct pick *picks, struct err 
     count += opp ? pick_best(s, i, TIER_OPP, opp, picks + count) : 0;
     failed = refine_picks(s, picks, count, e);
     for (int end = 0; end < TIER_ENDS && !failed; end++)
-        failed = drain(s, i, end, e);
+        failed = tier_left_drain(s, i, end, e);
     for (size_t n = 0; n < count; n++)
-        set_settled(&s->w, i, picks[n].w); /* scored, or below a bar */
+        tier_set_settled(&s->w, i, picks[n].w); /* scored, or below a bar */
     return failed;
 }
 
@@ -409,8 +128,7 @@ static int raise_all(struct share *s, struct err *e)
     return failed;
 }
 
-/* --- the sweep
- * ----------------------------------------------------------------------------------- */
+/* --- the sweep -------------------------------------------------------------------------------- */
 
 /* The tile's rows that the first tier leaves at either end of query i. */
 static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
@@ -418,10 +136,10 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     struct bounds b;
     uint64_t may = 0;
 
-    first_bounds(s, i, from, &b);
+    tier_first_bounds(s, i, from, &b);
     for (int end = 0; end < TIER_ENDS; end++)
         if (s->list[end])
-            may |= first_may(s, i, end, from, &b);
+            may |= tier_first_may(s, i, end, from, &b);
     return may;
 }
 
@@ -434,11 +152,11 @@ static int tell_tile(struct share *s, uint32_t from, const uint32_t count[TIER_T
     for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
         if (!count[n])
             continue;
-        failed = held_take(s, &s->scan, s->w.block[from + n], e);
+        failed = tier_held_take(s, &s->scan, s->w.block[from + n], e);
         if (!failed)
-            failed = held_plane(s, &s->scan, TIER_SIX, e);
+            failed = tier_held_plane(s, &s->scan, TIER_SIX, e);
         if (!failed)
-            tell_ahead(s, &s->scan, TIER_SIX, s->w.row[from + n], s->t->groups * QKERN_SIX);
+            tier_refine_ahead(s, TIER_SIX, from + n, s->t->groups * QKERN_SIX);
     }
     return failed;
 }
@@ -456,20 +174,20 @@ static int sweep_tile(struct share *s, uint32_t from, struct err *e)
 
             s->bucket[n * queries + count[n]++] = i;
         }
-    if (s->t->bits && s->t->src->ahead && !is_enough(s->t))
+    if (s->t->bits && s->t->src->ahead && !tier_is_enough(s->t))
         failed = tell_tile(s, from, count, e);
     for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
-        if (count[n] && !is_enough(s->t))
-            failed = refine(s, from + n, s->bucket + n * queries, count[n], e);
-        for (uint32_t j = 0; j < count[n] && is_enough(s->t) && !failed; j++)
-            failed = list_first(s, from + n, s->bucket[n * queries + j], e);
+        if (count[n] && !tier_is_enough(s->t))
+            failed = tier_refine_row(s, from + n, s->bucket + n * queries, count[n], e);
+        for (uint32_t j = 0; j < count[n] && tier_is_enough(s->t) && !failed; j++)
+            failed = tier_refine_first(s, from + n, s->bucket[n * queries + j], e);
     }
     return failed;
 }
 
-int window_settle(struct share *s, struct err *e)
+int tier_settle_window(struct share *s, struct err *e)
 {
-    int failed = window_audit(s, e);
+    int failed = tier_audit_window(s, e);
 
     if (!failed)
         failed = raise_all(s, e);
@@ -477,8 +195,8 @@ int window_settle(struct share *s, struct err *e)
         failed = sweep_tile(s, from, e);
     for (size_t i = 0; i < s->t->q->count && !failed; i++)
         for (int end = 0; end < TIER_ENDS && !failed; end++)
-            failed = drain(s, i, end, e);
-    held_drop(s, &s->scan);
-    held_drop(s, &s->rows);
+            failed = tier_left_drain(s, i, end, e);
+    tier_held_drop(s, &s->scan);
+    tier_held_drop(s, &s->rows);
     return failed;
 }

@@ -122,17 +122,17 @@ static int fill_block(struct share *s, struct err *e)
     const uint32_t most = tile_rows(t->groups * (t->bits ? QKERN_BITS : QKERN_SIX));
     struct held *h = &s->scan;
     uint32_t rows;
-    int failed = held_take(s, h, s->block, e);
+    int failed = tier_held_take(s, h, s->block, e);
 
     if (failed)
         return failed;
     if (t->whole || !h->b.coded) {
-        failed = exact_whole(s, h, e);
+        failed = tier_exact_whole(s, h, e);
         s->row = h->b.rows;
     } else {
-        failed = held_plane(s, h, t->bits ? TIER_BITS : TIER_SIX, e);
+        failed = tier_held_plane(s, h, t->bits ? TIER_BITS : TIER_SIX, e);
         if (!failed)
-            failed = held_plane(s, h, TIER_FACTORS, e);
+            failed = tier_held_plane(s, h, TIER_FACTORS, e);
     }
     while (!failed && s->w.count < s->w.room) {
         const size_t room = s->w.room - s->w.count;
@@ -146,11 +146,11 @@ static int fill_block(struct share *s, struct err *e)
     s->inside = s->row < h->b.rows;
     if (!s->inside)
         s->work->blocks++;
-    held_drop(s, h);
+    tier_held_drop(s, h);
     return failed;
 }
 
-int window_fill(struct share *s, struct err *e)
+int tier_window_fill(struct share *s, struct err *e)
 {
     struct tier *t = s->t;
     int failed = 0;
