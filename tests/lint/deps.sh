@@ -34,7 +34,7 @@ foreign() {
 report=$(
     own storage/base 'storage/base/[a-z0-9_]+\.h'
     own storage 'storage/(base/)?[a-z0-9_]+\.h'
-    own index '(index|storage/base)/[a-z0-9_]+\.h'
+    own index '((index|storage/base)/[a-z0-9_]+\.h|index/[a-z0-9_]+\.inc)'
     own server '(server|storage|storage/base|index)/[a-z0-9_]+\.h'
     own client 'client/[a-z0-9_]+\.h'
     own client/cli 'client/(cli/)?[a-z0-9_]+\.h'
