@@ -5,11 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { GLOBALS = 7 };
-
-static void globals(struct cli *cli, struct arg out[GLOBALS])
+void args_global_list(struct cli *cli, struct arg out[ARGS_GLOBALS])
 {
-    const struct arg list[GLOBALS] = {
+    const struct arg list[ARGS_GLOBALS] = {
         {"--server", 's', ARG_TEXT, &cli->server, 0, 0, "URL",
          "http://HOST:PORT or unix:PATH (ASCRIBE_SERVER; http://127.0.0.1:7171)"},
         {"--key-file", 0, ARG_TEXT, &cli->key_file, 0, 0, "FILE",
@@ -39,10 +37,10 @@ static void print_one(const struct arg *a)
 void args_print_globals(void)
 {
     struct cli none = {0};
-    struct arg list[GLOBALS];
+    struct arg list[ARGS_GLOBALS];
 
-    globals(&none, list);
-    for (int i = 0; i < GLOBALS; i++)
+    args_global_list(&none, list);
+    for (int i = 0; i < ARGS_GLOBALS; i++)
         print_one(&list[i]);
 }
 
@@ -116,12 +114,12 @@ static int take_option(struct cli *cli, const char *verb, const struct arg *list
                        char **argv, int *at)
 {
     const char *text = argv[*at], *value;
-    struct arg global[GLOBALS];
+    struct arg global[ARGS_GLOBALS];
     const struct arg *a = list ? match(list, SIZE_MAX, text, &value) : NULL;
 
-    globals(cli, global);
+    args_global_list(cli, global);
     if (!a)
-        a = match(global, GLOBALS, text, &value);
+        a = match(global, ARGS_GLOBALS, text, &value);
     if (!a)
         return out_usage(verb, "there is no option %s", text);
     ++*at;
@@ -151,12 +149,28 @@ int args_globals(struct cli *cli, int argc, char **argv)
     return at;
 }
 
+/* Tells the verb's tables: now, or by verbs_run when the usage line names verbs of its own. */
+static int survey_parse(struct survey *s, const struct args *args, int *out_count)
+{
+    const char *second = strchr(args->usage, ' ');
+
+    *out_count = 1;
+    if (second && second[1 + strcspn(second + 1, " |")] == '|' && second[1] >= 'a') {
+        s->args = args;
+        return -1;
+    }
+    s->tell(s, args, NULL);
+    return EXIT_OK;
+}
+
 int args_parse(struct cli *cli, const struct args *args, int argc, char **argv, int *out_count)
 {
     bool only_positional = false;
     char verb[32];
     int count = 0;
 
+    if (cli->survey)
+        return survey_parse(cli->survey, args, out_count);
     snprintf(verb, sizeof verb, "%.*s", (int)strcspn(args->usage, " "), args->usage);
     for (int at = 1; at < argc;) {
         int rc;

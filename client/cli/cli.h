@@ -32,6 +32,8 @@ struct cli {
     uint64_t timeout_s;   /* no byte either way for so long ends an attempt */
     bool json;            /* --json: results and errors as JSON */
     bool quiet;           /* no progress */
+    const struct command *commands; /* the verbs; ends with a NULL name */
+    struct survey *survey;          /* args.h: tables are asked for, not work; else NULL */
 };
 
 struct command {
@@ -43,10 +45,13 @@ struct command {
 
 int cmd_job_backup(struct cli *cli, int argc, char **argv);
 int cmd_job_compact(struct cli *cli, int argc, char **argv);
+int cmd_completion(struct cli *cli, int argc, char **argv);
 int cmd_corpus(struct cli *cli, int argc, char **argv);
 int cmd_eval(struct cli *cli, int argc, char **argv);
 int cmd_example(struct cli *cli, int argc, char **argv);
+int cmd_export(struct cli *cli, int argc, char **argv);
 int cmd_fit(struct cli *cli, int argc, char **argv);
+int cmd_import(struct cli *cli, int argc, char **argv);
 int cmd_info(struct cli *cli, int argc, char **argv);
 int cmd_ingest(struct cli *cli, int argc, char **argv);
 int cmd_job(struct cli *cli, int argc, char **argv);

@@ -7,6 +7,7 @@
 static const struct command commands[] = {
     {"corpus", "create, list, show or drop corpora", cmd_corpus},
     {"ingest", "store the gradients and texts of training examples", cmd_ingest},
+    {"import", "take over the gradient store of another program", cmd_import},
     {"fit", "whiten a corpus by the Hessian of its gradients", cmd_fit},
     {"task", "make, list, show or delete tasks: evaluation sets", cmd_task},
     {"query", "which training examples speak for a gradient, and which against", cmd_query},
@@ -21,9 +22,11 @@ static const struct command commands[] = {
     {"verify", "have the server check everything it stores", cmd_job_verify},
     {"compact", "reclaim the room of deleted examples", cmd_job_compact},
     {"key", "create, list or revoke keys", cmd_key},
+    {"completion", "a script that has the shell complete all this", cmd_completion},
+    {0},
 };
 
-enum { COMMANDS = sizeof commands / sizeof *commands };
+enum { COMMANDS = sizeof commands / sizeof *commands - 1 };
 
 static int help(void)
 {
@@ -83,7 +86,7 @@ static int run(struct cli *cli, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct cli cli = {.server = getenv("ASCRIBE_SERVER"), .store = getenv("ASCRIBE_STORE"),
-                      .retries = UINT64_MAX, .timeout_s = 90};
+                      .retries = UINT64_MAX, .timeout_s = 90, .commands = commands};
     int rc;
 
     if (!cli.server || !*cli.server)

@@ -1,6 +1,8 @@
 /* verbs.c - see verbs.h. */
 #include "client/cli/verbs.h"
 
+#include "client/cli/args.h"
+
 #include <string.h>
 
 /* How many arguments a list like "CORPUS TASK FILE" names, and whether the last may come again. */
@@ -36,6 +38,10 @@ int verbs_run(struct cli *cli, const char *of, const struct verb *list, int coun
     struct asc_client *c;
     int rc;
 
+    if (cli->survey) {
+        cli->survey->tell(cli->survey, cli->survey->args, list);
+        return EXIT_OK;
+    }
     while (v->name && strcmp(v->name, argv[1]) != 0)
         v++;
     if (!v->name)
