@@ -4,6 +4,7 @@ The package is imported from client/python as it stands there. The last test of 
 that every route of docs/protocol.md was asked by some method of it.
 """
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -371,6 +372,39 @@ class Elsewhere(h.Case):
                 wire.Address(bad)
 
 
+class Page(h.Case):
+    """docs/python.md: its code runs, its names exist."""
+
+    @classmethod
+    def setUpClass(cls):
+        with open(os.path.join(h.ROOT, "docs/python.md"), encoding="utf-8") as f:
+            cls.text = f.read()
+
+    def test_its_examples_run_in_order(self):
+        server = self.serve()
+        blocks = re.findall(r"```python\n(.*?)```", self.text, re.S)
+        self.assertEqual(len(blocks), 6)
+        world = {"client_url": url(server), "store": server.store}
+        with unittest.mock.patch.dict(os.environ, ASCRIBE_SERVER=url(server), ASCRIBE_STORE=server.store), \
+                contextlib.redirect_stdout(io.StringIO()) as out:
+            for block in blocks:
+                exec(compile(block, "docs/python.md", "exec"), world)  # the page is ours
+                self.addCleanup(world["client"].close)
+        self.assertIn("Ingested(examples=1000, duplicates=0, batches=1, ", out.getvalue())
+        self.assertRegex(out.getvalue(), r"\ndoc-(17|4) 0\.\d+ text (17|4) \{'source'")
+        self.assertEqual(world["g"].shape, (64,))
+
+    def test_its_tables_name_every_public_method_and_error(self):
+        for cls in (ascribe.Client, ascribe.Corpus):
+            for name in vars(cls):
+                if not name.startswith("_") and name != "close":
+                    self.assertRegex(self.text, rf"`{name}\(", f"{cls.__name__}.{name}")
+                    self.assertTrue(getattr(cls, name).__doc__, name)
+        for name, value in vars(errors).items():
+            if isinstance(value, type) and value.__module__ == errors.__name__:
+                self.assertIn(f"`{name}", self.text.replace("ascribe.AscribeError", "AscribeError"), name)
+
+
 class Stub:
     """A server of a few lines that answers each connection's request with the next of its replies.
     None hangs up without a word."""
@@ -615,11 +649,9 @@ class Alone(h.Case):
         self.assertNotIn("\u202e", t.text(100) + t.html())
 
     def test_the_package_installs(self):
-        try:
-            import setuptools  # noqa: F401
-            import pip  # noqa: F401
-        except ImportError as e:
-            self.skipTest(f"needs python3-pip and python3-setuptools: {e}")
+        for needed in ("pip", "setuptools", "wheel"):
+            if importlib.util.find_spec(needed) is None:
+                self.skipTest(f"needs python3-{needed}")
         folder = self.scratch()
         shutil.copytree(PACKAGE, os.path.join(folder, "source"),
                         ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__"))

@@ -135,6 +135,7 @@ class Client:
         return Corpus(self, name, fingerprint)
 
     def corpora(self) -> List[records.CorpusInfo]:
+        """All corpora, with numbers and without manifests."""
         return [records.CorpusInfo.of(c) for c in self._wire.json("GET", "/v1/corpora")["corpora"]]
 
     # --- jobs -----------------------------------------------------------------------------------
@@ -144,6 +145,7 @@ class Client:
         return [records.Job.of(j) for j in self._wire.json("GET", "/v1/jobs")["jobs"]]
 
     def job(self, id: str) -> records.Job:
+        """One job as it is now."""
         return records.Job.of(self._wire.json("GET", "/v1/jobs/" + wire.segment(id)))
 
     def cancel_job(self, id: str) -> records.Job:

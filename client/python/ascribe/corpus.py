@@ -275,12 +275,15 @@ class Corpus:
         return self.client._follow(job, wait, progress)
 
     def tasks(self) -> List[records.Task]:
+        """All tasks of the corpus."""
         return [records.Task.of(t) for t in self._wire.json("GET", f"{self._path}/tasks")["tasks"]]
 
     def task(self, name: str) -> records.Task:
+        """One task: lambda, ranks, spectra. NotFound before its job is done."""
         return records.Task.of(self._wire.json("GET", f"{self._path}/tasks/{wire.segment(name)}"))
 
     def delete_task(self, name: str) -> None:
+        """Deletes a task."""
         self.client._delete(f"{self._path}/tasks/{wire.segment(name)}")
 
     # --- saved queries --------------------------------------------------------------------------
@@ -314,6 +317,7 @@ class Corpus:
                 return
 
     def saved_query(self, name: str) -> records.SavedQuery:
+        """One saved query, without its gradient."""
         return records.SavedQuery.of(self._wire.json("GET", self._saved(name)))
 
     def saved_gradient(self, name: str) -> np.ndarray:
@@ -322,4 +326,5 @@ class Corpus:
         return np.array(tensors["queries"], np.float32)
 
     def delete_saved_query(self, name: str) -> None:
+        """Deletes a saved query."""
         self.client._delete(self._saved(name))

@@ -1,0 +1,282 @@
+"""test_python_torch.py - ascribe.torch against torch.autograd, one example at a time.
+
+The oracle: the model's weights with requires_grad, one backward pass an example, the second moment
+and the projection as docs/encoding.md writes them, in float64.
+"""
+import os
+import re
+import subprocess
+import sys
+import unittest
+import unittest.mock
+import warnings
+
+import numpy as np
+
+import harness as h
+
+PACKAGE = os.path.join(h.ROOT, "client/python")
+sys.path.insert(0, PACKAGE)
+
+import ascribe
+from ascribe import projection
+
+try:
+    import torch
+    from torch import nn
+    from ascribe.torch import GradientCollector, second_moments
+    MISSING = None
+    torch.set_num_threads(1)
+except ImportError as e:
+    torch, nn, MISSING = None, unittest.mock, f"needs python3-torch: {e}"
+
+
+if not MISSING:
+    class Conv1D(nn.Module):
+        """As GPT-2 has it: the weight lies [in, out]."""
+
+        def __init__(self, nf, nx):
+            super().__init__()
+            self.nf = nf
+            self.weight = nn.Parameter(torch.randn(nx, nf) * 0.2)
+            self.bias = nn.Parameter(torch.zeros(nf))
+
+        def forward(self, x):
+            return torch.addmm(self.bias, x.view(-1, x.shape[-1]), self.weight).view(*x.shape[:-1], self.nf)
+
+    class Net(nn.Module):
+        """A small causal model with everything that matters: residuals, an activation in place, a
+        layer that is used twice, a Conv1D, a layer over flattened tokens, an output tied to the
+        embedding."""
+
+        def __init__(self, words=17, width=12):
+            super().__init__()
+            self.embed = nn.Embedding(words, width)
+            self.up = nn.Linear(width, 20)
+            self.down = Conv1D(width, 20)
+            self.twice = nn.Linear(width, width, bias=False)
+            self.flat = nn.Linear(width, width)
+            self.head = nn.Linear(width, words, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, tokens):
+            x = self.embed(tokens)
+            x = torch.cumsum(x, 1) / torch.arange(1, x.shape[1] + 1)[:, None]
+            x = x + self.down(torch.relu_(self.up(x)))
+            x = x + torch.tanh(self.twice(torch.tanh(self.twice(x))))
+            x = x + self.flat(x.reshape(-1, x.shape[-1])).view_as(x)
+            return self.head(x)
+
+    def losses(model, tokens):
+        logits = model(tokens[:, :-1])
+        each = nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+        return each.sum(1)
+
+
+def weights(model):
+    """[(name, parameter, whether it lies [in, out])] of the four layers that are collected."""
+    return [(n, dict(model.named_modules())[n].weight, n == "down") for n in ("up", "down", "twice", "flat")]
+
+
+def oracle(model, tokens, p, seed, divide=lambda name, w: w):
+    rows = []
+    for one in tokens:
+        model.zero_grad()
+        losses(model, one[None]).sum().backward()
+        parts = []
+        for block, (name, weight, flip) in enumerate(weights(model)):
+            w = weight.grad.double().numpy()
+            w = divide(name, w.T if flip else w)
+            parts.append(projection.Projection(seed, block, *w.shape, p).apply(w, np.float64))
+        rows.append(np.concatenate(parts))
+    model.zero_grad(set_to_none=True)
+    return np.array(rows)
+
+
+@unittest.skipIf(MISSING, MISSING)
+class Collector(h.Case):
+    def setUp(self):
+        torch.manual_seed(3)
+        self.model = Net().eval()
+        self.tokens = torch.randint(0, 17, (6, 9))
+
+    def near(self, got, want, within=2e-5):
+        self.assertEqual(got.shape, want.shape)
+        self.assertEqual(got.dtype, np.float32)
+        error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
+        self.assertLess(error.max(), within)
+
+    def test_equals_autograd_one_example_at_a_time(self):
+        c = GradientCollector(self.model, p=5, seed=7)
+        self.assertEqual([b.name for b in c.blocks], ["up", "down", "twice", "flat"])
+        self.assertEqual(c.dim, 100)
+        with c.collect(6) as rows:
+            losses(self.model, self.tokens).sum().backward()
+        self.near(rows.numpy(), oracle(self.model, self.tokens, 5, 7))
+        self.near(c.gradients(self.tokens[:1], losses), oracle(self.model, self.tokens[:1], 5, 7))
+
+    def test_nothing_is_left_behind(self):
+        self.model.up.weight.requires_grad_(False)
+        before = {n: p.requires_grad for n, p in self.model.named_parameters()}
+        c = GradientCollector(self.model, p=2)
+        c.gradients(self.tokens, losses)
+        with self.assertRaises(ZeroDivisionError):
+            with c.collect(6):
+                1 / 0
+        self.assertEqual({n: p.requires_grad for n, p in self.model.named_parameters()}, before)
+        self.assertTrue(all(p.grad is None for p in self.model.parameters()))
+        self.assertTrue(all(not m._forward_hooks for m in self.model.modules()))
+        with torch.no_grad():  # a caller in no_grad is no obstacle, and stays in it
+            c.gradients(self.tokens, losses)
+            self.assertFalse(torch.is_grad_enabled())
+
+    def trained(self, make):
+        optimizer = make(self.model.parameters())
+        for _ in range(3):
+            optimizer.zero_grad()
+            losses(self.model, self.tokens).mean().backward()
+            optimizer.step()
+        return optimizer
+
+    def test_adam(self):
+        for make in (torch.optim.Adam, torch.optim.AdamW):
+            optimizer = self.trained(lambda ps: make(ps, lr=1e-3, betas=(0.9, 0.95)))
+            c = GradientCollector(self.model, p=4, seed=2, second_moment=second_moments(optimizer, self.model))
+            v = {n: optimizer.state[w]["exp_avg_sq"].double().numpy() / (1 - 0.95**3) for n, w, _ in weights(self.model)}
+            v["down"] = v["down"].T
+            want = oracle(self.model, self.tokens, 4, 2, lambda n, w: w / (np.sqrt(v[n]) + 1e-8))
+            self.near(c.gradients(self.tokens, losses), want)
+            self.assertEqual(c.definition()["second_moment"], {"kind": "adam", "eps": 1e-8})
+
+    def test_adafactor_of_transformers_and_of_torch(self):
+        class Factors(torch.optim.Optimizer):
+            """The state of an Adafactor, under either library's names."""
+            names = ("exp_avg_sq_row", "exp_avg_sq_col", False)
+
+            def __init__(self, params):
+                super().__init__(params, {})
+
+            def step(self):
+                row, col, keep = self.names
+                for p in self.param_groups[0]["params"]:
+                    if p.ndim == 2:
+                        s = p.grad**2 + 1e-12
+                        self.state[p] = {row: s.mean(-1, keepdim=keep), col: s.mean(-2, keepdim=keep)}
+
+        class Torchs(Factors):
+            names = ("row_var", "col_var", True)
+
+        for make in (Factors, Torchs):
+            optimizer = self.trained(make)
+            c = GradientCollector(self.model, p=4, seed=2, second_moment=second_moments(optimizer, self.model))
+
+            def divide(name, w):
+                weight, flip = next((x, f) for n, x, f in weights(self.model) if n == name)
+                row, col = (optimizer.state[weight][k].double().numpy().reshape(-1) for k in make.names[:2])
+                row, col = (col, row) if flip else (row, col)
+                return w / np.sqrt(np.outer(row + 1e-30, col + 1e-30) / (row + 1e-30).mean())
+            self.near(c.gradients(self.tokens, losses), oracle(self.model, self.tokens, 4, 2, divide))
+            self.assertEqual(c.definition()["second_moment"]["kind"], "adafactor")
+
+    def test_half_precision_models(self):
+        model = Net().eval().bfloat16()
+        c = GradientCollector(model, "*p*", p=3)
+        self.assertEqual([b.name for b in c.blocks], ["up"])
+        with c.collect(6) as rows:
+            losses(model, self.tokens).sum().backward()
+        self.assertEqual(rows.numpy().dtype, np.float32)
+        self.assertTrue(np.isfinite(rows.numpy()).all())
+
+    def test_choice_of_modules(self):
+        self.assertEqual([b.name for b in GradientCollector(self.model, ["flat", "u*"], p=2).blocks], ["up", "flat"])
+        chosen = GradientCollector(self.model, lambda name, module: module is self.model.head, p=2)
+        self.assertEqual([b.name for b in chosen.blocks], ["head"])
+        for bad in ("nothing", "embed", [], lambda name, module: False):
+            with self.assertRaises(ascribe.ArgumentError, msg=bad):
+                GradientCollector(self.model, bad)
+
+    def test_what_goes_wrong_is_named(self):
+        c = GradientCollector(self.model, p=2)
+        with self.assertRaisesRegex(ascribe.ArgumentError, "up took no part"):
+            with c.collect(6) as rows:
+                pass
+            rows.numpy()
+        with self.assertRaisesRegex(ascribe.ArgumentError, "backward"):
+            with c.collect(6) as rows:
+                losses(self.model, self.tokens)
+            rows.numpy()
+        with self.assertRaisesRegex(ascribe.ArgumentError, "not of 5 examples"):
+            with c.collect(5):
+                losses(self.model, self.tokens)
+        with self.assertRaisesRegex(ascribe.ArgumentError, r"losses must be \[n\]"):
+            c.gradients(self.tokens, lambda m, t: losses(m, t).sum())
+        with self.assertRaisesRegex(ascribe.ArgumentError, "was a step made"):
+            second_moments(torch.optim.Adam(self.model.parameters()), self.model)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            self.model.train()
+            c.gradients(self.tokens, losses)
+        self.assertIn("training mode", str(said[0].message))
+
+    def test_an_input_changed_in_place_is_noticed(self):
+        class Bad(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 4)
+
+            def forward(self, x):
+                x = self.a(x)
+                y = self.b(x)
+                x.mul_(2)
+                return y + x
+        model = Bad().eval()
+        optimizer = torch.optim.Adam(model.parameters())
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        optimizer.step()
+        x = torch.ones(2, 3, 4)
+        c = GradientCollector(model, p=2, second_moment=second_moments(optimizer, model))
+        with self.assertRaisesRegex(ascribe.ArgumentError, "b: its input was changed in place"):
+            c.gradients(x, lambda m, b: m(b).sum((1, 2)))
+
+    def test_fingerprint_follows_the_weights(self):
+        c = GradientCollector(self.model, p=2)
+        first = c.fingerprint()
+        self.assertEqual(first, c.fingerprint())
+        with torch.no_grad():
+            self.model.up.bias[3] += 1
+        self.assertNotEqual(first, c.fingerprint())
+        self.assertEqual(c.definition(model="mine")["model"], "mine")
+
+    def test_straight_into_a_corpus(self):
+        server = self.serve()
+        with ascribe.Client("http://%s:%d" % server.address, store=server.store) as client:
+            c = GradientCollector(self.model, p=4, seed=1)
+            corpus = client.create_corpus("net", **c.definition())
+            data = [(self.tokens[i:i + 2], [f"e{i}", f"e{i + 1}"]) for i in range(0, 6, 2)]
+            told = corpus.ingest_stream(c.stream(data, losses), rows_per_batch=4)
+            self.assertEqual((told.examples, told.batches), (6, 2))
+            for i in range(6):
+                hit = corpus.query(c.gradients(self.tokens[i:i + 1], losses), k=1, blocks=True)[0].proponents[0]
+                self.assertEqual(hit.id, f"e{i}")
+                self.assertAlmostEqual(hit.score, 1.0, places=5)
+                self.assertEqual([b for b, _ in hit.shares], ["up", "down", "twice", "flat"])
+
+    def test_the_example_runs(self):
+        server = self.serve()
+        env = dict(os.environ, PYTHONPATH=PACKAGE, OMP_NUM_THREADS="1")
+        done = subprocess.run([sys.executable, os.path.join(PACKAGE, "examples/train_attribute_query.py"),
+                               "--server", "http://%s:%d" % server.address, "--store", server.store],
+                              capture_output=True, text=True, env=env, timeout=300 * h.SLOW)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+        for words in ("proponents", "opponents", "the model knew 1"):
+            self.assertIn(words, done.stdout)
+        found = done.stdout.strip().splitlines()[-1]
+        self.assertRegex(found, r"^the fact's own sentence came first for \d+ of \d+ questions$")
+        hit, of = map(int, re.findall(r"\d+", found))
+        self.assertEqual(of, 12)
+        self.assertGreaterEqual(hit, 10, done.stdout)
+
+
+if __name__ == "__main__":
+    h.main()
