@@ -86,7 +86,7 @@ void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bo
 }
 
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
-                  double out[TIER_TILE])
+                       double out[TIER_TILE])
 {
     const struct tier_query *q = s->t->q;
     const double *weight = s->w.weight + from;

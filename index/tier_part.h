@@ -201,7 +201,7 @@ static inline double tier_whole(int32_t hi, int32_t lo)
 void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
 /* tier_score of all of them; out may be dots. */
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
-                  double out[TIER_TILE]);
+                       double out[TIER_TILE]);
 /* Bit n: row from + n is there and not settled; and it may still enter at this end. */
 uint64_t tier_first_open(const struct share *s, size_t i, uint32_t from);
 uint64_t tier_first_may(const struct share *s, size_t i, int end, uint32_t from,
