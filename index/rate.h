@@ -15,7 +15,7 @@ struct rate {
 /* What a plain machine does, for as long as nothing is measured. */
 extern const struct rate rate_plain;
 
-/* Measures for about 0.15 s, with 64 MiB of memory in between; the best of several
+/* Measures for about 0.2 s, with 64 MiB of memory in between; the best of several
  * short runs each, so that a busy machine does not look slow. What cannot be measured (no memory)
  * stays as in rate_plain. The thread must have called flat_thread_init. */
 void rate_measure(struct rate *out);

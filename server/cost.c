@@ -1,5 +1,5 @@
-/* cost.c - see cost.h. Each engine's time is its larger one of reading and computing, for all readers
- * alike, so one thread's stands for all. docs/performance.md has the figures behind the constants. */
+/* cost.c - see cost.h. Each engine's time is its larger one of reading and computing, shared evenly
+ * among readers (which overstates memory, for all engines alike). docs/performance.md has the figures behind the constants. */
 #include "server/cost.h"
 
 #include <math.h>
@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "index/code.h"
+#include "server/pool.h"
 #include "storage/base/mem.h"
 #include "storage/corpus.h"
 
@@ -143,7 +144,7 @@ double cost_of(const struct cost *c, const struct cost_ask *a, enum scan_engine 
     struct rate r;
 
     cost_rates(c, &r);
-    return seconds_of(&r, a, c ? c->flat_bytes : 0, engine);
+    return seconds_of(&r, a, c ? c->flat_bytes : 0, engine) / (a->threads ? a->threads : 1);
 }
 
 enum scan_engine cost_choose(const struct cost *c, const struct cost_ask *a,
@@ -176,6 +177,14 @@ static uint64_t coded_rows(const struct view *v)
     return rows;
 }
 
+/* A chunk is for one thread. */
+static unsigned threads_of(const struct scan *s)
+{
+    unsigned readers = s->pool ? pool_readers(s->pool) : 1;
+
+    return s->view->chunk_count < readers ? (unsigned)s->view->chunk_count : readers;
+}
+
 static enum scan_engine choose_auto(const struct scan *s, const struct engine_query *q,
                                     char reason[SCAN_REASON])
 {
@@ -187,6 +196,7 @@ static enum scan_engine choose_auto(const struct scan *s, const struct engine_qu
                            .coded = coded_rows(s->view),
                            .queries = q->count,
                            .deep = q->k > q->opponents ? q->k : q->opponents,
+                           .threads = threads_of(s),
                            .plain = !s->lens && !s->lengths,
                            .precision = s->precision};
 

@@ -15,7 +15,7 @@ struct cost; /* one a server */
 /* `flat_bytes`: what engine flat may keep in memory. Until cost_measure it knows plain rates. */
 struct cost *cost_new(uint64_t flat_bytes);
 void cost_free(struct cost *c);
-/* About 0.15 s on the calling thread, a pool's; `cost` is a struct cost. */
+/* About 0.2 s on the calling thread, a pool's; `cost` is a struct cost. */
 void cost_measure(void *cost);
 /* The rates in use, and whether they were measured. */
 bool cost_rates(const struct cost *c, struct rate *out);
@@ -24,11 +24,12 @@ struct cost_ask {
     size_t dim, row_bytes, chunks;
     uint64_t rows, live, coded; /* stored, to be searched, in chunks that have codes */
     size_t queries, deep;       /* the longer of both lists */
+    unsigned threads;           /* that share the work; 0: one */
     bool plain;                 /* scores are products of unit vectors: the only ones flat knows */
     enum tier_precision precision;
 };
 
-/* Seconds of one thread; infinite when the engine cannot, or is never worth it. c NULL: plain
+/* Seconds, with every thread idle until now; infinite when the engine cannot, or is never worth it. c NULL: plain
  * rates. */
 double cost_of(const struct cost *c, const struct cost_ask *ask, enum scan_engine engine);
 

@@ -138,6 +138,9 @@ static void test_the_order_of_costs(void **state)
     }
     a = usual();
     b = a;
+    b.threads = 4;
+    assert_true(cost_of(plain, &b, SCAN_TIERED) == cost_of(plain, &a, SCAN_TIERED) / 4);
+    b = a;
     b.precision = TIER_PROBABILISTIC;
     assert_true(cost_of(plain, &b, SCAN_TIERED) < cost_of(plain, &a, SCAN_TIERED));
     a.queries = b.queries = 64; /* then it is the same engine */
