@@ -68,16 +68,22 @@ static inline struct bound bound_one(const struct bound_query *q, double sum1, d
                               reach * gain * (q->rest + slack * q->length)};
 }
 
-/* A six-bit bound b (with hi alone: rest_q = rest_hi, else rest) made narrower: what rounding
- * left of the row and of the query lies in directions that a random rotation makes random, so
- * that their products with the other vector are near zero. Fails as the 1-bit bound does, but
- * for two Z. */
-static inline struct bound bound_odds(const struct bound_query *q, struct bound b, double rest_q,
-                                      double rest6, double length6, double length, double cut,
-                                      double slack)
+/* How much of a row's six-bit residual lies along the row, as a share of the row: |<b, r>| / |x|^2
+ * but for rounding, which bound_odds adds. NaN for a row without a code. */
+static inline double bound_along(double rest6, double length6, double length)
 {
     const double square = length * length;
-    const double along = fabs(square + rest6 * rest6 - length6 * length6) / (2.0 * square);
+
+    return fabs(square + rest6 * rest6 - length6 * length6) / (2.0 * square);
+}
+
+/* A six-bit bound b (with hi alone: rest_q = rest_hi, else rest) made narrower: what rounding left
+ * of the row and of the query lies in directions that a random rotation makes random, so that their
+ * products with the other vector are near zero. Fails as the 1-bit bound does, but for two Z. */
+static inline struct bound bound_odds(const struct bound_query *q, struct bound b, double rest_q,
+                                      double rest6, double along, double length, double cut,
+                                      double slack)
+{
     const double turn = along + rest_q / q->length + 0x1p-18;
     const double off = (fabs(b.at) + b.off) * turn + cut * (q->length * rest6 + rest_q * length) +
                        rest_q * rest6 + slack * q->length * length;

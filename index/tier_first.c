@@ -7,82 +7,78 @@
  */
 #include "index/tier_part.h"
 
-/* Both planes of the query. */
-static void fine_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+#include <math.h>
+
+void tier_first_estimates(const struct share *s, size_t i, uint32_t from, double at[TIER_TILE])
 {
     const struct bound_query *q = &s->t->bounds[i];
-    const float *scale = s->w.factor[0] + from, *rest = s->w.factor[1] + from;
-    const float *length = s->w.factor[2] + from;
-    const int32_t *hi = s->w.hi + i * s->w.room + from, *lo = s->w.lo + i * s->w.room + from;
+    const float *scale = s->w.factor[0] + from; /* or gain */
+    const int32_t *hi = s->w.hi + i * s->w.room + from, *lo;
 
-    for (int n = 0; n < TIER_TILE; n++) {
-        struct bound b = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], (double)rest[n],
-                                   (double)length[n]);
-
-        out->at[n] = b.at;
-        out->off[n] = b.off;
+    if (!s->t->fine) {
+        for (int n = 0; n < TIER_TILE; n++)
+            at[n] = bound_six_hi(q, (double)hi[n], (double)scale[n], 0.0, 0.0).at;
+        return;
     }
+    lo = s->w.lo + i * s->w.room + from;
+    if (s->t->bits)
+        for (int n = 0; n < TIER_TILE; n++)
+            at[n] = bound_one(q, tier_whole(hi[n], lo[n]), (double)scale[n], 0.0, 0.0, 0.0, 0.0).at;
+    else
+        for (int n = 0; n < TIER_TILE; n++)
+            at[n] = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], 0.0, 0.0).at;
 }
 
-/* hi alone. */
-static void coarse_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
+/* How far off an estimate may be, from a row's factors: never less when one of them or |at| is
+ * more. */
+static double off_of(const struct tier *t, const struct bound_query *q, double at,
+                     const double factor[TIER_FACTORS_USED])
 {
-    const struct bound_query *q = &s->t->bounds[i];
-    const float *scale = s->w.factor[0] + from, *rest = s->w.factor[1] + from;
-    const float *length = s->w.factor[2] + from;
-    const int32_t *hi = s->w.hi + i * s->w.room + from;
+    struct bound b;
 
-    for (int n = 0; n < TIER_TILE; n++) {
-        struct bound b = bound_six_hi(q, (double)hi[n], (double)scale[n], (double)rest[n],
-                                      (double)length[n]);
-
-        out->at[n] = b.at;
-        out->off[n] = b.off;
-    }
-}
-
-/* Makes coarse bounds narrower. */
-static void narrow(const struct share *s, size_t i, uint32_t from, struct bounds *out)
-{
-    const struct tier *t = s->t;
-    const struct bound_query *q = &t->bounds[i];
-
-    for (int n = 0; n < TIER_TILE; n++) {
-        struct bound b = {out->at[n], out->off[n]};
-
-        b = bound_odds(q, b, q->rest_hi, (double)s->w.factor[1][from + (uint32_t)n],
-                       (double)s->w.factor[2][from + (uint32_t)n],
-                       (double)s->w.factor[3][from + (uint32_t)n], t->cut, t->slack);
-        out->off[n] = b.off;
-    }
-}
-
-static void one_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
-{
-    const struct tier *t = s->t;
-    const struct bound_query *q = &t->bounds[i];
-    const float *gain = s->w.factor[0] + from, *spread = s->w.factor[1] + from;
-    const int32_t *hi = s->w.hi + i * s->w.room + from, *lo = s->w.lo + i * s->w.room + from;
-
-    for (int n = 0; n < TIER_TILE; n++) {
-        struct bound b = bound_one(q, tier_whole(hi[n], lo[n]), (double)gain[n], (double)spread[n],
-                                   t->cut, t->reach, t->slack);
-
-        out->at[n] = b.at;
-        out->off[n] = b.off;
-    }
+    if (t->bits)
+        return bound_one(q, 0.0, factor[0], factor[1], t->cut, t->reach, t->slack).off;
+    if (t->fine)
+        return bound_six(q, 0.0, factor[0], factor[1], factor[2]).off;
+    b = bound_six_hi(q, 0.0, factor[0], factor[1], factor[2]);
+    b.at = at;
+    return t->odds ? bound_odds(q, b, q->rest_hi, factor[1], factor[4], factor[3], t->cut,
+                                t->slack).off
+                   : b.off;
 }
 
 void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out)
 {
-    if (s->t->bits)
-        one_bounds(s, i, from, out);
-    else if (s->t->fine)
-        fine_bounds(s, i, from, out);
-    else
-        coarse_bounds(s, i, from, out);
-    if (s->t->odds && !s->t->bits)
-        narrow(s, i, from, out);
+    const struct bound_query *q = &s->t->bounds[i];
+
+    tier_first_estimates(s, i, from, out->at);
+    for (uint32_t n = 0; n < TIER_TILE; n++) {
+        double factor[TIER_FACTORS_USED];
+
+        for (int f = 0; f < TIER_FACTORS_USED; f++)
+            factor[f] = (double)s->w.factor[f][from + n];
+        out->off[n] = off_of(s->t, q, out->at[n], factor);
+    }
+}
+
+bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from,
+                    const double at[TIER_TILE])
+{
+    const double bar = tier_bar_at(&s->t->bars[i * TIER_ENDS + (size_t)end]);
+    double factor[TIER_FACTORS_USED], upper[TIER_TILE], most = 0.0, off;
+    bool any = false;
+
+    for (int f = 0; f < TIER_FACTORS_USED; f++)
+        factor[f] = (double)s->w.most[f];
+    for (int n = 0; n < TIER_TILE; n++)
+        most = fabs(at[n]) > most ? fabs(at[n]) : most; /* past the last row there may be NaN */
+    off = off_of(s->t, &s->t->bounds[i], most, factor);
+    for (int n = 0; n < TIER_TILE; n++)
+        upper[n] = end == TIER_PRO ? at[n] + off : at[n] - off;
+    tier_first_scores(s, i, from, upper, upper);
+    for (int n = 0; n < TIER_TILE; n++)
+        any |= !((end == TIER_PRO ? upper[n] : -upper[n]) < bar);
+    return any;
 }
 
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],

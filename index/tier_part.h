@@ -60,13 +60,15 @@ struct held {
     const unsigned char *plane[TIER_PLANES]; /* NULL until asked */
 };
 
-enum { TIER_FACTORS_USED = 4 };
+enum { TIER_FACTORS_USED = 5 };
 
 /* The live rows that the first tier has read and nobody has settled, in the order of blocks. */
 struct window {
     size_t count, room;
     uint32_t *block, *row;
-    float *factor[TIER_FACTORS_USED]; /* scale, rest6, length6, length; of bits gain, spread */
+    /* Of six: scale, rest6, length6, length, bound_along. Of bits: gain, spread. */
+    float *factor[TIER_FACTORS_USED];
+    float most[TIER_FACTORS_USED]; /* the greatest of each in the window */
     double *weight;    /* NULL for TIER_COSINE */
     int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; lo NULL unless fine */
     uint64_t *settled; /* bit w of query i's words: scored, or out */
@@ -197,7 +199,11 @@ static inline double tier_whole(int32_t hi, int32_t lo)
 }
 
 /* What the first tier says of query i's products with the rows of the tile at `from`, a multiple of
- * TIER_TILE. Past the window's last row it says nothing of use. */
+ * TIER_TILE; past the window's last row nothing of use. Estimates alone cost a fraction. */
+void tier_first_estimates(const struct share *s, size_t i, uint32_t from, double at[TIER_TILE]);
+/* False when no row of the tile can enter at this end, whatever its own factors are. */
+bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from,
+                    const double at[TIER_TILE]);
 void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
 /* tier_score of all of them; out may be dots. */
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],

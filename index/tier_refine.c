@@ -126,6 +126,7 @@ static int list_six(struct refining *r, struct err *e)
     const struct tier *t = r->s->t;
     const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
     const double length6 = factor_of(r, CODE_LENGTH6), length = factor_of(r, CODE_LENGTH);
+    const double along = bound_along(rest, length6, length);
     const double weight = tier_weight(&r->s->w, r->w);
     int failed = 0;
 
@@ -133,7 +134,7 @@ static int list_six(struct refining *r, struct err *e)
         const struct bound_query *q = &t->bounds[r->query[j]];
         struct bound b = bound_six(q, r->six[j], scale, rest, length6);
 
-        b = bound_odds(q, b, q->rest, rest, length6, length, t->cut, t->slack);
+        b = bound_odds(q, b, q->rest, rest, along, length, t->cut, t->slack);
         failed = list(r, j, b, weight, e);
     }
     return failed;

@@ -4,6 +4,7 @@
  * A row is out when its upper bound is below the bar, never when it is equal. What is settled
  * for a query, scored or out, is marked and not looked at again.
  */
+#include <math.h>
 #include <stdlib.h>
 
 #include "index/qkern.h"
@@ -44,26 +45,38 @@ static void picks_offer(struct pick *heap, size_t *count, size_t most, struct pi
     }
 }
 
+/* Offers the tile's rows that may enter at all. */
+static void pick_tile(struct share *s, size_t i, int end, uint32_t from, size_t most,
+                      struct pick *heap, size_t *count)
+{
+    double at[TIER_TILE], best = -INFINITY;
+    struct bounds b;
+    uint64_t may;
+
+    tier_first_estimates(s, i, from, at);
+    tier_first_scores(s, i, from, at, at);
+    for (int n = 0; n < TIER_TILE; n++) {
+        at[n] = end == TIER_PRO ? at[n] : -at[n];
+        best = at[n] > best ? at[n] : best;
+    }
+    if (*count == most && best <= heap[0].at)
+        return;
+    tier_first_bounds(s, i, from, &b);
+    may = tier_first_may(s, i, end, from, &b);
+    for (; may; may &= may - 1) {
+        const uint32_t n = (uint32_t)__builtin_ctzll(may);
+
+        picks_offer(heap, count, most, (struct pick){at[n], from + n, (uint32_t)i});
+    }
+}
+
 /* The `most` rows of highest estimate at one end of query i, into a heap; returns how many. */
 static size_t pick_best(struct share *s, size_t i, int end, size_t most, struct pick *heap)
 {
     size_t count = 0;
 
-    for (uint32_t from = 0; from < s->w.count; from += TIER_TILE) {
-        double at[TIER_TILE];
-        struct bounds b;
-        uint64_t may;
-
-        tier_first_bounds(s, i, from, &b);
-        may = tier_first_may(s, i, end, from, &b);
-        tier_first_scores(s, i, from, b.at, at);
-        for (; may; may &= may - 1) {
-            const uint32_t n = (uint32_t)__builtin_ctzll(may);
-
-            picks_offer(heap, &count, most,
-                        (struct pick){end == TIER_PRO ? at[n] : -at[n], from + n, (uint32_t)i});
-        }
-    }
+    for (uint32_t from = 0; from < s->w.count; from += TIER_TILE)
+        pick_tile(s, i, end, from, most, heap, &count);
     return count;
 }
 
@@ -133,9 +146,16 @@ static int raise_all(struct share *s, struct err *e)
 /* The tile's rows that the first tier leaves at either end of query i. */
 static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
 {
+    double at[TIER_TILE];
     struct bounds b;
     uint64_t may = 0;
+    bool any = false;
 
+    tier_first_estimates(s, i, from, at);
+    for (int end = 0; end < TIER_ENDS && !any; end++)
+        any = s->list[end] && tier_first_any(s, i, end, from, at);
+    if (!any)
+        return 0;
     tier_first_bounds(s, i, from, &b);
     for (int end = 0; end < TIER_ENDS; end++)
         if (s->list[end])

@@ -68,13 +68,32 @@ static void spread(struct share *s, const uint32_t *live, size_t count, size_t f
     }
 }
 
-static void note_rows(struct share *s, const struct held *h, uint32_t row, const uint32_t *live,
-                      size_t count)
+static void note_factor(struct window *w, size_t at, size_t f, float v)
+{
+    w->factor[f][at] = v;
+    w->most[f] = v > w->most[f] ? v : w->most[f]; /* NaN: then rest6 is infinite anyway */
+}
+
+static void note_factors(struct share *s, const struct held *h, uint32_t r, size_t at)
 {
     static const enum code_factor of_six[] = {CODE_SCALE, CODE_REST6, CODE_LENGTH6, CODE_LENGTH};
     static const enum code_factor of_bits[] = {CODE_GAIN1, CODE_SPREAD1};
     const enum code_factor *factor = s->t->bits ? of_bits : of_six;
-    const size_t factors = s->t->bits ? 2 : TIER_FACTORS_USED;
+    const size_t count = s->t->bits ? 2 : 4;
+    float v[4];
+
+    for (size_t f = 0; f < count; f++) {
+        v[f] = code_factor(h->plane[TIER_FACTORS], h->b.rows, factor[f], r);
+        note_factor(&s->w, at, f, v[f]);
+    }
+    if (!s->t->bits)
+        note_factor(&s->w, at, count,
+                    (float)bound_along((double)v[1], (double)v[2], (double)v[3]));
+}
+
+static void note_rows(struct share *s, const struct held *h, uint32_t row, const uint32_t *live,
+                      size_t count)
+{
     struct window *w = &s->w;
 
     for (size_t n = 0; n < count; n++) {
@@ -82,9 +101,7 @@ static void note_rows(struct share *s, const struct held *h, uint32_t row, const
 
         w->block[w->count + n] = (uint32_t)h->index;
         w->row[w->count + n] = r;
-        for (size_t f = 0; f < factors; f++)
-            w->factor[f][w->count + n] =
-                code_factor(h->plane[TIER_FACTORS], h->b.rows, factor[f], r);
+        note_factors(s, h, r, w->count + n);
         if (w->weight)
             w->weight[w->count + n] = h->b.weights[r];
     }
@@ -156,6 +173,7 @@ int tier_window_fill(struct share *s, struct err *e)
     int failed = 0;
 
     memset(s->w.settled, 0, s->w.words * t->q->count * sizeof *s->w.settled);
+    memset(s->w.most, 0, sizeof s->w.most);
     s->w.count = 0;
     while (!failed && s->w.count < s->w.room) {
         if (!s->inside) {
