@@ -117,8 +117,9 @@ class Client:
         `GradientCollector.definition()` gives, is passed with **.
         """
         if blocks is not None:
-            blocks = [b if isinstance(b, Mapping) else {"name": b[0], "dim": b[1]} for b in blocks]
-            dim = sum(b["dim"] for b in blocks) if dim is None else dim
+            named: List[Json] = [dict(b) if isinstance(b, Mapping) else {"name": b[0], "dim": b[1]}
+                                 for b in blocks]
+            blocks, dim = named, sum(b["dim"] for b in named) if dim is None else dim
         if dim is None:
             raise ArgumentError("a corpus needs its dim")
         body = {"dim": dim, "dtype": dtype, "blocks": blocks, "encoded": encoded,

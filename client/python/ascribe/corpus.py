@@ -6,10 +6,10 @@ state of the server. Any thread may use it.
 from __future__ import annotations
 
 import collections
-import concurrent.futures
 import os
 import time
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -105,17 +105,19 @@ class Corpus:
         """
         if not 1 <= _whole("jobs", jobs) <= 64:
             raise ArgumentError(f"jobs {jobs}: 1 to 64")
-        begun, sums = time.monotonic(), [0, 0, 0, 0]
-        running: collections.deque = collections.deque()
+        begun, stored, duplicates, sent, already = time.monotonic(), 0, 0, 0, 0
+        running: Deque[Tuple[batches.Batch, Future[Tuple[records.Receipt, bool]]]] = collections.deque()
         with Progress(f"ingest {self.name}", total, progress) as bar, \
-                concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+                ThreadPoolExecutor(jobs) as pool:
             def settle() -> None:
+                nonlocal stored, duplicates, sent, already
                 b, future = running.popleft()
-                receipt, sent = future.result()
-                sums[0] += receipt.examples if sent else 0
-                sums[1] += receipt.duplicates if sent else 0
-                sums[2] += sent
-                sums[3] += not sent
+                receipt, now = future.result()
+                if now:
+                    stored, duplicates = stored + receipt.examples, duplicates + receipt.duplicates
+                    sent += 1
+                else:
+                    already += 1
                 bar.add(b.rows)
 
             try:
@@ -128,7 +130,7 @@ class Corpus:
             finally:
                 for _, future in running:
                     future.cancel()
-        return records.Ingested(*sums, time.monotonic() - begun)
+        return records.Ingested(stored, duplicates, sent, already, time.monotonic() - begun)
 
     def _put_once(self, b: batches.Batch) -> Tuple[records.Receipt, bool]:
         """(receipt, whether it was sent now)."""

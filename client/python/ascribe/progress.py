@@ -31,7 +31,7 @@ class Progress:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # tqdm's own, about notebooks without widgets
-                from tqdm.auto import tqdm
+                from tqdm.auto import tqdm  # type: ignore
         except ImportError:
             self.plain = True
             return

@@ -66,7 +66,7 @@ def encode(tensors: Mapping[str, Any], metadata: Optional[Mapping[str, str]] = N
         header[name] = {"dtype": word, "shape": list(shape), "data_offsets": [at, at + array.nbytes]}
         at += array.nbytes
         if array.nbytes:
-            parts.append(memoryview(array.reshape(-1)).cast("B"))
+            parts.append(array.reshape(-1).data.cast("B"))
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # data on 8 bytes, as the format's own writer does
     return [struct.pack("<Q", len(text)) + text] + parts
@@ -158,7 +158,7 @@ def load(path: Union[str, os.PathLike]) -> Tuple[Dict[str, np.ndarray], Dict[str
     """(tensors, metadata) of a file, mapped: nothing is read before it is looked at."""
     if os.path.getsize(path) == 0:
         raise FormatError(f"{os.fspath(path)}: the file is empty")
-    return loads(memoryview(np.memmap(path, np.uint8, "r")))
+    return loads(np.memmap(path, np.uint8, "r").data)
 
 
 def _array(entry: Entry, data: Buffer) -> np.ndarray:

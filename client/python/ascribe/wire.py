@@ -99,7 +99,8 @@ class Reply:
 
     def __init__(self, wire: Wire, connection: http.client.HTTPConnection,
                  response: http.client.HTTPResponse, attempts: int):
-        self.wire, self.connection, self.response = wire, connection, response
+        self.wire, self.response = wire, response
+        self.connection: Optional[http.client.HTTPConnection] = connection
         self.status, self.headers, self.attempts = response.status, response.headers, attempts
         self.data = b""
 

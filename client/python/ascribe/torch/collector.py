@@ -212,7 +212,7 @@ class Collection:
         self.grad = torch.enable_grad()
         self.grad.__enter__()
         for b in self.blocks:
-            self.hooks.append(b.module.register_forward_hook(self._hook(b)))
+            self.hooks.append(b.module.register_forward_hook(self._hook(b)))  # type: ignore
         return self.rows
 
     def _hook(self, block: Block) -> Callable[..., torch.Tensor]:

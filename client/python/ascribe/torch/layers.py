@@ -2,8 +2,9 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Callable, List, Sequence, Tuple, Union
+from typing import Callable, List, Optional, Sequence, Tuple, Union
 
+import torch
 from torch import nn
 
 from ..errors import ArgumentError
@@ -13,8 +14,9 @@ Chosen = Union[None, str, Sequence[str], Callable[[str, nn.Module], bool]]
 
 def is_conv1d(module: nn.Module) -> bool:
     """GPT-2's Conv1D of transformers: a linear layer whose weight lies [in, out]."""
+    weight = getattr(module, "weight", None)
     return type(module).__name__ == "Conv1D" and hasattr(module, "nf") and \
-        getattr(module, "weight", None) is not None and module.weight.ndim == 2
+        isinstance(weight, torch.Tensor) and weight.ndim == 2
 
 
 def supported(module: nn.Module) -> bool:
@@ -32,17 +34,21 @@ def choose(model: nn.Module, modules: Chosen) -> List[Tuple[str, nn.Module]]:
     layer whose weight is an embedding's; a shell pattern or several over names; or a function of
     (name, module)."""
     tied = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    patterns = [modules] if isinstance(modules, str) else modules
+    patterns: Optional[List[str]] = None
+    if isinstance(modules, str):
+        patterns = [modules]
+    elif isinstance(modules, Sequence):
+        patterns = list(modules)
 
     def wanted(name: str, module: nn.Module) -> bool:
-        if callable(patterns):
-            return bool(patterns(name, module))
-        if patterns is None:
-            return supported(module) and id(module.weight) not in tied
-        return any(fnmatch.fnmatchcase(name, p) for p in patterns)
+        if patterns is not None:
+            return any(fnmatch.fnmatchcase(name, p) for p in patterns)
+        if modules is not None and not isinstance(modules, (str, Sequence)):
+            return bool(modules(name, module))
+        return supported(module) and id(module.weight) not in tied
 
     out = [(n, m) for n, m in model.named_modules() if wanted(n, m) and supported(m)]
-    if patterns is not None and not callable(patterns):
+    if patterns is not None:
         names = [n for n, _ in model.named_modules()]
         for p in patterns:
             if not any(fnmatch.fnmatchcase(n, p) for n, _ in out):

@@ -21,7 +21,7 @@ def _array(x: torch.Tensor) -> Any:
     return x.detach().to("cpu", torch.float64).numpy()
 
 
-def _beta2(optimizer: torch.optim.Optimizer, weight: torch.Tensor) -> Optional[float]:
+def _beta2(optimizer: torch.optim.Optimizer, weight: Any) -> Optional[float]:
     for group in optimizer.param_groups:
         if any(p is weight for p in group["params"]):
             betas = group.get("betas")
