@@ -93,6 +93,15 @@ def oracle(model, tokens, p, seed, divide=lambda name, w: w):
     return np.array(rows)
 
 
+def seen_input(model, tokens):
+    """What the first layer reads, [n, t, width]."""
+    got = []
+    hook = model.up.register_forward_pre_hook(lambda m, args: got.append(args[0].detach()))
+    losses(model, tokens)
+    hook.remove()
+    return got[0]
+
+
 @unittest.skipIf(MISSING, MISSING)
 class Collector(h.Case):
     def setUp(self):
@@ -186,6 +195,33 @@ class Collector(h.Case):
             losses(model, self.tokens).sum().backward()
         self.assertEqual(rows.numpy().dtype, np.float32)
         self.assertTrue(np.isfinite(rows.numpy()).all())
+
+    def test_autocast_leaves_the_projection_in_float32(self):
+        c = GradientCollector(self.model, p=5, seed=7)
+        seen, before = [], c.blocks[0].before
+        c.blocks[0].before = lambda a: seen.append(before(a)) or seen[-1]
+        with torch.autocast("cpu", torch.bfloat16):
+            got = c.gradients(self.tokens, losses)
+        self.assertEqual([x.dtype for x in seen], [torch.float32])
+        # Rounding to bfloat16 of the model's own products is all that is lost.
+        self.near(got, oracle(self.model, self.tokens, 5, 7), within=0.03)
+        np.testing.assert_array_equal(seen[0].numpy(), before(seen_input(self.model, self.tokens)).numpy())
+
+    def test_a_checkpointed_layer(self):
+        from torch.utils.checkpoint import checkpoint
+        want = GradientCollector(self.model, p=3).gradients(self.tokens, losses)
+        twice = self.model.twice
+
+        class Again(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.inner = twice
+
+            def forward(self, x):
+                return checkpoint(self.inner, x, use_reentrant=False)
+        self.model.twice = Again()
+        got = GradientCollector(self.model, p=3).gradients(self.tokens, losses)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
     def test_choice_of_modules(self):
         self.assertEqual([b.name for b in GradientCollector(self.model, ["flat", "u*"], p=2).blocks], ["up", "flat"])

@@ -11,6 +11,7 @@ While it collects, parameters are frozen: the backward pass computes no gradient
 """
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import warnings
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
@@ -23,6 +24,15 @@ from .. import moment, projection
 from ..errors import ArgumentError
 from .layers import Chosen, choose, shape
 from .moments import Moment
+
+
+def _in_float32(device: torch.device) -> Any:
+    """No gradient, and no autocast: it would take the projection's products in half precision."""
+    stack = contextlib.ExitStack()
+    stack.enter_context(torch.no_grad())
+    if device.type in ("cpu", "cuda"):
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+    return stack
 
 
 class Block:
@@ -87,7 +97,7 @@ class Rows:
         """A backward pass reached a use of the block's module; uses add up."""
         if kept._version != version:  # with frozen weights autograd itself would not notice
             raise ArgumentError(f"{block.name}: its input was changed in place after the forward pass")
-        with torch.no_grad():
+        with _in_float32(delta.device):
             part = block.project(self._by_example(delta, block), kept)
             n = block.number
             self.parts[n] = self.parts[n] + part if n in self.parts else part
@@ -219,11 +229,13 @@ class Collection:
         rows = self.rows
 
         def forward(module: nn.Module, args: Tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+            if not torch.is_grad_enabled():  # the first pass of a checkpoint: the second one counts
+                return output
             a = args[0]
             rows.count = rows.count or a.shape[0]
             rows.seen.add(block.number)
             block.to(a.device)
-            with torch.no_grad():
+            with _in_float32(a.device):
                 kept = block.before(rows._by_example(a, block))
             if not output.requires_grad:  # with frozen weights, the first layer begins the graph
                 output = output.detach().requires_grad_().clone()
