@@ -169,6 +169,10 @@ struct asc_matrix;
  * asc_matrix_close. */
 int asc_matrix_open(const char *path, const char *tensor, struct asc_matrix **out,
                     struct asc_error *e);
+/* Opens raw numbers without a header: rows of `dim` elements one after another, little-endian, from
+ * the first byte to the last. ASC_INPUT when the file's size is not a whole number of rows. */
+int asc_matrix_open_raw(const char *path, uint64_t dim, enum asc_dtype dtype,
+                        struct asc_matrix **out, struct asc_error *e);
 void asc_matrix_close(struct asc_matrix *m);
 uint64_t asc_matrix_rows(const struct asc_matrix *m);
 uint64_t asc_matrix_dim(const struct asc_matrix *m);

@@ -123,13 +123,10 @@ static int64_t mtime_ns(const struct stat *st)
     return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
 }
 
-int asc_matrix_open(const char *path, const char *tensor, struct asc_matrix **out,
-                    struct asc_error *e)
+static int open_file(const char *path, struct asc_matrix **out, struct asc_error *e)
 {
     struct asc_matrix *m = calloc(1, sizeof *m);
-    unsigned char magic[6] = {0};
     struct stat st;
-    int rc;
 
     if (!m || !(m->path = strdup(path))) {
         free(m);
@@ -142,6 +139,48 @@ int asc_matrix_open(const char *path, const char *tensor, struct asc_matrix **ou
     }
     if (fstat(m->fd, &st) == 0)
         m->mtime_ns = mtime_ns(&st);
+    *out = m;
+    return 0;
+}
+
+int asc_matrix_open_raw(const char *path, uint64_t dim, enum asc_dtype dtype,
+                        struct asc_matrix **out, struct asc_error *e)
+{
+    struct asc_matrix *m;
+    uint64_t row;
+    int rc;
+
+    if (asc_dtype_size(dtype) == 0 || dim < 1 ||
+        __builtin_mul_overflow(dim, asc_dtype_size(dtype), &row))
+        return asc__fail(e, ASC_ARGUMENT, "bad_shape", "rows of dim %llu",
+                         (unsigned long long)dim);
+    rc = open_file(path, &m, e);
+    if (rc != 0)
+        return rc;
+    if (m->file_size % row != 0) {
+        rc = asc__fail(e, ASC_INPUT, "wrong_size", "%.300s: %llu bytes are not a whole number of "
+                       "rows of dim %llu, %s (%llu bytes each)", path,
+                       (unsigned long long)m->file_size, (unsigned long long)dim,
+                       asc_dtype_name(dtype), (unsigned long long)row);
+        asc_matrix_close(m);
+        return rc;
+    }
+    m->rows = m->file_size / row;
+    m->dim = dim;
+    m->dtype = dtype;
+    *out = m;
+    return 0;
+}
+
+int asc_matrix_open(const char *path, const char *tensor, struct asc_matrix **out,
+                    struct asc_error *e)
+{
+    unsigned char magic[6] = {0};
+    struct asc_matrix *m;
+    int rc = open_file(path, &m, e);
+
+    if (rc != 0)
+        return rc;
     rc = asc__file_read(m->fd, 0, magic, m->file_size < 6 ? (size_t)m->file_size : 6, e);
     if (rc == 0)
         rc = memcmp(magic, "\x93NUMPY", 6) == 0 ? open_npy(m, tensor, e)

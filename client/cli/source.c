@@ -126,10 +126,9 @@ bool source_open_files(struct source *s, char *const *paths, int count, char *wh
 
 /* --- A pair ----------------------------------------------------------------------------------- */
 
-static uint64_t choose_rows(const struct asc_matrix *m)
+uint64_t source_rows_of(uint64_t row_bytes)
 {
-    uint64_t row = asc_matrix_dim(m) * asc_dtype_size(asc_matrix_dtype(m));
-    uint64_t rows = row ? BODY_TARGET / row : 1;
+    uint64_t rows = row_bytes ? BODY_TARGET / row_bytes : 1;
 
     return rows < 1 ? 1 : rows > ROWS_DEFAULT_MAX ? ROWS_DEFAULT_MAX : rows;
 }
@@ -174,12 +173,19 @@ bool source_open_pair(struct source *s, const char *gradients, const char *tenso
         source_close(s);
         return false;
     }
-    s->rows_per_batch = rows_per_batch ? rows_per_batch : choose_rows(s->matrix);
+    s->rows_per_batch = rows_per_batch
+                            ? rows_per_batch
+                            : source_rows_of(s->dim * asc_dtype_size(asc_matrix_dtype(s->matrix)));
     s->units_total = (s->rows_total + s->rows_per_batch - 1) / s->rows_per_batch;
     s->bytes_total = s->rows_total * s->dim * asc_dtype_size(asc_matrix_dtype(s->matrix));
     if (fstat(s->lines.fd, &st) == 0)
         s->bytes_total += (uint64_t)st.st_size;
     return true;
+}
+
+void source_open_feed(struct source *s, const struct feed *feed)
+{
+    *s = (struct source){.lines.fd = -1, .feed = *feed};
 }
 
 void source_close(struct source *s)
@@ -196,10 +202,32 @@ void source_close(struct source *s)
 
 /* --- Units ------------------------------------------------------------------------------------ */
 
+static int next_of_feed(struct source *s, struct unit *out, char *why, size_t why_cap)
+{
+    while (s->next < s->units_total) {
+        struct unit u = {.position = s->next};
+        int got = s->feed.fill(s->feed.user, &u, why, why_cap);
+
+        if (got < 0) {
+            source_unit_free(&u);
+            return -1;
+        }
+        s->next++;
+        if (got > 0) {
+            *out = u;
+            return 1;
+        }
+        s->units_empty++;
+    }
+    return 0;
+}
+
 int source_next(struct source *s, struct unit *out, char *why, size_t why_cap)
 {
     struct unit u = {.position = s->next};
 
+    if (s->feed.fill)
+        return next_of_feed(s, out, why, why_cap);
     if (s->next == s->units_total)
         return 0;
     if (!s->matrix) {
@@ -223,15 +251,23 @@ int source_next(struct source *s, struct unit *out, char *why, size_t why_cap)
 void source_unit_free(struct unit *u)
 {
     free(u->lines);
+    free(u->gradients);
     *u = (struct unit){0};
 }
 
 /* Where a refused row is in the person's own files. */
 static void explain(const struct source *s, const struct unit *u, struct asc_error *e)
 {
-    char inner[sizeof e->detail];
+    char inner[sizeof e->detail], row[160];
 
     memcpy(inner, e->detail, sizeof inner);
+    if (u->gradients) {
+        if (e->index >= 0 && (uint64_t)e->index < u->rows && e->status == ASC_REFUSED) {
+            s->feed.name(s->feed.user, u, (uint64_t)e->index, row, sizeof row);
+            snprintf(e->detail, sizeof e->detail, "%.300s (%s)", inner, row);
+        }
+        return;
+    }
     if (u->path)
         snprintf(e->detail, sizeof e->detail, "%.200s: %.300s", u->path, inner);
     else if (e->index >= 0 && (uint64_t)e->index < u->rows && e->status == ASC_REFUSED)
@@ -276,7 +312,8 @@ static int send_rows(const struct source *s, const struct unit *u, struct asc_cl
                      const char *corpus, struct asc_ingested *out, struct asc_error *e)
 {
     struct asc_batch b = {.rows = u->rows, .matrix = s->matrix, .first_row = u->first_row,
-                          .lines = u->lines, .lines_len = u->lines_len};
+                          .lines = u->lines, .lines_len = u->lines_len,
+                          .gradients = u->gradients, .dim = s->dim, .dtype = s->feed_dtype};
     char name[ASC_NAME_MAX + 1];
     bool stands = false;
     int rc = asc_batch_name(u->position, &b, name, e);

@@ -1,5 +1,5 @@
-/* source.h - what an ingest run sends: a list of batch files, or one matrix with its examples cut
- * into batches. Hands out units in order; the caller holds a lock around source_next. */
+/* source.h - what an ingest run sends: a list of batch files, one matrix with its examples cut into
+ * batches, or what a feed makes of something else. Hands out units in order; the caller holds a lock around source_next. */
 #ifndef CLIENT_CLI_SOURCE_H
 #define CLIENT_CLI_SOURCE_H
 
@@ -17,6 +17,17 @@ struct unit {
     const char *path;     /* a batch file, or NULL and then: */
     char *lines;          /* owned by the unit; source_unit_free */
     size_t lines_len;
+    void *gradients;      /* of a feed: `rows` of them; owned by the unit */
+};
+
+/* Makes batches of something else than a matrix: a gradient store of another program. Fills
+ * gradients, lines, lines_len, rows and bytes of the unit at u->position. 1: done; 0: there is
+ * nothing in it; -1: `why` says what is wrong. Under the caller's lock. */
+struct feed {
+    int (*fill)(void *user, struct unit *u, char *why, size_t why_cap);
+    /* Names row `row` of a unit as the person knows it. Called by any worker. */
+    void (*name)(void *user, const struct unit *u, uint64_t row, char *out, size_t cap);
+    void *user;
 };
 
 struct source {
@@ -29,8 +40,11 @@ struct source {
     const char *matrix_path, *lines_path; /* the caller's */
     struct lines lines;
     uint64_t rows_per_batch;
-    /* both */
+    struct feed feed; /* or all NULL */
+    enum asc_dtype feed_dtype;
+    /* all */
     uint64_t dim, rows_total, bytes_total, units_total;
+    uint64_t units_empty; /* of a feed: had nothing in them */
     uint64_t next;
 };
 
@@ -41,7 +55,11 @@ struct source {
 bool source_open_files(struct source *s, char *const *paths, int count, char *why, size_t why_cap);
 bool source_open_pair(struct source *s, const char *gradients, const char *tensor,
                       const char *examples, uint64_t rows_per_batch, char *why, size_t why_cap);
+/* The totals are the caller's to fill in: dim, rows_total, bytes_total, units_total, feed_dtype. */
+void source_open_feed(struct source *s, const struct feed *feed);
 void source_close(struct source *s);
+/* Rows of so many bytes that make a batch of about 32 MiB, 1 to 4,096. */
+uint64_t source_rows_of(uint64_t row_bytes);
 
 /* 1: a unit; 0: no more; -1: `why` says what is wrong. */
 int source_next(struct source *s, struct unit *out, char *why, size_t why_cap);
