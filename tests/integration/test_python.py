@@ -345,6 +345,17 @@ class Elsewhere(h.Case):
         server.start()
         self.assertEqual(corpus.query(np.eye(4)[2], k=1)[0].ids, ["c"])  # the idle connection is stale
 
+    def test_a_refusal_while_sending_is_heard(self):
+        server = self.serve(["--body-limit", "1M"])
+        with ascribe.Client(url(server), store=server.store, retries=0) as c:
+            corpus = c.create_corpus("c", 4096)
+            with self.assertRaises(ascribe.BadInput) as caught:
+                corpus.put_batch("b", np.ones((1024, 4096), "f4"), [f"e{i}" for i in range(1024)])
+            self.assertEqual((caught.exception.code, caught.exception.limit), ("too_large", 1 << 20))
+            self.assertEqual(corpus.put_batch("b", np.ones((8, 4096), "f4"), list("abcdefgh")).examples, 8)
+        with ascribe.Client(url(server), key="asc_x_y", retries=0) as c, self.assertRaises(ascribe.Unauthorized):
+            c.corpus("c").put_batch("b2", np.ones((60, 4096), "f4"), [f"e{i}" for i in range(60)])
+
     def test_keys_are_found_as_the_command_line_finds_them(self):
         folder = self.scratch()
         for name, text in (("admin.key", "of-store\n"), ("file", "of-file more words\n"), ("empty", "")):
@@ -600,6 +611,10 @@ class Alone(h.Case):
             with Progress("x", 4, True) as bar:
                 bar.add(4)
         self.assertIn("4 of 4 rows", out.getvalue())
+        if importlib.util.find_spec("tqdm"):
+            with contextlib.redirect_stderr(io.StringIO()) as out, Progress("told", 4, True) as bar:
+                bar.add(4)
+            self.assertRegex(out.getvalue(), r"told: 100%.*4/4")
 
     def test_projection_meets_the_golden_values_and_the_c_code(self):
         rows = re.findall(r"^\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (`.*`) \|$", h_page(), re.M)
