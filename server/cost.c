@@ -1,5 +1,6 @@
-/* cost.c - see cost.h. Each engine's time is its larger one of reading and computing, shared evenly
- * among readers (which overstates memory, for all engines alike). docs/performance.md has the figures behind the constants. */
+/* cost.c - see cost.h. Each engine's time is its larger one of reading and computing, shared
+ * evenly among readers (which overstates memory, for all engines alike). docs/performance.md has
+ * the figures behind the constants. */
 #include "server/cost.h"
 
 #include <math.h>

@@ -29,8 +29,8 @@ struct cost_ask {
     enum tier_precision precision;
 };
 
-/* Seconds, with every thread idle until now; infinite when the engine cannot, or is never worth it. c NULL: plain
- * rates. */
+/* Seconds, with every thread idle until now; infinite when the engine cannot, or is never worth it.
+ * c NULL: plain rates. */
 double cost_of(const struct cost *c, const struct cost_ask *ask, enum scan_engine engine);
 
 /* The cheapest, and in `reason` what was expected of each. */

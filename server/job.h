@@ -9,7 +9,7 @@
  * Each returns 0 or the code in job->err; after a failure the next thing that happens is the
  * problem+json, made by the core. No endpoint file names a libuv type or a callback.
  *
- * Owner: the connection while reading and replying, the pool between pool_submit and the done queue.
+ * Owner: the connection while reading and replying, the pool from pool_submit to the done queue.
  * Everything an endpoint allocates goes to job->arena, freed once with the job; what is not memory
  * (views, references) goes into job->state and is given back by route->finish, on the loop thread.
  */
@@ -43,7 +43,7 @@ struct job {
     const struct route *route;
     struct arena arena;
     struct err err;
-    char request_id[JOB_REQUEST_ID_MAX + 1]; /* the client's X-Request-Id when well-formed, or ours */
+    char request_id[JOB_REQUEST_ID_MAX + 1]; /* the client's when well-formed, or ours */
 
     /* request; fixed before parse, but the body, which is whole before work */
     const char *path[JOB_PATH_PARAMS]; /* decoded captures of the route's {..}, in order */
@@ -51,7 +51,7 @@ struct job {
     size_t query_count;
     const char *content_type; /* lower case, without parameters, or "" */
     const char *fingerprint;  /* X-Ascribe-Fingerprint, or NULL */
-    const unsigned char *body; /* the connection's buffer, NUL after it; valid until the job is freed */
+    const unsigned char *body; /* the connection's buffer, NUL after it; as long as the job */
     size_t body_len;
     unsigned scopes;   /* of the key; 0 when there is none */
     const char *key_id; /* for the audit log; "" when there is none */
@@ -59,7 +59,7 @@ struct job {
     /* control */
     _Atomic bool cancelled;  /* client gone, deadline, or drain: ask job_stopped between blocks */
     bool again; /* commit sets it: what work made is out of date; back to a reader, from work on */
-    void (*park)(void *arg); /* work sets it to wait without a thread: pool_resume in server/pool.h */
+    void (*park)(void *arg); /* work sets it, to wait without a thread: server/pool.h */
     void *park_arg;
     bool parked; /* the pool's: was parked, and works again */
     uint64_t started_ns;     /* monotonic */

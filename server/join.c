@@ -4,7 +4,7 @@
  * line, how many scans run.
  *
  *                    sit                    its turn                   over, nobody waits
- *   (no room)  ------------->  called  ------------------>  running  --------------------->  (no room)
+ *   (no room)  ------------->  called  ------------------>  running  ------------------>  (no room)
  *                                 ^                            |
  *                                 +------- over, some wait ----+
  *

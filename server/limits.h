@@ -10,7 +10,7 @@
 #define LIMIT_JSON_BODY (8u << 20)          /* one JSON query row of 131,072 is 3 MiB */
 #define LIMIT_JSON_DEPTH 32u                /* our own documents nest 6 deep */
 #define LIMIT_BODY_DEFAULT (UINT64_C(256) << 20) /* one batch: 1,000 rows of 65,536 floats */
-#define LIMIT_JSON_VALUES (1u << 20)        /* in one document: 48 MiB of jansson's; 8 rows of 131,072 */
+#define LIMIT_JSON_VALUES (1u << 20)        /* 48 MiB of jansson's, 8 rows of 131,072 */
 #define LIMIT_TENSOR_HEADER (1u << 20)      /* safetensors JSON header; ours has two tensors */
 #define LIMIT_CONNECTIONS 1024u             /* each idle one costs a few KiB */
 #define LIMIT_PIPELINE 1u                   /* requests in flight per connection; more wait */
@@ -25,7 +25,7 @@
 #define LIMIT_DRAIN_MS 30000u   /* SIGTERM: running requests get this long */
 
 /* The data */
-#define LIMIT_DIM 1048576u        /* 16 x the paper's 65,536; an int8 sum stays in range to 131,072 */
+#define LIMIT_DIM 1048576u        /* 16 x the paper's 65,536; engine tiered takes a quarter */
 #define LIMIT_BATCH_ROWS 65536u   /* ids of one batch are checked for duplicates in memory */
 #define LIMIT_ID_BYTES 256u       /* an LMDB key is at most 511 */
 #define LIMIT_TEXT_BYTES (1u << 20)
@@ -39,13 +39,13 @@
 #define LIMIT_PAGE 1000u          /* examples in one page */
 #define LIMIT_PAGE_BYTES (32u << 20) /* a page of long texts ends early; the cursor goes on */
 #define LIMIT_FILTER_BYTES (1u << 20) /* of one filter: 10,000 ids of 100 bytes */
-#define LIMIT_FILTER_DEPTH 32u    /* brackets in brackets: people write 3; bounds the parser's stack */
-#define LIMIT_FILTER_TESTS 1024u  /* comparisons: each is made for every row; long sets go into a list */
+#define LIMIT_FILTER_DEPTH 32u    /* brackets in brackets: people write 3; bounds the stack */
+#define LIMIT_FILTER_TESTS 1024u  /* comparisons: each is made for every row; sets go into a list */
 #define LIMIT_FILTER_VALUES 65536u /* of all lists of one filter */
-#define LIMIT_FILTER_KEPT (UINT64_C(64) << 20) /* bitmaps of matching rows: 1 filter over 512 million */
+#define LIMIT_FILTER_KEPT (UINT64_C(64) << 20) /* bitmaps of rows: 1 filter over 512 million */
 #define LIMIT_SEARCH_BYTES (64u << 10) /* of a text that is searched for: a long passage */
 #define LIMIT_SEARCH_TERMS 1024u  /* each is a pass over its postings; a passage has some hundred */
-#define LIMIT_SEARCH_WAIT_MS 10000u /* a search waits so long for its index; then says what is missing */
+#define LIMIT_SEARCH_WAIT_MS 10000u /* a search waits for its index, then says what is missing */
 #define LIMIT_SAVED 10000u        /* saved queries of a corpus: a list walks over them */
 #define LIMIT_SAVED_BYTES (64u << 10) /* of one, its gradient apart: prompt, target, output */
 #define LIMIT_SAVED_GRADIENT (1u << 20) /* a record of the store: 262,144 elements */
@@ -60,7 +60,7 @@
 
 /* Inside */
 #define LIMIT_READ_QUEUE 256u   /* jobs waiting for a reader; more is 503 at once */
-#define LIMIT_JOIN_QUERIES 256u /* rows of one shared scan: past it a matrix product gains no more */
+#define LIMIT_JOIN_QUERIES 256u /* rows of one shared scan: past it a product gains no more */
 #define LIMIT_JOIN_BYTES (64u << 20) /* of those rows, copied side by side */
 #define LIMIT_JOIN_HITS 65536u  /* of one shared scan: 1.5 MiB of lists a thread */
 #define LIMIT_WRITE_QUEUE 64u   /* batches waiting for the writer lane */

@@ -37,14 +37,14 @@ struct route;
     X(ROWS_BITS, "ascribe_rows_bits_total", "counter", 1, "Rows read in the one-bit plane")        \
     X(ROWS_SIX, "ascribe_rows_six_total", "counter", 1, "Rows read in the six-bit plane")          \
     X(ROWS_LOW, "ascribe_rows_low_total", "counter", 1, "Rows read in the plane of low bits")      \
-    X(QUERIES_TASK, "ascribe_queries_task_total", "counter", 1, "Query rows under a task")           \
-    X(FITS, "ascribe_fits_total", "counter", 1, "Fits that ended well")                             \
-    X(FIT_ROWS, "ascribe_fit_rows_total", "counter", 1, "Rows carried over by fits")                \
-    X(AGAIN, "ascribe_encoded_again_total", "counter", 1, "Batches that met a fit on their way")    \
-    X(TASKS_MADE, "ascribe_tasks_made_total", "counter", 1, "Tasks made")                           \
-    X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")    \
+    X(QUERIES_TASK, "ascribe_queries_task_total", "counter", 1, "Query rows under a task")         \
+    X(FITS, "ascribe_fits_total", "counter", 1, "Fits that ended well")                            \
+    X(FIT_ROWS, "ascribe_fit_rows_total", "counter", 1, "Rows carried over by fits")               \
+    X(AGAIN, "ascribe_encoded_again_total", "counter", 1, "Batches that met a fit on their way")   \
+    X(TASKS_MADE, "ascribe_tasks_made_total", "counter", 1, "Tasks made")                          \
+    X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")   \
     X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \
-    X(SCAN_WAIT_NS, "ascribe_scan_wait_seconds_total", "counter", 1e-9, "Requests waited for a scan")\
+    X(SCAN_WAIT_NS, "ascribe_scan_wait_seconds_total", "counter", 1e-9, "Waited for a scan")       \
     X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
     X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \
     X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")               \

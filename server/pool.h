@@ -23,21 +23,22 @@ void pool_free(struct pool *p); /* drains what was taken, joins */
  * the others that wait, then `done`. BUSY when the queue is full. */
 int pool_submit(struct pool *p, struct job *j, struct err *e);
 
-/* Work may leave a job outside the pool without holding a thread: it sets job->park and returns 0,
- * and once the pool has let go of the job it calls park(park_arg), on that reader. From then on the job
- * belongs to whoever parked it, until one of these gives it back; route->work then runs again, even
- * when nobody waits for the job any more, so that it can clean up. Any thread; neither can fail: a
- * parked job keeps its place in the queue's bound.
- * resume: behind what waits, on any reader. run: here and now, on a reader's thread. */
+/* Work may leave a job outside the pool without holding a thread: it sets job->park and returns
+ * 0, and once the pool has let go of the job it calls park(park_arg), on that reader. From then
+ * on the job belongs to whoever parked it, until one of these gives it back; route->work then
+ * runs again, even when nobody waits for the job any more, so that it can clean up. Any thread;
+ * neither can fail: a parked job keeps its place in the queue's bound. resume: behind what waits,
+ * on any reader. run: here and now, on a reader's thread. */
 void pool_resume(struct pool *p, struct job *j);
 void pool_run(struct pool *p, struct job *j);
 
-/* Queues fn(arg) for a reader, in line with the jobs. Any thread. At most one for each parked job. */
+/* Queues fn(arg) for a reader, in line with the jobs. Any thread. At most one a parked job. */
 void pool_call(struct pool *p, void (*fn)(void *arg), void *arg);
 
 /* From a worker: runs fn(arg, slot) on up to `width` threads at once, the caller's among them
  * (slot 0..width-1, each at most once), and returns when all have ended. Idle readers help; with
- * none idle the caller does it alone, so it never waits for a queue. fn takes its work from a shared counter. */
+ * none idle the caller does it alone, so it never waits for a queue. fn takes its work from a
+ * shared counter. */
 void pool_fanout(struct pool *p, unsigned width, void (*fn)(void *arg, unsigned slot), void *arg);
 unsigned pool_readers(const struct pool *p);
 

@@ -1,4 +1,4 @@
-/* runtime.h - what every route may reach. Made by main, outlives every job, freed after the pool. */
+/* runtime.h - what every route may reach. Made by main, outlives jobs, freed after the pool. */
 #ifndef SERVER_RUNTIME_H
 #define SERVER_RUNTIME_H
 

@@ -21,9 +21,9 @@ struct flat;
 struct lensed;
 
 /* How the exact answer is found; the answer itself never depends on it. flat: FAISS proposes, the
- * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place. tiered:
- * codes of few bits drop rows, the exact kernel decides (index/tier.h). auto: the one that should
- * take least time (server/cost.h). */
+ * exact kernel decides (index/flat.h). scan: the exact kernel over every live row, in place.
+ * tiered: codes of few bits drop rows, the exact kernel decides (index/tier.h). auto: the one
+ * that should take least time (server/cost.h). */
 enum scan_engine { SCAN_AUTO, SCAN_FLAT, SCAN_EXACT, SCAN_TIERED, SCAN_ENGINES };
 
 /* "auto", "flat", "scan", "tiered"; false when it is none of them. */

@@ -6,8 +6,8 @@
 Each test file is a process of its own with a time limit. One line a file with its counts and
 seconds, the output of what failed, and as the last line `N passed, N failed, N skipped`. Exits 1
 when anything failed, or when nothing ran: a test program that is missing, crashes, hangs or runs no
-test is a failure. Under tsan only what has threads of interest runs (the unit tests and
-test_concurrent.py): a race found by ten clients is not found better by curl.
+test is a failure. Under tsan only what has threads of interest runs (the unit tests,
+test_concurrent.py and test_shared.py): a race found by ten clients is not found better by curl.
 """
 import argparse
 import concurrent.futures
@@ -26,8 +26,8 @@ PYTHON = "/usr/bin/python3"
 UNIT_LIMIT, INTEGRATION_LIMIT = 120, 600  # seconds a file, before scaling
 SCALE = {None: 1, "asan": 3, "ubsan": 2, "tsan": 10}
 # These measure times or use both cores themselves: they run when nothing else does.
-ALONE = {"test_crash.py", "test_concurrent.py", "test_eval_quick.py"}
-TSAN_ONLY = {"test_concurrent.py"}
+ALONE = {"test_crash.py", "test_concurrent.py", "test_eval_quick.py", "test_shared.py"}
+TSAN_ONLY = {"test_concurrent.py", "test_shared.py"}
 
 
 class Result:
