@@ -1,7 +1,8 @@
-/* cmd_scores.c - `ascribe scores`: the score of every example for each gradient of a file,
- * streamed to disk as safetensors, or as .npy with the ids beside it. */
+/* cmd_scores.c - `ascribe scores`, also `ascribe export scores`: the score of every example for each
+ * gradient of a file, streamed to disk as safetensors and from there into other formats. */
 #include "client/cli/args.h"
 #include "client/cli/progress.h"
+#include "client/cli/scorefile.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -18,81 +19,11 @@ static int on_tick(void *user, const struct asc_transfer *t)
     return session_stopped();
 }
 
-static int to_file(void *user, const void *bytes, size_t len)
-{
-    return fwrite(bytes, 1, len, user) == len ? 0 : -1;
-}
-
-/* numpy's format 1.0: magic, version, header length, a literal padded so that data begins on 64. */
-static bool npy_head(FILE *f, const char *descr, uint64_t rows, uint64_t dim)
-{
-    char text[128], head[192] = "\x93NUMPY\x01";
-    int len = snprintf(text, sizeof text,
-                       "{'descr': '%s', 'fortran_order': False, 'shape': (%" PRIu64 ", %" PRIu64
-                       "), }", descr, rows, dim);
-    size_t whole = (10 + (size_t)len + 1 + 63) / 64 * 64;
-
-    memset(head + 10, ' ', whole - 10);
-    memcpy(head + 10, text, (size_t)len);
-    head[8] = (char)((whole - 10) & 0xff);
-    head[9] = (char)((whole - 10) >> 8);
-    head[whole - 1] = '\n';
-    return fwrite(head, 1, whole, f) == whole;
-}
-
-/* Copies one tensor of the finished file to another file, whole or not at all. */
-static int extract(const struct cli *cli, const char *from, const char *tensor, const char *to,
-                   const struct asc_matrix *shape)
-{
-    char part[4096];
-    struct asc_error e;
-    FILE *f;
-    bool ok = true;
-
-    if ((size_t)snprintf(part, sizeof part, "%s.part", to) >= sizeof part)
-        return out_input(cli, "%s: the path is too long", to);
-    f = fopen(part, "we");
-    if (!f)
-        return out_input(cli, "%s: cannot be written", part);
-    if (shape)
-        ok = npy_head(f, asc_matrix_dtype(shape) == ASC_F64 ? "<f8" : "<f4", asc_matrix_rows(shape),
-                      asc_matrix_dim(shape));
-    ok = ok && asc_tensor_read(from, tensor, to_file, f, &e) == 0;
-    ok = fflush(f) == 0 && fsync(fileno(f)) == 0 && ok;
-    ok = fclose(f) == 0 && ok && rename(part, to) == 0;
-    if (!ok) {
-        unlink(part);
-        return out_input(cli, "%s: could not be written whole", to);
-    }
-    return EXIT_OK;
-}
-
 static bool ends_in(const char *text, const char *end)
 {
     size_t n = strlen(text), m = strlen(end);
 
     return n > m && strcmp(text + n - m, end) == 0;
-}
-
-/* OUT.npy and OUT.ids.txt from the file that came. */
-static int to_npy(const struct cli *cli, const char *from, const char *out)
-{
-    struct asc_matrix *m;
-    struct asc_error e;
-    char ids[4096];
-    int rc;
-
-    if (asc_matrix_open(from, "scores", &m, &e) != 0)
-        return out_error(cli, &e);
-    if ((size_t)snprintf(ids, sizeof ids, "%.*s.ids.txt", (int)(strlen(out) - 4), out) >=
-        sizeof ids)
-        rc = out_input(cli, "%s: the path is too long", out);
-    else
-        rc = extract(cli, from, "ids", ids, NULL);
-    if (rc == 0)
-        rc = extract(cli, from, "scores", out, m);
-    asc_matrix_close(m);
-    return rc;
 }
 
 static void report(const struct cli *cli, const char *path, const char *out)
@@ -114,17 +45,51 @@ static void report(const struct cli *cli, const char *path, const char *out)
     asc_matrix_close(m);
 }
 
+enum format { FORMAT_SAFETENSORS, FORMAT_NPY, FORMAT_JSONL, FORMAT_BERGSON, FORMATS };
+static const char *const format_names[FORMATS] = {"safetensors", "npy", "jsonl", "bergson"};
+
+/* By its name, or by how the file is called; FORMATS when neither says. */
+static enum format format_of(const char *name, const char *out)
+{
+    enum format f = FORMAT_SAFETENSORS;
+
+    for (; f < FORMATS; f++) {
+        char end[16];
+
+        snprintf(end, sizeof end, ".%s", format_names[f]);
+        if (name ? strcmp(name, format_names[f]) == 0 : f != FORMAT_BERGSON && ends_in(out, end))
+            break;
+    }
+    return f;
+}
+
+static int convert(const struct cli *cli, enum format format, const char *from, const char *out,
+                   uint64_t items)
+{
+    switch (format) {
+    case FORMAT_NPY:
+        return scorefile_npy(cli, from, out);
+    case FORMAT_JSONL:
+        return scorefile_jsonl(cli, from, out);
+    case FORMAT_BERGSON:
+        return scorefile_bergson(cli, from, out, items);
+    case FORMAT_SAFETENSORS: case FORMATS:
+        break;
+    }
+    return EXIT_OK;
+}
+
 static int fetch(struct cli *cli, const char *corpus, const struct asc_query *q, bool f64,
-                 const char *out)
+                 enum format format, const char *out, uint64_t items)
 {
     struct progress p;
     struct asc_client *c;
     struct asc_error e;
     char temporary[4096];
-    bool npy = ends_in(out, ".npy");
+    bool other = format != FORMAT_SAFETENSORS;
     int rc;
 
-    if ((size_t)snprintf(temporary, sizeof temporary, "%s%s", out, npy ? ".safetensors" : "") >=
+    if ((size_t)snprintf(temporary, sizeof temporary, "%s%s", out, other ? ".safetensors" : "") >=
         sizeof temporary)
         return out_input(cli, "%s: the path is too long", out);
     progress_start(&p, "scores", cli->quiet);
@@ -136,10 +101,10 @@ static int fetch(struct cli *cli, const char *corpus, const struct asc_query *q,
     asc_close(c);
     if (rc != 0)
         return out_error(cli, &e);
-    rc = npy ? to_npy(cli, temporary, out) : EXIT_OK;
+    rc = convert(cli, format, temporary, out, items);
     if (rc == 0)
         report(cli, temporary, out);
-    if (npy)
+    if (other)
         unlink(temporary);
     return rc;
 }
@@ -147,14 +112,22 @@ static int fetch(struct cli *cli, const char *corpus, const struct asc_query *q,
 static const char about[] =
     "Writes the score of every example for each gradient in FILE (as for query). OUT.safetensors\n"
     "has scores [q, n], sequences [n] and ids; OUT.npy has the scores, and OUT.ids.txt the ids, a\n"
-    "line each. In ingest order.";
+    "line each; OUT.jsonl a line an example, {\"id\",\"scores\"}; --format bergson a directory that\n"
+    "bergson reads. In ingest order, or with --items N at the place of the row that the id names.";
 
 int cmd_scores(struct cli *cli, int argc, char **argv)
 {
     const char *tensor = NULL, *out = NULL, *task = NULL, *filter = NULL, *score = NULL;
+    const char *name = NULL;
+    uint64_t items = 0;
+    enum format format;
     bool f64 = false;
     const struct arg list[] = {
-        {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "a .safetensors or .npy to write"},
+        {"--out", 'o', ARG_TEXT, &out, 0, 0, "FILE", "what to write"},
+        {"--format", 0, ARG_TEXT, &name, 0, 0, "NAME",
+         "safetensors, npy, jsonl or bergson (as OUT is called)"},
+        {"--items", 0, ARG_COUNT, &items, 1, INT64_MAX / 16384, "N",
+         "of bergson: ids are row numbers of so many"},
         {"--f64", 0, ARG_FLAG, &f64, 0, 0, NULL, "scores as float64, as they are computed"},
         {"--task", 0, ARG_TEXT, &task, 0, 0, "NAME", "through this task's Hessian"},
         {"--score", 0, ARG_TEXT, &score, 0, 0, "NAME", "cosine, or dot: not normalised"},
@@ -169,8 +142,14 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
 
     if (rc >= 0)
         return rc;
-    if (!out || (!ends_in(out, ".npy") && !ends_in(out, ".safetensors")))
-        return out_usage("scores", "--out needs a file that ends in .safetensors or .npy");
+    if (!out)
+        return out_usage("scores", "--out says where they go");
+    format = format_of(name, out);
+    if (format == FORMATS)
+        return out_usage("scores", "--out ends in .safetensors, .npy or .jsonl, or --format is one of "
+                         "safetensors, npy, jsonl and bergson");
+    if (items && format != FORMAT_BERGSON)
+        return out_usage("scores", "--items goes with --format bergson");
     if (asc_matrix_open(argv[2], tensor, &m, &e) != 0)
         return out_error(cli, &e);
     q.matrix = m;
@@ -182,7 +161,16 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
         rc = out_input(cli, "%s: %" PRIu64 " rows; scores takes 1 to 1,024 at once", argv[2],
                        q.rows);
     else
-        rc = fetch(cli, argv[1], &q, f64, out);
+        rc = fetch(cli, argv[1], &q, f64, format, out, items);
     asc_matrix_close(m);
     return rc;
+}
+
+int cmd_export(struct cli *cli, int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "scores") == 0)
+        return cmd_scores(cli, argc - 1, argv + 1);
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return cmd_scores(cli, argc, argv);
+    return out_usage("export", "usage: ascribe export scores CORPUS FILE --out OUT [options]");
 }

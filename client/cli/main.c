@@ -12,6 +12,7 @@ static const struct command commands[] = {
     {"task", "make, list, show or delete tasks: evaluation sets", cmd_task},
     {"query", "which training examples speak for a gradient, and which against", cmd_query},
     {"scores", "the score of every example, to a file", cmd_scores},
+    {"export", "scores in the formats of other programs", cmd_export},
     {"eval", "MRR and Recall@10 of a corpus against known answers", cmd_eval},
     {"example", "get, list or delete examples; fetch an encoding", cmd_example},
     {"search", "examples by words (BM25)", cmd_search},

@@ -293,6 +293,56 @@ class TestTexts(ImportCase):
         self.assertEqual(self.stored("x")["examples"], 0)
 
 
+class TestExport(ImportCase):
+    def test_formats(self):
+        x, q = self.rows(50), self.rows(3)
+        x[[4, 30]] = 0
+        self.take(self.flat_store("ex", x), "--rows-per-batch", 7)
+        np.save(self.path("q.npy"), q)
+        self.cli("scores", "ex", self.path("q.npy"), "--out", self.path("s.npy"))
+        want = np.load(self.path("s.npy"))
+        ids = [str(i) for i in range(50) if i not in (4, 30)]
+
+        got = self.json("export", "scores", "ex", self.path("q.npy"), "--out", self.path("s.jsonl"))
+        self.assertEqual((got["queries"], got["examples"], got["dtype"]), (3, 48, "F32"))
+        with open(self.path("s.jsonl"), encoding="utf-8") as f:
+            lines = [json.loads(line) for line in f]
+        self.assertEqual([line["id"] for line in lines], ids)
+        np.testing.assert_array_equal(np.array([line["scores"] for line in lines], "<f4").T, want)
+
+        # every row of the dataset at its place, those that are not in the corpus unwritten
+        for f64, size in (((), 24), (("--f64",), 48)):
+            out = self.path(f"run{size}")
+            self.cli("export", "scores", "ex", self.path("q.npy"), "--format", "bergson", "--items", 50, "--out", out, *f64)
+            info, records = self.read_scores(out)
+            self.assertEqual((info["num_items"], info["num_scores"], records.dtype.itemsize), (50, 3, size))
+            for k in range(3):
+                written = records[f"written_{k}"]
+                self.assertEqual([i for i in range(50) if not written[i]], [4, 30])
+                np.testing.assert_array_equal(records[f"score_{k}"][written].astype("<f4"), want[k])
+                self.assertFalse(records[f"score_{k}"][~written].any())
+        self.cli("export", "scores", "ex", self.path("q.npy"), "--format", "bergson", "--out", self.path("order"))
+        _, records = self.read_scores(self.path("order"))
+        np.testing.assert_array_equal(records["score_2"], want[2])
+        with open(self.path("order/ids.txt"), encoding="utf-8") as f:
+            self.assertEqual(f.read().splitlines(), ids)
+
+        _, err = self.cli("export", "scores", "ex", self.path("q.npy"), "--format", "bergson", "--out", self.path("order"), code=5)
+        self.assertIn("is there already", err)
+        _, err = self.cli("export", "scores", "ex", self.path("q.npy"), "--format", "bergson", "--items", 49,
+                          "--out", self.path("short"), code=5)
+        self.assertIn('its id "49" is not the number of a row below 49', err)
+        self.assertEqual(sorted(n for n in os.listdir(self.dir) if "part" in n or "short" in n), [])
+        self.cli("export", "scores", "ex", self.path("q.npy"), "--out", self.path("x.txt"), code=1)
+        self.cli("export", "gradients", "ex", code=1)
+
+    def read_scores(self, path):
+        with open(os.path.join(path, "info.json"), encoding="utf-8") as f:
+            info = json.load(f)
+        return info, np.memmap(os.path.join(path, "scores.bin"), dtype=np.dtype(info["dtype"]), mode="r",
+                               shape=(info["num_items"],))
+
+
 class TestRefusals(ImportCase):
     def refused(self, *args, say):
         out, err = self.cli("import", "bergson", *args, code=5)
