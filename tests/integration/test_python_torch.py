@@ -3,10 +3,13 @@
 The oracle: the model's weights with requires_grad, one backward pass an example, the second moment
 and the projection as docs/encoding.md writes them, in float64.
 """
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 import unittest.mock
 import warnings
@@ -19,7 +22,8 @@ PACKAGE = os.path.join(h.ROOT, "client/python")
 sys.path.insert(0, PACKAGE)
 
 import ascribe
-from ascribe import projection
+from ascribe import moment, projection, safetensors
+import test_lm_files as lm
 
 try:
     import torch
@@ -66,6 +70,52 @@ if not MISSING:
             x = x + torch.tanh(self.twice(torch.tanh(self.twice(x))))
             x = x + self.flat(x.reshape(-1, x.shape[-1])).view_as(x)
             return self.head(x)
+
+    class Gain(nn.Module):
+        """x over its root mean square, times a gain."""
+
+        def __init__(self, gain):
+            super().__init__()
+            self.gain = nn.Parameter(torch.tensor(gain))
+
+        def forward(self, x):
+            return x / torch.sqrt((x * x).mean(-1, keepdim=True) + 1e-5) * self.gain
+
+    class ReferenceLM(nn.Module):
+        """ascribe-lm's transformer (docs/lm.md), its matrices under the names of its checkpoint."""
+
+        def __init__(self, tensors):
+            super().__init__()
+            self.tensors = tensors
+            self.token = nn.Parameter(torch.tensor(tensors["embed.token"]))
+            self.position = nn.Parameter(torch.tensor(tensors["embed.position"]))
+            for i in range(lm.LAYERS):
+                self.add_module(f"h{i}", nn.ModuleDict({
+                    "attn": nn.ModuleDict({n: self.linear(f"h{i}.attn.{n}") for n in ("qkv", "out")}),
+                    "mlp": nn.ModuleDict({n: self.linear(f"h{i}.mlp.{n}") for n in ("in", "out")}),
+                    "norm1": Gain(tensors[f"h{i}.norm1"]), "norm2": Gain(tensors[f"h{i}.norm2"])}))
+            self.norm = Gain(tensors["norm"])
+
+        def linear(self, name):
+            out, inputs = self.tensors[name].shape
+            layer = nn.Linear(inputs, out, bias=False)
+            layer.weight = nn.Parameter(torch.tensor(self.tensors[name]))
+            return layer
+
+        def forward(self, tokens):
+            n, t = tokens.shape
+            x = self.token[tokens] + self.position[:t]
+            future = torch.triu(torch.ones(t, t, dtype=torch.bool), 1)
+            for i in range(lm.LAYERS):
+                layer = getattr(self, f"h{i}")
+                q, k, v = (y.view(n, t, lm.HEADS, -1).transpose(1, 2)
+                           for y in layer["attn"]["qkv"](layer["norm1"](x)).chunk(3, -1))
+                a = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).masked_fill(future, float("-inf")).softmax(-1)
+                x = x + layer["attn"]["out"]((a @ v).transpose(1, 2).reshape(n, t, -1))
+                up = layer["mlp"]["in"](layer["norm2"](x))
+                up = 0.5 * up * (1 + torch.tanh((2 / np.pi) ** 0.5 * (up + 0.044715 * up**3)))
+                x = x + layer["mlp"]["out"](up)
+            return self.norm(x) @ self.token.T
 
     def losses(model, tokens):
         logits = model(tokens[:, :-1])
@@ -312,6 +362,63 @@ class Collector(h.Case):
         hit, of = map(int, re.findall(r"\d+", found))
         self.assertEqual(of, 12)
         self.assertGreaterEqual(hit, 10, done.stdout)
+
+
+@unittest.skipIf(MISSING, MISSING)
+class ReferenceModel(h.Case):
+    """A checkpoint of ascribe-lm in torch: what the collector makes of it is what the C program makes."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="ascribe-test-")
+        cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
+        cls.data = os.path.join(cls.folder, "corpus.jsonl")
+        lm.write_corpus(cls.data, 24)
+        with open(cls.data, encoding="utf-8") as f:
+            cls.texts = [json.loads(line)["text"] for line in f]
+
+    def run_lm(self, *args):
+        done = subprocess.run([h.program("ascribe-lm"), *map(str, args)], capture_output=True, text=True,
+                              timeout=300 * h.SLOW)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def both(self, optimizer):
+        """(rows of the C program, rows of the collector, corpus.json, the collector)."""
+        path, out = os.path.join(self.folder, optimizer + ".ckpt"), os.path.join(self.folder, optimizer)
+        self.run_lm("train", "--data", self.data, "--out", path, "--steps", 10, "--batch", 12, "--layers", lm.LAYERS,
+                    "--width", lm.WIDTH, "--heads", lm.HEADS, "--context", lm.CONTEXT, "--vocab", 320,
+                    "--optimizer", optimizer)
+        self.run_lm("encode", "--model", path, "--data", self.data, "--out", out, "--dim", lm.DIM,
+                    "--seed", lm.SEED)
+        (name,) = [n for n in os.listdir(out) if n.endswith(".safetensors")]
+        made, _ = safetensors.load(os.path.join(out, name))
+        with open(os.path.join(out, "corpus.json"), encoding="utf-8") as f:
+            definition = json.load(f)
+        tensors, _ = safetensors.load(path)
+        model = ReferenceLM(tensors).eval()
+        seconds = {b["name"]: moment.Adam(tensors["adam.second." + b["name"]]) if optimizer == "adam" else
+                   moment.Adafactor(tensors["adafactor.row." + b["name"]], tensors["adafactor.col." + b["name"]])
+                   for b in definition["blocks"]}
+        collector = GradientCollector(model, p=lm.P, seed=lm.SEED, second_moment=seconds)
+        tokenizer = lm.Tokenizer(tensors["tokenizer.merges"])
+        rows = [self.gradient(collector, tokenizer.encode(text)) for text in self.texts]
+        return made["gradients"], np.array(rows), definition, collector
+
+    def gradient(self, collector, tokens):
+        """Of one text: windows of the context, each beginning anew, added up."""
+        total = np.zeros(collector.dim)
+        for at in range(0, len(tokens), lm.CONTEXT):
+            window = torch.tensor([([lm.Tokenizer.END] + tokens)[at:at + lm.CONTEXT + 1]])
+            total += collector.gradients(window, losses)[0]
+        return total
+
+    def test_rows_equal_those_of_the_c_program(self):
+        for optimizer in ("adam", "adafactor"):
+            made, rows, definition, collector = self.both(optimizer)
+            self.assertEqual(made.shape, (24, lm.DIM))
+            error = np.linalg.norm(rows - made, axis=1) / np.linalg.norm(made, axis=1)
+            self.assertLess(error.max(), 2e-5, optimizer)
+            self.assertEqual({**collector.definition(model=definition["model"]), "encoded": False}, definition)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ascribe: which training examples made the model say that? The client of `ascribed`.
+"""ascribe - which training examples made the model say that? The client of `ascribed`.
 
     import ascribe
     client = ascribe.Client("http://127.0.0.1:7171", store="/data/store")

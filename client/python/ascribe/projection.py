@@ -142,5 +142,6 @@ class Projection:
 
 
 def definition(seed: int, p: int) -> Dict[str, Any]:
-    """What a corpus's manifest says of it."""
-    return {"kind": "two-sided-gaussian", "p": p, "seed": seed}
+    """What a corpus's manifest says of it: the same words as ascribe-lm's."""
+    return {"kind": "two-sided-gaussian", "p": p, "seed": seed, "scale": "1/sqrt(p)",
+            "generator": "philox4x32-10"}

@@ -1,4 +1,4 @@
-"""ascribe.torch: gradients of single examples out of a PyTorch model, projected, into batches.
+"""ascribe.torch - gradients of single examples out of a PyTorch model, projected, into batches.
 
     from ascribe.torch import GradientCollector, second_moments
 """
