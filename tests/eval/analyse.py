@@ -210,7 +210,7 @@ def results(run):
     with open(run.path("counts.json"), encoding="utf-8") as f:
         counts = json.load(f)
     rows, by_step = steps(world)
-    out = {"size": run.size.name, "machine": machine(), "stages": run.stages.seconds(), "counts": counts,
+    out = {"size": run.size.name, "machine": machine(), "stages": run.stages.times(), "counts": counts,
            "train": list(map(str, run.size.train)), "dim": run.size.dim, "queries": len(world.queries),
            "resamples": metrics.RESAMPLES,
            "patch": {"probability": float(world.patched.probability.mean()),

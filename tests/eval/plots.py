@@ -87,8 +87,8 @@ def methods_picture(out, path):
         m = out["methods"][n]
         colour = BLUE if n == methods.TRACKSTAR else ORANGE if not m["moment"] else GREEN if m["unit"] else GREY
         rows[colour].append((i, *(span(m["mrr"]) if n != "gold" else (None,) * 3),
-                             *percent(m["tail"]["10"]["probability"]),
-                             *span(m["tail"]["10"]["log_probability"])))
+                             *percent(m["tail"]["1"]["probability"]),
+                             *(percent(m["tail"]["10"]["probability"]) if n != "gold" else (None,) * 3)))
     tics = ", ".join(f'"{escape(out["methods"][n]["label"])}" {i}' for i, n in enumerate(reversed(names)))
     data = "".join(block(f"d{i}", r) for i, r in enumerate(rows.values()))
     def panel(at):
@@ -119,12 +119,12 @@ set xtics {step(5)}
 set arrow 1 from 0, graph 0 to 0, graph 1 nohead lc rgb '#010101' lw 0.8
 set lmargin at screen 0.505
 set rmargin at screen 0.73
-set title 'tail-patch, percentage points'
+set title 'tail-patch of the first, points'
 {panel(5)}
 set lmargin at screen 0.77
 set rmargin at screen 0.98
 set xtics {step(8)}
-set title 'tail-patch, log-probability'
+set title 'tail-patch of the first ten, points'
 {panel(8)}
 """)
 

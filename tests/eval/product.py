@@ -2,6 +2,8 @@
 ascribed on a port of its own. Nothing here computes a figure."""
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 
@@ -73,12 +75,21 @@ class Product:
         self.lm("query", "--model", model, "--prompts", prompts, "--out", out, *options)
 
     def encode(self, model, data, corpus, options):
-        """Every passage's gradient into a corpus of its own, made anew."""
+        """Every passage's gradient into a corpus of its own, made anew; in the order of the passages,
+        so that ties are broken the same way in every run."""
+        files = os.path.join(self.folder, "batches-" + corpus)
         if corpus in self.corpora():
             self.ascribe("corpus", "drop", corpus, "--yes")
-        self.env["ASCRIBE_KEY"] = self.server.key
-        try:
-            self.lm("encode", "--model", model, "--data", data, "--server", self.server.url,
-                    "--corpus", corpus, *options)
-        finally:
-            self.env.pop("ASCRIBE_KEY")
+        self.lm("encode", "--model", model, "--data", data, "--out", files, *options)
+        self.ascribe("ingest", corpus, files, "--create", os.path.join(files, "corpus.json"), "--jobs", 1)
+        shutil.rmtree(files)
+
+    def processor(self):
+        """Seconds of a processor that the programs took so far, the running server included."""
+        spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = spent.ru_utime + spent.ru_stime
+        if self.server is not None and self.server.alive():
+            with open(f"/proc/{self.server.process.pid}/stat", encoding="utf-8") as f:
+                fields = f.read().rpartition(")")[2].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return seconds

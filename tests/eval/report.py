@@ -51,11 +51,13 @@ def methods_table(out):
         rows.append([f"{star}{m['label']}{star}", tick(m["moment"] not in ("", "none")),
                      methods.HESSIANS.get(m["hessian"], ""), tick(m["moment"] and m["unit"]),
                      "–" if gold else interval(m["mrr"]), "–" if gold else interval(m["recall@10"]),
-                     points(m["tail"]["10"]["probability"]), signed(m["tail"]["10"]["log_probability"])])
-    s = out["opponents"]["10"]
-    rows.append(["TrackStar's opponents", "yes", "mixed R", "yes", "–", "–", points(s["probability"]),
-                 signed(s["log_probability"])])
-    return table(["method", "V", "R", "unit", "MRR", "Recall@10", "tail-patch, points", "log-probability"], rows)
+                     points(m["tail"]["1"]["probability"]), points(m["tail"]["10"]["probability"]),
+                     signed(m["tail"]["10"]["log_probability"])])
+    s = out["opponents"]
+    rows.append(["TrackStar's opponents", "yes", "mixed R", "yes", "–", "–", points(s["1"]["probability"]),
+                 points(s["10"]["probability"]), signed(s["10"]["log_probability"])])
+    return table(["method", "V", "R", "unit", "MRR", "Recall@10", "tail-patch of the first", "of the first ten",
+                  "of the ten, log-probability"], rows)
 
 
 def tops_table(out):
@@ -138,7 +140,7 @@ def spread_table(out):
 def claims_table(out):
     rows = []
     for c in out["claims"]:
-        d = points(c["difference"]) if c["figure"] == "tail-patch" else signed(c["difference"])
+        d = points(c["difference"]) if c["figure"].startswith("tail-patch") else signed(c["difference"])
         rows.append([c["text"], c["figure"], d, c["verdict"]])
     return table(["statement", "figure", "difference", "here"], rows)
 
@@ -154,9 +156,11 @@ def counts_table(out):
 
 
 def run_table(out):
-    total = sum(out["stages"].values())
-    rows = [[name, f"{int(s) // 60}:{int(s) % 60:02d}"] for name, s in out["stages"].items()]
-    return table(["stage", "min:s"], rows + [["**all**", f"{int(total) // 60}:{int(total) % 60:02d}"]])
+    def clock(seconds):
+        return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    rows = [[name, clock(s["seconds"]), clock(s["processor"])] for name, s in out["stages"].items()]
+    total = [clock(sum(s[what] or 0 for s in out["stages"].values())) for what in ("seconds", "processor")]
+    return table(["stage", "min:s", "of a processor"], rows + [["**all**", *total]])
 
 
 def facts_line(out):
@@ -207,7 +211,7 @@ def summary(out):
 def checks(orderings):
     lines = ["", f"{'ordering':44} {'figure':10} {'difference':26} standard errors"]
     for c in orderings:
-        d = points(c["difference"]) if c["figure"] == "tail-patch" else signed(c["difference"])
+        d = points(c["difference"]) if c["figure"].startswith("tail-patch") else signed(c["difference"])
         lines.append(f"{c['text']:44} {c['figure']:10} {d:26} {c['errors']:6.1f}  "
                      f"{'PASS' if c['good'] else 'FAIL'}")
     return "\n".join(lines)

@@ -53,8 +53,8 @@ class Run:
     def __init__(self, size, folder, build, redo):
         self.size, self.folder = size, os.path.join(folder, size.name)
         os.makedirs(self.folder, exist_ok=True)
-        self.stages = stages.Stages(self.folder, redo)
         self.product = product.Product(build, self.folder)
+        self.stages = stages.Stages(self.folder, redo, self.product.processor)
         self.lists = methods.Lists(self.folder)
         self.grid = methods.grid(size.moments)
         self.extra = methods.sweep(size.sweep) + methods.own(size.own)

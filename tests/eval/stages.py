@@ -16,9 +16,12 @@ def clock(seconds):
 
 
 class Stages:
-    def __init__(self, folder, redo=()):
+    """processor: a function that tells how many seconds of a processor were spent so far."""
+
+    def __init__(self, folder, redo=(), processor=time.process_time):
+        self.processor = processor
         self.folder, self.redo, self.known = os.path.join(folder, "stamps"), set(redo), {}
-        self.began, self.spent = time.monotonic(), 0.0
+        self.began = time.monotonic()
         os.makedirs(self.folder, exist_ok=True)
 
     def path(self, name):
@@ -44,12 +47,13 @@ class Stages:
         if have:
             os.remove(self.path(name))
         self.say(f"{name:20} begins")
-        began = time.monotonic()
+        began, spent = time.monotonic(), self.processor()
         work()
-        seconds = time.monotonic() - began
+        seconds, spent = time.monotonic() - began, self.processor() - spent
         self.known[name] = str(time.time_ns())
         with open(self.path(name) + ".part", "w", encoding="utf-8") as f:
-            json.dump({"want": want, "made": self.known[name], "seconds": seconds}, f)
+            json.dump({"want": want, "made": self.known[name], "seconds": seconds,
+                       "processor": spent}, f)
         os.replace(self.path(name) + ".part", self.path(name))
         self.say(f"{name:20} took {clock(seconds)}")
         return True
@@ -57,6 +61,8 @@ class Stages:
     def say(self, text):
         print(f"[{clock(time.monotonic() - self.began):>6}] {text}", file=sys.stderr, flush=True)
 
-    def seconds(self):
-        """{stage: seconds it took when it ran}, in the order of this run."""
-        return {name: round(self.stamp(name)["seconds"], 1) for name in self.known}
+    def times(self):
+        """{stage: {"seconds", "processor"}} of when it ran, in the order of this run."""
+        return {name: {what: round(stamp[what], 1) if what in stamp else None
+                       for what in ("seconds", "processor")}
+                for name, stamp in ((name, self.stamp(name)) for name in self.known)}
