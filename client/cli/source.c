@@ -156,25 +156,28 @@ static bool check_pair(struct source *s, char *why, size_t why_cap)
     return true;
 }
 
-bool source_open_pair(struct source *s, const char *gradients, const char *tensor,
-                      const char *examples, uint64_t rows_per_batch, char *why, size_t why_cap)
+bool source_open_pair(struct source *s, const struct source_pair *pair, char *why, size_t why_cap)
 {
     struct asc_error e;
     struct stat st;
+    int rc;
 
-    *s = (struct source){.lines.fd = -1, .matrix_path = gradients, .lines_path = examples};
-    if (asc_matrix_open(gradients, tensor, &s->matrix, &e) != 0) {
+    *s = (struct source){.lines.fd = -1, .matrix_path = pair->gradients,
+                         .lines_path = pair->examples};
+    rc = pair->raw ? asc_matrix_open_raw(pair->gradients, pair->raw_dim, pair->raw, &s->matrix, &e)
+                   : asc_matrix_open(pair->gradients, pair->tensor, &s->matrix, &e);
+    if (rc != 0) {
         snprintf(why, why_cap, "%s", e.detail);
         return false;
     }
     s->rows_total = asc_matrix_rows(s->matrix);
     s->dim = asc_matrix_dim(s->matrix);
-    if (!lines_open(&s->lines, examples, why, why_cap) || !check_pair(s, why, why_cap)) {
+    if (!lines_open(&s->lines, pair->examples, why, why_cap) || !check_pair(s, why, why_cap)) {
         source_close(s);
         return false;
     }
-    s->rows_per_batch = rows_per_batch
-                            ? rows_per_batch
+    s->rows_per_batch = pair->rows_per_batch
+                            ? pair->rows_per_batch
                             : source_rows_of(s->dim * asc_dtype_size(asc_matrix_dtype(s->matrix)));
     s->units_total = (s->rows_total + s->rows_per_batch - 1) / s->rows_per_batch;
     s->bytes_total = s->rows_total * s->dim * asc_dtype_size(asc_matrix_dtype(s->matrix));

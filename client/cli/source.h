@@ -48,13 +48,21 @@ struct source {
     uint64_t next;
 };
 
+/* A matrix in a file, and what belongs to its rows. */
+struct source_pair {
+    const char *gradients, *examples; /* paths */
+    const char *tensor;       /* of a safetensors file; or NULL */
+    enum asc_dtype raw;       /* the file is raw numbers of this type; 0: it says itself what it is */
+    uint64_t raw_dim;
+    uint64_t rows_per_batch;  /* 0: for bodies of about 32 MiB */
+};
+
 /* Both check everything that can be checked before anything is sent: that each file is what it
  * should be, that dims agree, that rows and lines match. False: `why` says what is wrong. A
- * directory stands for the *.safetensors files in it, by name. rows_per_batch 0: bodies of about
- * 32 MiB. */
+ * directory stands for the *.safetensors files in it, by name. The paths of a pair must outlive the
+ * source. */
 bool source_open_files(struct source *s, char *const *paths, int count, char *why, size_t why_cap);
-bool source_open_pair(struct source *s, const char *gradients, const char *tensor,
-                      const char *examples, uint64_t rows_per_batch, char *why, size_t why_cap);
+bool source_open_pair(struct source *s, const struct source_pair *pair, char *why, size_t why_cap);
 /* The totals are the caller's to fill in: dim, rows_total, bytes_total, units_total, feed_dtype. */
 void source_open_feed(struct source *s, const struct feed *feed);
 void source_close(struct source *s);

@@ -343,6 +343,145 @@ class TestExport(ImportCase):
                                shape=(info["num_items"],))
 
 
+class TestRaw(ImportCase):
+    def test_raw_numbers(self):
+        x = self.rows(9, {"a": 16})
+        with open(self.path("e.jsonl"), "w", encoding="utf-8") as f:
+            f.writelines(f'{{"id":"r{i}"}}\n' for i in range(9))
+        for kind, rows, back in (("f32", x, x), ("f16", x.astype("<f2"), x.astype("<f2").astype("<f4")),
+                                 ("bf16", bf16(x), widen(bf16(x)))):
+            corpus = f"raw-{kind}"
+            self.corpus(corpus, 16)
+            rows.tofile(self.path(kind))
+            got = self.json("ingest", corpus, "--gradients", self.path(kind), "--raw", kind, "--dim", 16,
+                            "--examples", self.path("e.jsonl"), "--rows-per-batch", 4)
+            self.assertEqual((got["examples"], got["batches"]), (9, 3))
+            self.assert_is(corpus, "r8", back[8])
+        run = ("ingest", "raw-f32", "--gradients", self.path("f32"), "--examples", self.path("e.jsonl"))
+        self.assertIn("not a whole number of rows of dim 15",
+                      self.cli(*run, "--raw", "f32", "--dim", 15, code=5)[1])
+        self.assertIn("has 18 rows", self.cli(*run, "--raw", "f32", "--dim", 8, code=5)[1])
+        for wrong in (("--raw", "f32"), ("--dim", 16), ("--raw", "f64", "--dim", 16)):
+            self.cli(*run, *wrong, code=1)
+
+
+class TestWatch(ImportCase):
+    def setUp(self):
+        super().setUp()
+        os.mkdir(self.path("in"))
+        os.mkdir(self.path("done"))
+        self.lines = []
+
+    def put(self, name, data):
+        """As a training job should: written under another name, then renamed."""
+        with open(self.path("in/." + name), "wb") as f:
+            f.write(data)
+        os.rename(self.path("in/." + name), self.path("in/" + name))
+
+    def put_batch(self, name, rows, first):
+        self.put(name + ".safetensors", harness.batch(rows, [f"w{first + i}" for i in range(len(rows))]))
+
+    def put_pair(self, name, rows, first):
+        np.save(self.path("tmp.npy"), rows)
+        with open(self.path("tmp.npy"), "rb") as f:
+            self.put(name + ".npy", f.read())
+        self.put(name + ".jsonl", "".join(f'{{"id":"w{first + i}"}}\n' for i in range(len(rows))).encode())
+
+    def watch(self, corpus, *more):
+        return self.start("--json", "ingest", corpus, "--watch", self.path("in"), *more)
+
+    def expect(self, process, **want):
+        line = json.loads(process.stdout.readline())
+        self.assertEqual({k: line.get(k) for k in want}, want, line)
+
+    def test_files_are_taken_as_they_come(self):
+        x = self.rows(40)
+        self.corpus("live", 20)
+        self.put_batch("000", x[:10], 0)
+        process = self.watch("live", "--done", self.path("done"), "--rows-per-batch", 4)
+        self.expect(process, event="stored", file="000.safetensors", examples=10, batches=1, resent=False)
+        self.put_pair("001", x[10:20], 10)
+        self.expect(process, file="001.npy", examples=10, batches=3)
+        self.put_batch("002", x[15:30], 15)
+        self.expect(process, file="002.safetensors", examples=10, duplicates=5)
+        self.assertEqual(self.stored("live")["examples"], 30)
+        process.send_signal(signal.SIGINT)
+        out, _ = self.finish(process)
+        end = json.loads(out)
+        self.assertEqual((end["event"], end["files"], end["examples"], end["duplicates"], end["refused"], end["waiting"]),
+                         ("end", 3, 30, 5, 0, 0))
+        self.assertEqual(sorted(os.listdir(self.path("done"))),
+                         ["000.safetensors", "001.jsonl", "001.npy", "002.safetensors"])
+        self.assertEqual(os.listdir(self.path("in")), [])
+        self.assert_is("live", "w19", x[19])
+
+    def test_what_stands_is_recognised_and_the_end_is_told(self):
+        x = self.rows(20)
+        self.corpus("twice", 20)
+        self.put_batch("a", x[:10], 0)
+        self.put("DONE", b"")
+        first, _ = self.finish(self.watch("twice", "--until", "DONE"))
+        self.put_batch("b", x[10:], 10)
+        second, _ = self.finish(self.watch("twice", "--until", "DONE"))
+        events = [[json.loads(line) for line in text.splitlines()] for text in (first, second)]
+        self.assertEqual([(e["file"], e["resent"]) for e in events[0][:-1]], [("a.safetensors", False)])
+        self.assertEqual([(e["file"], e["resent"]) for e in events[1][:-1]],
+                         [("a.safetensors", True), ("b.safetensors", False)])
+        self.assertEqual(self.stored("twice")["examples"], 20)
+
+    def test_what_cannot_be_stored_is_said_once_and_left(self):
+        x = self.rows(10)
+        bad = x.copy()
+        bad[3, 3] = np.nan
+        self.corpus("some", 20)
+        self.put_batch("a-nan", bad, 0)
+        self.put_batch("b-narrow", x[:, :19], 0)
+        self.put("c-cut.safetensors", harness.batch(x, [f"c{i}" for i in range(10)])[:-9])
+        self.put_pair("d-lines", x, 20)
+        with open(self.path("in/d-lines.jsonl"), "a", encoding="utf-8") as f:
+            f.write('{"id":"more"}\n')
+        self.put_batch("e-good", x, 10)
+        old = time.time() - 60
+        for name in os.listdir(self.path("in")):
+            os.utime(self.path("in/" + name), (old, old))  # settled long ago
+        process = self.watch("some", "--done", self.path("done"))
+        self.expect(process, file="e-good.safetensors", examples=10)
+        time.sleep(3)  # another look: nothing is said twice
+        self.put_batch("a-nan", x, 0)  # repaired
+        self.expect(process, file="a-nan.safetensors", examples=10)
+        process.send_signal(signal.SIGINT)
+        out, err = self.finish(process, 5)
+        self.assertEqual(json.loads(out)["refused"], 4)
+        errors = [json.loads(line)["error"] for line in err.splitlines()]
+        self.assertEqual([e["code"] for e in errors], ["not_finite", "input", "input", "input"])
+        for error, word in zip(errors, ("a-nan", "b-narrow", "c-cut", "d-lines")):
+            self.assertIn(word, error["detail"])
+        self.assertEqual(sorted(os.listdir(self.path("done"))), ["a-nan.safetensors", "e-good.safetensors"])
+
+    def test_a_file_that_is_still_being_written(self):
+        x = self.rows(10)
+        body = harness.batch(x, [f"w{i}" for i in range(10)])
+        self.corpus("slow", 20)
+        process = self.watch("slow")
+        with open(self.path("in/s.safetensors"), "wb") as f:
+            for i in range(0, len(body), 300):
+                f.write(body[i:i + 300])
+                f.flush()
+                time.sleep(0.2)
+        self.expect(process, file="s.safetensors", examples=10)
+        process.send_signal(signal.SIGTERM)
+        _, err = self.finish(process)
+        self.assertEqual(err, "")
+
+    def test_arguments(self):
+        self.cli("ingest", "none", "--watch", self.path("in"), code=2)
+        self.corpus("args", 20)
+        self.cli("ingest", "args", "--watch", self.path("absent"), code=5)
+        self.cli("ingest", "args", "--watch", self.path("in"), "--done", self.path("absent"), code=5)
+        for wrong in (("--watch", "x", "y.safetensors"), ("--done", "x", "y.safetensors"), ("--until", "x", "y"), ()):
+            self.cli("ingest", "args", *wrong, code=1)
+
+
 class TestRefusals(ImportCase):
     def refused(self, *args, say):
         out, err = self.cli("import", "bergson", *args, code=5)
