@@ -1,6 +1,6 @@
-/* tiered.c - see tiered.h. Planes are opened when they are asked for and closed with their chunk, so
- * what a search does not read is not touched; a chunk without codes, of an older store, is for the
- * exact kernel. */
+/* tiered.c - see tiered.h. Planes are opened when they are asked for and closed with their chunk,
+ * so what a search does not read is not touched; a chunk without codes, of an older store, is for
+ * the exact kernel. */
 #include "server/tiered.h"
 
 #include <stdlib.h>
@@ -121,12 +121,13 @@ static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum 
     const struct view *v = t->scan->view;
     size_t next = (size_t)(o->chunk - v->chunks) + t->query.threads;
 
-    if ((p == tier_first(t->tier) || p == TIER_FACTORS) && next < v->chunk_count && v->chunks[next].coded &&
-        scan_live(&v->chunks[next]))
+    if ((p != tier_first(t->tier) && p != TIER_FACTORS) || next >= v->chunk_count)
+        return;
+    if (v->chunks[next].coded && scan_live(&v->chunks[next]))
         block_prefetch(&v->chunks[next], kind_of[p]);
 }
 
-/* A plane that is read for the rows that the first one left: what lies between them stays on disk. */
+/* A plane that is read for the rows that the first one left: what lies between stays on disk. */
 static bool is_sparse(const struct tiered *t, enum tier_plane p)
 {
     return (p == TIER_SIX || p == TIER_LOW) && p != tier_first(t->tier);
@@ -154,7 +155,8 @@ static int source_plane(void *arg, struct tier_block *b, enum tier_plane p,
     return code;
 }
 
-static void source_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from, size_t len)
+static void source_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from,
+                         size_t len)
 {
     const struct chunk_open *o = b->ctx;
 
