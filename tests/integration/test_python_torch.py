@@ -159,7 +159,7 @@ class Collector(h.Case):
         self.model = Net().eval()
         self.tokens = torch.randint(0, 17, (6, 9))
 
-    def near(self, got, want, within=2e-5):
+    def near(self, got, want, within=5e-6):
         self.assertEqual(got.shape, want.shape)
         self.assertEqual(got.dtype, np.float32)
         error = np.linalg.norm(got - want, axis=1) / np.linalg.norm(want, axis=1)
@@ -417,7 +417,7 @@ class ReferenceModel(h.Case):
             made, rows, definition, collector = self.both(optimizer)
             self.assertEqual(made.shape, (24, lm.DIM))
             error = np.linalg.norm(rows - made, axis=1) / np.linalg.norm(made, axis=1)
-            self.assertLess(error.max(), 2e-5, optimizer)
+            self.assertLess(error.max(), 1e-5, optimizer)
             self.assertEqual({**collector.definition(model=definition["model"]), "encoded": False}, definition)
 
 
