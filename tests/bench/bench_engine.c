@@ -4,8 +4,8 @@
  *   bench_engine [--rows FILE --queries FILE | --count N --asked Q] --dim D
  *                [--threads T] [--chunk-mib M] [--delta X] [--seed S]
  *
- * Prints {"ready":...}, then reads lines `ENGINE FROM COUNT K OPPONENTS` (ENGINE: faiss, scan, flat,
- * certified, probabilistic) and answers each with one line of JSON: milliseconds of that batch of
+ * Prints {"ready":...}, then reads lines `ENGINE FROM COUNT K OPPONENTS` (ENGINE: faiss, scan,
+ * flat, certified, probabilistic) and answers each with one line of JSON: milliseconds of that batch of
  * queries, row numbers and scores both ways, and what was read. tests/bench/contend.py asks several
  * such processes turn by turn, so that the noise of the machine meets all alike; what a contender
  * needs (FAISS's copy, codes) it makes when first asked, untimed, by asking itself once.
@@ -55,7 +55,7 @@ struct ask {
     struct engine_work work;
 };
 
-/* --- lists ------------------------------------------------------------------------------------- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static struct topk *lists_new(size_t count, size_t k, enum topk_end end)
 {
@@ -73,7 +73,7 @@ static void lists_free(struct topk *t)
     free(t);
 }
 
-/* --- ascribe's own engines ----------------------------------------------------------------------- */
+/* --- ascribe's own engines -------------------------------------------------------------------- */
 
 struct worker {
     pthread_t thread;
@@ -153,7 +153,7 @@ static void search(struct bench *b, struct ask *a)
     }
 }
 
-/* --- FAISS ----------------------------------------------------------------------------------------- */
+/* --- FAISS ------------------------------------------------------------------------------------ */
 
 /* The whole rows as one index, all threads inside FAISS: how its users call it. */
 static void search_faiss(struct bench *b, struct ask *a)
@@ -181,7 +181,7 @@ static void search_faiss(struct bench *b, struct ask *a)
     free(found);
 }
 
-/* --- asked and answered ------------------------------------------------------------------------ */
+/* --- asked and answered ----------------------------------------------------------------------- */
 
 static void print_lists(const char *name, const struct topk *t, size_t count, bool scores)
 {
@@ -313,17 +313,18 @@ int main(int argc, char **argv)
 {
     const struct options o = options_read(argc, argv);
     const size_t chunk = o.chunk_mib << 20, topics = o.count / 20 + 1;
+    const uint32_t seed = (uint32_t)o.seed;
     struct bench b = {.o = &o};
     char line[256];
 
     kern_init(NULL);
     flat_thread_init();
     b.rows = o.rows ? rows_open(o.rows, o.dim, 0, chunk)
-                    : rows_make(o.count, o.dim, topics, (uint32_t)o.seed, o.threads, chunk);
+                    : rows_make(o.count, o.dim, topics, seed, o.threads, chunk);
     b.queries = o.queries ? rows_open(o.queries, o.dim, 0, chunk)
-                          : rows_make(o.asked, o.dim, topics, (uint32_t)o.seed + 1, o.threads, chunk);
-    printf("{\"ready\":true,\"rows\":%zu,\"dim\":%zu,\"queries\":%zu,\"simd\":\"%s\",\"kernels\":\"%s\","
-           "\"blas\":\"%s\"}\n", b.rows.count, o.dim, b.queries.count, kern->name, tiers_kernels(),
+                          : rows_make(o.asked, o.dim, topics, seed + 1, o.threads, chunk);
+    printf("{\"ready\":true,\"rows\":%zu,\"dim\":%zu,\"queries\":%zu,\"simd\":\"%s\","
+           "\"kernels\":\"%s\",\"blas\":\"%s\"}\n", b.rows.count, o.dim, b.queries.count, kern->name, tiers_kernels(),
            openblas_get_corename());
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {

@@ -57,7 +57,7 @@ struct bench {
     FILE *answers;
 };
 
-/* --- the request --------------------------------------------------------------------------------- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 static char *key_read(const char *path)
 {
@@ -125,7 +125,7 @@ static void client_send(struct bench *b, struct client *c)
     }
 }
 
-/* --- the answer ------------------------------------------------------------------------------------ */
+/* --- the answer ------------------------------------------------------------------------------- */
 
 /* Length of the reply, once its head is there. */
 static size_t reply_length(const char *in, size_t len)
@@ -224,7 +224,7 @@ static void client_connect(struct bench *b, struct client *c)
         die("epoll: %s", strerror(errno));
 }
 
-/* --- all of it ------------------------------------------------------------------------------------- */
+/* --- all of it -------------------------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {

@@ -136,7 +136,7 @@ void rows_free(struct rows *r)
     *r = (struct rows){0};
 }
 
-/* --- as a source ------------------------------------------------------------------------------- */
+/* --- as a source ------------------------------------------------------------------------------ */
 
 static int block_open(void *arg, size_t i, struct engine_block *out, struct err *e)
 {

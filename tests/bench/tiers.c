@@ -27,7 +27,7 @@ struct tiers_search {
     struct tier *tier;
 };
 
-/* --- codes ------------------------------------------------------------------------------------- */
+/* --- codes ------------------------------------------------------------------------------------ */
 
 struct coder {
     pthread_t thread;
@@ -107,7 +107,7 @@ void tiers_free(struct tiers *t)
     free(t);
 }
 
-/* --- as a source --------------------------------------------------------------------------------- */
+/* --- as a source ------------------------------------------------------------------------------ */
 
 static int source_open(void *arg, size_t i, struct tier_block *out, struct err *e)
 {
@@ -166,7 +166,7 @@ static int source_sequence(void *arg, struct tier_block *b, uint32_t row, uint64
     return 0;
 }
 
-/* --- a search -------------------------------------------------------------------------------------- */
+/* --- a search --------------------------------------------------------------------------------- */
 
 const char *tiers_kernels(void)
 {
