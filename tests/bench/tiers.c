@@ -1,5 +1,5 @@
-/* tiers.c - the tiered engine over the benchmark's rows; see tiers.h. The planes are laid out in memory
- * as storage lays them out on disk: block by block, plane by plane. */
+/* tiers.c - the tiered engine over the benchmark's rows; see tiers.h. The planes are laid out in
+ * memory as storage lays them out on disk: block by block, plane by plane. */
 #include "tests/bench/tiers.h"
 
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* tiers.h - the tiered engine over the benchmark's rows: codes in memory, made at the start, and one
- * search shared by threads. */
+/* tiers.h - the tiered engine over the benchmark's rows: codes in memory, made at the start, and
+ * one search shared by threads. */
 #ifndef TESTS_BENCH_TIERS_H
 #define TESTS_BENCH_TIERS_H
 
@@ -10,7 +10,7 @@ struct tiers_search; /* one batch of queries under way */
 
 const char *tiers_kernels(void); /* name of the table that kern_init picked */
 
-/* Encodes all rows with `threads` threads. `rows` outlives it. delta 0: the engine's own default. */
+/* Encodes all rows with `threads` threads. `rows` outlives it. delta 0: 1e-9. */
 struct tiers *tiers_new(const struct rows *rows, size_t threads, double delta);
 void tiers_free(struct tiers *t); /* NULL is nothing */
 
