@@ -5,9 +5,9 @@
  *                [--threads T] [--chunk-mib M] [--delta X] [--seed S]
  *
  * Prints {"ready":...}, then reads lines `ENGINE FROM COUNT K OPPONENTS` (ENGINE: faiss, scan,
- * flat, certified, probabilistic) and answers each with one line of JSON: milliseconds of that batch
- * of queries, row numbers and scores both ways, and what was read. tests/bench/contend.py asks several
- * such processes turn by turn, so that the noise of the machine meets all alike; what a contender
+ * flat, certified, probabilistic) and answers each with one line of JSON: milliseconds of that
+ * batch of queries, row numbers and scores both ways, what was read. tests/bench/contend.py asks
+ * several such processes turn by turn, so that the noise of the machine meets all alike; what a contender
  * needs (FAISS's copy, codes) it makes when first asked, untimed, by asking itself once.
  * FILEs are raw float32, row-major, unit rows; without them rows are made up (rows.h).
  */

@@ -18,7 +18,7 @@
 enum { MOST_THREADS = 64, TOPIC_STREAM = 1000 };
 
 /* A row is own deviate + SHARE x its topic's: products inside a topic are near s^2 / (1 + s^2),
- * 0.1. (Measured on real whitened encodings: the tenth best score has median 0.07, 95 % below 0.17.) */
+ * 0.1. (Measured on real whitened encodings: the tenth best score has median 0.07.) */
 static const double SHARE = 0.333;
 
 void die(const char *fmt, ...)

@@ -1,5 +1,5 @@
 /* rows.h - what the benchmark programs scan: unit float32 rows, from a file or made up, shown to
- * the engines as blocks. Any thread may read; die() ends the program, all that a benchmark can do. */
+ * the engines as blocks. Any thread may read; die() ends the program. */
 #ifndef TESTS_BENCH_ROWS_H
 #define TESTS_BENCH_ROWS_H
 
