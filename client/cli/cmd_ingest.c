@@ -158,8 +158,7 @@ int cmd_ingest(struct cli *cli, int argc, char **argv)
          "of --watch: end when this file is there"},
         {0}};
     const struct args args = {
-        "ingest CORPUS FILES... | ingest CORPUS --gradients X --examples E | ingest CORPUS --watch DIR",
-        about, list, 1, -1};
+        "ingest CORPUS FILES... | --gradients X --examples E | --watch DIR", about, list, 1, -1};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
     if (rc < 0)
