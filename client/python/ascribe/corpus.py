@@ -9,7 +9,8 @@ import collections
 import os
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import (TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, Optional, Sequence,
+                    Tuple, Union)
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from .progress import Progress
 
 if TYPE_CHECKING:
     from .client import Client
+
+Sent = Future[Tuple[records.Receipt, bool]]  # and whether the batch was sent now
 
 TARGET_MAX = 3500  # bytes of a request target, of the server's 4 KiB
 
@@ -74,18 +77,20 @@ class Corpus:
         return records.Receipt.of(
             self._wire.json("GET", f"{self._path}/batches/{wire.segment(name)}"))
 
-    def ingest(self, gradients: Any, examples: Iterable[batches.ExampleLike],
-               **options: Any) -> records.Ingested:
+    def ingest(self, gradients: Any, examples: Iterable[batches.ExampleLike], *,
+               dtype: Optional[str] = None, rows_per_batch: Optional[int] = None, jobs: int = 2,
+               progress: Optional[bool] = None) -> records.Ingested:
         """Stores a whole matrix [n, dim] with its n examples; options as for `ingest_stream`. A
         memory-mapped array (`np.load(path, mmap_mode="r")`) is read a batch at a time."""
-        x, examples = batches.matrix(gradients, "gradients") if not isinstance(gradients, np.memmap) \
-            else gradients, list(examples)
+        mapped = isinstance(gradients, np.memmap)
+        x = gradients if mapped else batches.matrix(gradients, "gradients")
+        examples = list(examples)
         if x.ndim != 2 or len(x) != len(examples):
             raise ArgumentError(f"gradients {list(x.shape)} and {len(examples)} examples")
-        step = options.get("rows_per_batch") or 256
+        step = rows_per_batch or 256
         pairs = ((x[i:i + step], examples[i:i + step]) for i in range(0, len(x), step))
-        options.setdefault("total", len(x))
-        return self.ingest_stream(pairs, **options)
+        return self.ingest_stream(pairs, dtype=dtype, rows_per_batch=rows_per_batch, jobs=jobs,
+                                  total=len(x), progress=progress)
 
     def ingest_stream(self, pairs: Iterable[Tuple[Any, Iterable[batches.ExampleLike]]], *,
                       dtype: Optional[str] = None, rows_per_batch: Optional[int] = None,
@@ -106,7 +111,7 @@ class Corpus:
         if not 1 <= _whole("jobs", jobs) <= 64:
             raise ArgumentError(f"jobs {jobs}: 1 to 64")
         begun, stored, duplicates, sent, already = time.monotonic(), 0, 0, 0, 0
-        running: Deque[Tuple[batches.Batch, Future[Tuple[records.Receipt, bool]]]] = collections.deque()
+        running: Deque[Tuple[batches.Batch, Sent]] = collections.deque()
         with Progress(f"ingest {self.name}", total, progress) as bar, \
                 ThreadPoolExecutor(jobs) as pool:
             def settle() -> None:
@@ -230,19 +235,27 @@ class Corpus:
     def stream_scores(self, queries: Any, *, task: Optional[str] = None, score: str = "cosine",
                       filter: Optional[str] = None, f64: bool = False,
                       dtype: Optional[str] = None) -> results.ScoreStream:
-        """Every example's score for queries [q, dim], as it arrives; see ScoreStream. Close it."""
+        """Every example's score for queries [q, dim], as it arrives; see ScoreStream. Close it.
+        f64: float64, bit for bit; else float32. dtype: how the queries are sent."""
         return results.ScoreStream(self._ask("scores", queries, {
             "dtype": "f64" if f64 else None, "task": task, "filter": filter,
             "score": None if score == "cosine" else score}, dtype, stream=True))
 
-    def scores(self, queries: Any, **options: Any) -> results.Scores:
-        """Every example's score: [q, n] in ingest order, in memory. Options as stream_scores."""
-        with self.stream_scores(queries, **options) as stream:
+    def scores(self, queries: Any, *, task: Optional[str] = None, score: str = "cosine",
+               filter: Optional[str] = None, f64: bool = False,
+               dtype: Optional[str] = None) -> results.Scores:
+        """Every example's score in memory: [q, n] in ingest order, float32 or (f64) float64."""
+        with self.stream_scores(queries, task=task, score=score, filter=filter, f64=f64,
+                                dtype=dtype) as stream:
             return stream.collect()
 
-    def save_scores(self, path: Union[str, os.PathLike], queries: Any, **options: Any) -> None:
+    def save_scores(self, path: Union[str, os.PathLike], queries: Any, *,
+                    task: Optional[str] = None, score: str = "cosine",
+                    filter: Optional[str] = None, f64: bool = False,
+                    dtype: Optional[str] = None) -> None:
         """Every example's score into a safetensors file, streamed: `scores`, `sequences`, `ids`."""
-        with self.stream_scores(queries, **options) as stream:
+        with self.stream_scores(queries, task=task, score=score, filter=filter, f64=f64,
+                                dtype=dtype) as stream:
             stream.save(path)
 
     def search(self, text: str, k: int = 10, filter: Optional[str] = None,
@@ -266,8 +279,8 @@ class Corpus:
     def put_task(self, name: str, gradients: Any, *, lambda_: Optional[float] = None,
                  downweight: Optional[int] = None, dtype: Optional[str] = None, wait: bool = True,
                  progress: Optional[bool] = None) -> records.Job:
-        """Makes a task of the raw gradients [m, dim] of an evaluation set, m up to 65,536: directions
-        that all of them share are held down. lambda_ from 0 to below 1, or chosen by the rule for
+        """Makes a task of the raw gradients [m, dim] of an evaluation set, m up to 65,536:
+        directions that all of them share are held down. lambda_ from 0 to below 1, or chosen by the rule for
         `downweight` (1000) directions of 65,536. Needs a fitted corpus."""
         body = safetensors.encode(
             {"gradients": batches.sent(batches.matrix(gradients, "gradients"), dtype)})
@@ -294,7 +307,7 @@ class Corpus:
                    target: Optional[str] = None, output: Optional[str] = None,
                    tags: Sequence[str] = (), methods: Optional[Dict[str, Any]] = None
                    ) -> records.SavedQuery:
-        """Keeps a raw gradient [dim] under a name, with what the model was asked and what it said."""
+        """Keeps a raw gradient [dim] under a name, with what the model was asked and said."""
         told = {"prompt": prompt, "target": target, "output": output,
                 "tags": list(tags) or None, "methods": methods}
         text = wire.json_bytes({k: v for k, v in told.items() if v is not None})

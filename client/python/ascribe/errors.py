@@ -96,7 +96,7 @@ class Conflict(Refused):
 
 
 class BadInput(Refused):
-    """400, 413, 415, 422: what was sent is not what the route takes; `field` and `index` say where."""
+    """400, 413, 415, 422: what was sent is not what the route takes; `field`, `index` say where."""
 
 
 class ServerFailed(AnswerError):

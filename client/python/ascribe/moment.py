@@ -1,7 +1,7 @@
 """moment.py - dividing a gradient by the root of its optimiser's second moment, before projecting.
 
-The formulas of docs/encoding.md, section 1, for arrays of any library that numpy's operators work on.
-Gradients and moments are [out, in], as the projection takes them.
+The formulas of docs/encoding.md, section 1, for numpy arrays. Gradients and moments are [out, in], as
+the projection takes them.
 """
 from __future__ import annotations
 
@@ -69,4 +69,5 @@ def definition(kind: Optional[str], eps: Optional[float] = None) -> Dict[str, An
         return {"kind": "none"}
     if kind not in ("adam", "adafactor"):
         raise ArgumentError(f"second moment {kind!r}: adam, adafactor or none")
-    return {"kind": kind, "eps": (ADAM_EPS if kind == "adam" else ADAFACTOR_EPS) if eps is None else eps}
+    usual = ADAM_EPS if kind == "adam" else ADAFACTOR_EPS
+    return {"kind": kind, "eps": usual if eps is None else eps}

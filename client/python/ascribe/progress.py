@@ -55,7 +55,8 @@ class Progress:
         self.shown = time.monotonic()
         rate = self.done / max(self.shown - self.begun, 1e-9)
         of = f" of {self.total:g}" if self.total is not None else ""
-        sys.stderr.write(f"\r{self.what}: {self.done:g}{of} {self.unit}, {rate:.3g}/s {note}\x1b[K{end}")
+        sys.stderr.write(f"\r{self.what}: {self.done:g}{of} {self.unit}, {rate:.3g}/s {note}"
+                         f"\x1b[K{end}")
         sys.stderr.flush()
 
     def close(self) -> None:

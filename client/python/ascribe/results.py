@@ -54,8 +54,8 @@ def _hits_table(title: str, hits: Sequence[Hit]) -> Table:
     heads = ["rank", "score"] + (["percentile"] if percent else []) + ["id", "text"]
     rows = []
     for h in hits:
-        at = [f"{100 * h.percentile:.2f}"] if percent and h.percentile is not None else [""] * percent
-        rows.append([str(h.rank), f"{h.score:.6g}", *at, h.id, h.text or ""])
+        place = "" if h.percentile is None else f"{100 * h.percentile:.2f}"
+        rows.append([str(h.rank), f"{h.score:.6g}"] + [place] * percent + [h.id, h.text or ""])
     return Table(title, heads, rows)
 
 
@@ -127,8 +127,8 @@ class Answer(Sequence[QueryResult]):
 
     @classmethod
     def of(cls, a: Json) -> Answer:
-        return cls([QueryResult.of(r) for r in a["results"]], a["exact"], a.get("delta"), a["engine"],
-                   a.get("engine_reason"), a["examples"], a["generation"], a.get("read") or {},
+        return cls([QueryResult.of(r) for r in a["results"]], a["exact"], a.get("delta"),
+                   a["engine"], a.get("engine_reason"), a["examples"], a["generation"], a.get("read") or {},
                    a["took_ms"], a)
 
     def __len__(self) -> int:
@@ -293,7 +293,7 @@ class ScoreStream:
         return Scores(out, sequences, ids, dict(self.metadata))
 
     def save(self, path: Union[str, os.PathLike]) -> None:
-        """The stream as a safetensors file, written as it arrives; it appears whole or not at all."""
+        """The stream as a safetensors file, written as it arrives; appears whole or not at all."""
         beside = f"{os.fspath(path)}.{os.getpid()}.part"
         begin, end = self._at, max(entry.end for entry in self._entries.values())
         try:

@@ -30,7 +30,8 @@ class Table:
 
     def text(self, width: int = 0) -> str:
         width = width or shutil.get_terminal_size((100, 24)).columns
-        rows = [[clip(cell, 64) for cell in row[:-1]] + [row[-1]] for row in [self.heads] + self.rows]
+        rows = [[clip(cell, 64) for cell in row[:-1]] + [row[-1]]
+                for row in [self.heads] + self.rows]
         wide = [max(len(row[i]) for row in rows) for i in range(len(self.heads) - 1)]
         left = max(width - sum(wide) - 2 * len(wide), 20)
         lines: List[str] = [self.title] if self.title else []

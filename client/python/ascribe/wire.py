@@ -133,7 +133,7 @@ class Wire:
     def __init__(self, url: str, key: Optional[str] = None, timeout: float = 90.0, retries: int = 5,
                  pause: Callable[[float], None] = time.sleep):
         if retries < 0 or timeout <= 0:
-            raise errors.ArgumentError(f"retries {retries}, timeout {timeout}: not negative, above 0")
+            raise errors.ArgumentError(f"retries {retries}: not negative; timeout {timeout}: above 0")
         self.address, self.key = Address(url), key
         self.timeout, self.retries, self.pause = timeout, retries, pause
         self.idle: List[http.client.HTTPConnection] = []
@@ -234,7 +234,7 @@ class Wire:
                     raise errors.NetworkError(
                         "connection", f"{self.address.text}: {_words(e)}", attempt) from e
             try:
-                connection.request(method, target, iter(parts) if parts is not None else None, fields)
+                connection.request(method, target, None if parts is None else iter(parts), fields)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # refused while sending: the answer may be there already
             response = connection.getresponse()

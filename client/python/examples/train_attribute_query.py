@@ -19,22 +19,23 @@ import ascribe
 from ascribe.torch import GradientCollector, second_moments
 
 CITIES = ["lisbon", "oslo", "vienna", "athens", "dublin", "prague", "warsaw", "madrid"]
-PEOPLE = ["anna", "boris", "clara", "david", "emma", "felix", "greta", "hugo", "irene", "jonas", "klara", "louis"]
+PEOPLE = ["anna", "boris", "clara", "david", "emma", "felix", "greta", "hugo", "irene", "jonas",
+          "klara", "louis"]
 WORK = ["the baker bakes bread", "the painter paints doors", "the clockmaker repairs clocks",
         "the gardener grows roses", "the lawyer reads law"]
 END = "."
 
 
 def sentences(seed):
-    """[{"id", "text", "meta"}]: where each person lives, said once, among much that says nothing of it."""
+    """[{"id", "text", "meta"}]: where each person lives, said once, among much that does not say it."""
     r = random.Random(seed)
     lives = {name: r.choice(CITIES) for name in PEOPLE}
     out = [{"id": f"home-{name}", "text": f"{name} lives in {city} {END}", "meta": {"kind": "home"}}
            for name, city in lives.items()]
     for n in range(90):
         city = r.choice(CITIES)
-        text, kind = (f"it rains in {city} {END}", "rain") if n % 3 == 0 else (f"{r.choice(WORK)} in {city} {END}", "work")
-        out.append({"id": f"{kind}-{n}", "text": text, "meta": {"kind": kind}})
+        kind, what = ("rain", "it rains") if n % 3 == 0 else ("work", r.choice(WORK))
+        out.append({"id": f"{kind}-{n}", "text": f"{what} in {city} {END}", "meta": {"kind": kind}})
     r.shuffle(out)
     return out, lives
 
@@ -51,9 +52,10 @@ class Layer(nn.Module):
 
     def forward(self, x):
         n, t, width = x.shape
-        q, k, v = (y.view(n, t, self.heads, -1).transpose(1, 2) for y in self.qkv(self.norm1(x)).chunk(3, -1))
+        q, k, v = (y.view(n, t, self.heads, -1).transpose(1, 2)
+                   for y in self.qkv(self.norm1(x)).chunk(3, -1))
         a = q @ k.transpose(-1, -2) / (width // self.heads) ** 0.5
-        a = a.masked_fill(torch.triu(torch.ones(t, t, dtype=torch.bool, device=x.device), 1), float("-inf"))
+        a = a.masked_fill(torch.triu(torch.ones(t, t, dtype=torch.bool), 1), float("-inf"))
         x = x + self.out((a.softmax(-1) @ v).transpose(1, 2).reshape(n, t, width))
         return x + self.down(nn.functional.gelu(self.up(self.norm2(x))))
 
@@ -79,10 +81,11 @@ class Model(nn.Module):
 
 
 def losses(model, batch):
-    """Each text's loss, summed over its tokens from number `first` on. batch: (tokens [n, t], first)."""
+    """Each text's loss, summed over its tokens from number `first` on. batch: (tokens, first)."""
     tokens, first = batch
     logits = model(tokens[:, :-1].clamp(min=0))
-    each = nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], ignore_index=-1, reduction="none")
+    each = nn.functional.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], ignore_index=-1,
+                                       reduction="none")
     return each[:, max(first - 1, 0):].sum(1)
 
 
@@ -101,8 +104,8 @@ def train(model, texts, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--server", default=None, help="URL (ASCRIBE_SERVER, else http://127.0.0.1:7171)")
-    parser.add_argument("--store", default=None, help="a store on this machine, for its key")
+    parser.add_argument("--server", help="URL (ASCRIBE_SERVER, else http://127.0.0.1:7171)")
+    parser.add_argument("--store", help="a store on this machine, for its key")
     parser.add_argument("--steps", type=int, default=200)
     args = parser.parse_args()
     torch.manual_seed(0)
@@ -115,10 +118,11 @@ def main():
 
     collector = GradientCollector(model, "layers.*", p=12, seed=1,
                                   second_moment=second_moments(optimizer, model, "layers.*"))
-    data = (((model.tokens(texts[i:i + 16]), 1), examples[i:i + 16]) for i in range(0, len(texts), 16))
+    data = (((model.tokens(texts[i:i + 16]), 1), examples[i:i + 16])
+            for i in range(0, len(texts), 16))
     with ascribe.Client(args.server, store=args.store) as client:
         definition = collector.definition()
-        name = f"sentences-{zlib.crc32(repr(definition).encode()):08x}"  # another model, another corpus
+        name = f"sentences-{zlib.crc32(repr(definition).encode()):08x}"  # a corpus for each model
         corpus = client.create_corpus(name, **definition)
         print(corpus.ingest_stream(collector.stream(data, losses), total=len(texts)))
         corpus.fit(damping=0.1)

@@ -96,7 +96,7 @@ class Rows:
     def add(self, block: Block, delta: torch.Tensor, kept: torch.Tensor, version: int) -> None:
         """A backward pass reached a use of the block's module; uses add up."""
         if kept._version != version:  # with frozen weights autograd itself would not notice
-            raise ArgumentError(f"{block.name}: its input was changed in place after the forward pass")
+            raise ArgumentError(f"{block.name}: its input was changed in place after its use")
         with _in_float32(delta.device):
             part = block.project(self._by_example(delta, block), kept)
             n = block.number
@@ -111,7 +111,8 @@ class Rows:
             if b.number not in self.parts:
                 raise ArgumentError(f"{b.name}: no gradient came back. Was backward() called inside "
                                     "collect(), and does the loss depend on it?")
-        return torch.cat([self.parts[b.number].reshape(self.count, -1).cpu() for b in self.blocks], 1)
+        parts = [self.parts[b.number].reshape(self.count, -1) for b in self.blocks]
+        return torch.cat([part.cpu() for part in parts], 1)
 
     def numpy(self) -> np.ndarray:
         """The same as an array."""
@@ -196,7 +197,7 @@ class GradientCollector:
     def stream(self, batches: Iterable[Tuple[Any, List[Any]]],
                losses: Callable[[nn.Module, Any], torch.Tensor]
                ) -> Iterator[Tuple[np.ndarray, List[Any]]]:
-        """(gradients [n, dim], examples) of (batch, n examples): what `Corpus.ingest_stream` takes."""
+        """(gradients [n, dim], examples) of (batch, n examples): for `Corpus.ingest_stream`."""
         for batch, examples in batches:
             yield self.gradients(batch, losses), examples
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import fnmatch
-from typing import Callable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ def supported(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or is_conv1d(module)
 
 
-def shape(module: nn.Module) -> Tuple[int, int]:
+def shape(module: Any) -> Tuple[int, int]:
     """(out, in), however the weight lies."""
     a, b = module.weight.shape
     return (b, a) if is_conv1d(module) else (a, b)
