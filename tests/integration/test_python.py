@@ -345,6 +345,33 @@ class Elsewhere(h.Case):
         server.start()
         self.assertEqual(corpus.query(np.eye(4)[2], k=1)[0].ids, ["c"])  # the idle connection is stale
 
+    def test_an_ingest_lives_through_a_killed_server(self):
+        path = os.path.join(self.scratch(), "sock")
+        server = self.serve(listen=f"unix:{path}")
+        x = np.random.default_rng(9).standard_normal((300, 64)).astype("f4")
+        halfway, go_on = threading.Event(), threading.Event()
+
+        def rows():
+            for i in range(0, 300, 10):
+                if i == 150:
+                    halfway.set()
+                    go_on.wait(60)
+                yield x[i:i + 10], [f"e{j}" for j in range(i, i + 10)]
+        with ascribe.Client(url(server), store=server.store, retries=20) as c:
+            corpus, told = c.create_corpus("c", 64), []
+            thread = threading.Thread(
+                target=lambda: told.append(corpus.ingest_stream(rows(), rows_per_batch=10, jobs=3)))
+            thread.start()
+            halfway.wait(60)
+            server.kill()
+            go_on.set()
+            server.start()
+            thread.join(120)
+            self.assertEqual(len(told), 1, "the ingest failed")
+            self.assertEqual(corpus.info().examples, 300)
+            np.testing.assert_array_equal(corpus.encoding("e299").vector, h.normalise(x[299:])[0][0])
+            self.assertEqual(told[0].batches + told[0].already, 30)
+
     def test_a_refusal_while_sending_is_heard(self):
         server = self.serve(["--body-limit", "1M"])
         with ascribe.Client(url(server), store=server.store, retries=0) as c:
