@@ -16,7 +16,7 @@
 enum {
     BLAS_QUERIES = 20, /* FAISS 1.7.3: distance_compute_blas_threshold; below it is never faster */
     MARGIN = 32,       /* proposals beyond k that flat scores exactly (index/certify.c) */
-    BITS_QUERIES = 4, /* more, and engine tiered leaves the one-bit plane out (index/tier.h) */
+    BITS_QUERIES = 2, /* more, or both ends: engine tiered begins with six bits (index/tier.h) */
     SPARSE = 16,       /* live rows so far apart each cost tiered a whole tile of rows */
 };
 
@@ -110,20 +110,20 @@ static double flat(const struct rate *r, const struct cost_ask *a, uint64_t flat
 
 static double tiered(const struct rate *r, const struct cost_ask *a)
 {
-    double padded = (double)code_padded(a->dim), q = (double)a->queries, left = LEFT_BY_SIX;
+    double padded = (double)code_padded(a->dim), q = (double)a->queries;
     double rows = (double)a->coded, live = (double)a->live, one = padded / r->read, seconds;
     double six = q > 1 ? r->six_many : r->six, bits = q > 1 ? r->bits_many : r->bits;
 
     if (rows > live * SPARSE)
         rows = live * SPARSE;
-    if (a->precision == TIER_PROBABILISTIC && a->queries <= BITS_QUERIES) {
+    if (a->precision == TIER_PROBABILISTIC && a->queries <= BITS_QUERIES && !a->both_ends) {
         seconds = rows * larger(one / 8, q * padded / bits);
         seconds += LEFT_BY_BITS * rows * q * larger(one * 0.75, padded / r->six);
-        left *= LEFT_BY_BITS;
     } else {
         seconds = rows * larger(one * 0.75, q * padded / six);
     }
-    seconds += left * rows * q * larger(one / 4, padded / r->six);
+    if (a->precision == TIER_CERTIFIED)
+        seconds += LEFT_BY_SIX * rows * q * larger(one / 4, padded / r->six);
     seconds += q * ((double)a->deep + MARGIN) *
                larger((double)a->row_bytes / r->read, (double)a->dim / r->exact);
     seconds += exact(r, a, live * (double)(a->rows - a->coded) / (double)(a->rows ? a->rows : 1));
@@ -199,6 +199,7 @@ static enum scan_engine choose_auto(const struct scan *s, const struct engine_qu
                            .deep = q->k > q->opponents ? q->k : q->opponents,
                            .threads = threads_of(s),
                            .plain = !s->lens && !s->lengths,
+                           .both_ends = q->k && q->opponents,
                            .precision = s->precision};
 
     return cost_choose(s->cost, &ask, reason);
