@@ -213,6 +213,16 @@ int tier_held_plane(struct share *s, struct held *h, enum tier_plane p, struct e
     return h->plane[p] ? 0 : s->t->src->plane(s->t->src->arg, &h->b, p, &h->plane[p], e);
 }
 
+int tier_cancelled(const struct share *s, struct err *e)
+{
+    const struct tier_source *src = s->t->src;
+
+    if (!src->cancelled || !src->cancelled(src->arg))
+        return 0;
+    return err_set(e, ERR_CANCELLED, "search cancelled after %zu of %zu chunks", s->block,
+                   src->count);
+}
+
 /* --- a share ---------------------------------------------------------------------------------- */
 
 /* The window's arrays, in one piece: doubles, then words, then the rest, so that all are

@@ -58,7 +58,9 @@ struct tier_source {
     /* The encoding of one row, valid until the next call of `row` or close. */
     int (*row)(void *arg, struct tier_block *b, uint32_t row, const void **out, struct err *e);
     int (*sequence)(void *arg, struct tier_block *b, uint32_t row, uint64_t *out, struct err *e);
-    bool (*cancelled)(void *arg); /* asked between blocks; then the search ends with CANCELLED */
+    /* Asked between blocks, and now and then while rows are settled (with blocks open): then the
+     * search ends with CANCELLED. NULL: never. */
+    bool (*cancelled)(void *arg);
 };
 
 struct tier_query {

@@ -5,6 +5,8 @@
 
 #include "index/tier_part.h"
 
+enum { ASK_EVERY = 32 }; /* rows scored between looks at who still waits */
+
 static int by_upper(const void *a, const void *b)
 {
     const struct left *x = a, *y = b;
@@ -25,8 +27,11 @@ int tier_left_drain(struct share *s, size_t i, int end, struct err *e)
     for (size_t n = 0; n < l->count && !failed && !(l->at[n].upper < tier_bar_at(bar)); n++) {
         if (tier_is_settled(&s->w, i, l->at[n].w))
             continue; /* scored from the other end's list */
+        if (n % ASK_EVERY == ASK_EVERY - 1)
+            failed = tier_cancelled(s, e);
         tier_set_settled(&s->w, i, l->at[n].w);
-        failed = tier_exact_one(s, i, l->at[n].w, e);
+        if (!failed)
+            failed = tier_exact_one(s, i, l->at[n].w, e);
     }
     l->count = 0;
     return failed;

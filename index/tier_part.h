@@ -139,6 +139,8 @@ void tier_bar_offer(struct bar *b, double score); /* of one row, once; seen from
 int tier_held_take(struct share *s, struct held *h, size_t index, struct err *e);
 int tier_held_plane(struct share *s, struct held *h, enum tier_plane p, struct err *e);
 void tier_held_drop(struct share *s, struct held *h);
+/* CANCELLED once nobody waits for the answer. */
+int tier_cancelled(const struct share *s, struct err *e);
 
 /* --- tier_exact.c --- */
 /* The score of query i's product with a row of this weight. Monotone in dot. */

@@ -135,8 +135,11 @@ static int raise_all(struct share *s, struct err *e)
 
     if (!picks)
         return err_set(e, ERR_BUSY, "no memory to try %zu and %zu rows", pro, opp);
-    for (size_t i = 0; i < s->t->q->count && !failed; i++)
-        failed = raise_bars(s, i, picks, e);
+    for (size_t i = 0; i < s->t->q->count && !failed; i++) {
+        failed = tier_cancelled(s, e);
+        if (!failed)
+            failed = raise_bars(s, i, picks, e);
+    }
     free(picks);
     return failed;
 }
@@ -211,8 +214,11 @@ int tier_settle_window(struct share *s, struct err *e)
 
     if (!failed)
         failed = raise_all(s, e);
-    for (uint32_t from = 0; from < s->w.count && !failed; from += TIER_TILE)
-        failed = sweep_tile(s, from, e);
+    for (uint32_t from = 0; from < s->w.count && !failed; from += TIER_TILE) {
+        failed = tier_cancelled(s, e);
+        if (!failed)
+            failed = sweep_tile(s, from, e);
+    }
     for (size_t i = 0; i < s->t->q->count && !failed; i++)
         for (int end = 0; end < TIER_ENDS && !failed; end++)
             failed = tier_left_drain(s, i, end, e);

@@ -143,7 +143,9 @@ static int fill_block(struct share *s, struct err *e)
 
     if (failed)
         return failed;
-    if (t->whole || !h->b.coded) {
+    if (!h->b.rows) {
+        /* Nothing of it is asked for: no plane is touched. */
+    } else if (t->whole || !h->b.coded) {
         failed = tier_exact_whole(s, h, e);
         s->row = h->b.rows;
     } else {
@@ -182,10 +184,9 @@ int tier_window_fill(struct share *s, struct err *e)
             if (s->block >= t->src->count)
                 break;
         }
-        if (t->src->cancelled && t->src->cancelled(t->src->arg))
-            return err_set(e, ERR_CANCELLED, "search cancelled after %zu of %zu chunks", s->block,
-                           t->src->count);
-        failed = fill_block(s, e);
+        failed = tier_cancelled(s, e);
+        if (!failed)
+            failed = fill_block(s, e);
     }
     return failed;
 }

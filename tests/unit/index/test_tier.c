@@ -753,6 +753,64 @@ static void damage_and_cancelling_end_the_search(void **state)
     corpus_free(&c);
 }
 
+/* Rows that tie are all scored, in one window: who left meanwhile need not wait for the last. */
+static void a_long_settling_can_be_cancelled(void **state)
+{
+    float vector[300] = {1.0f};
+    struct tier_query q = {.vectors = vector, .count = 1, .k = 3, .opponents = 2, .delta = 1e-9,
+                           .threads = 1};
+    struct corpus c;
+
+    (void)state;
+    state_of_random = 8;
+    corpus_make(&c, DTYPE_F32, 300, 1, 4000, 4000, FEW, 0);
+    assert_true(c.block[0].coded);
+    q.live = corpus_live(&c);
+    for (int precision = TIER_CERTIFIED; precision <= TIER_PROBABILISTIC; precision++) {
+        struct tier_source src = source_of(&c);
+        struct err e = ERR_INIT;
+        struct lists l;
+        size_t all;
+
+        q.precision = (enum tier_precision)precision;
+        c.single = c.asked = 0;
+        c.cancelled_after = SIZE_MAX;
+        assert_int_equal(search(&src, &q, &l, &e), 0);
+        lists_free(&l);
+        all = c.single;
+        assert_true(all > 1000);
+        c.cancelled_after = c.asked / 2;
+        c.single = c.asked = 0;
+        assert_int_equal(search(&src, &q, &l, &e), ERR_CANCELLED);
+        assert_true(c.single > 0 && c.single < all * 3 / 4);
+        assert_int_equal(c.asked, c.cancelled_after + 1);
+        lists_free(&l);
+    }
+    corpus_free(&c);
+}
+
+/* The source says so of a chunk that a filter leaves out: its planes may be far away. */
+static void a_block_without_rows_is_not_read(void **state)
+{
+    float vector[300] = {1.0f};
+    struct tier_query q = {.vectors = vector, .count = 1, .k = 3, .threads = 1};
+    struct corpus c;
+
+    (void)state;
+    state_of_random = 7;
+    corpus_make(&c, DTYPE_F32, 300, 8, 0, 0, ORDINARY, 0);
+    for (q.live = 0; q.live <= 100; q.live += 100) { /* by the exact kernel alone; by codes */
+        struct tier_source src = source_of(&c);
+        struct err e = ERR_INIT;
+        struct lists l;
+
+        assert_int_equal(search(&src, &q, &l, &e), 0);
+        assert_int_equal(c.planes, 0);
+        lists_free(&l);
+    }
+    corpus_free(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -760,6 +818,8 @@ int main(void)
         cmocka_unit_test(equals_the_oracle_at_large_dimensions),
         cmocka_unit_test(nothing_asked_or_nothing_there),
         cmocka_unit_test(damage_and_cancelling_end_the_search),
+        cmocka_unit_test(a_long_settling_can_be_cancelled),
+        cmocka_unit_test(a_block_without_rows_is_not_read),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
