@@ -1,6 +1,7 @@
 /* bergson.c - see bergson.h. info.json comes in three dialects: base_dtype as numpy's name
  * ("float32") or string ("<f4") with grad_sizes, and older ones with a structured dtype alone
- * ("names", "formats": "(256,)<f4"). bfloat16 is numpy's "<V2" there.
+ * ("names", "formats": "(256,)<f4"). bfloat16 is numpy's "<V2" there. Rows of tokens lie in
+ * token_gradients.bin (total_tokens of them), since 2.x in gradients.bin (num_grads).
  */
 #include "client/cli/bergson.h"
 

@@ -365,9 +365,11 @@ static int write_records(const struct cli *cli, const struct view *v, uint64_t i
 static int write_info(const struct cli *cli, const struct view *v, uint64_t items, const char *path)
 {
     struct record r = record_of(v);
-    json_t *info = json_pack("{s:I, s:I, s:o}", "num_items",
-                             (json_int_t)(items ? items : v->examples), "num_scores",
-                             (json_int_t)v->queries, "dtype", record_dtype(v, &r));
+    json_int_t rows = (json_int_t)(items ? items : v->examples);
+    /* Older readers ask for num_items, those of 2.x for num_rows. */
+    json_t *info = json_pack("{s:b, s:I, s:I, s:I, s:o}", "attribute_tokens", 0, "num_items", rows,
+                             "num_rows", rows, "num_scores", (json_int_t)v->queries, "dtype",
+                             record_dtype(v, &r));
     int bad = info ? json_dump_file(info, path, JSON_INDENT(2)) : -1;
 
     json_decref(info);

@@ -193,6 +193,14 @@ class TestStores(ImportCase):
         self.assertEqual([e["id"] for e in stored], ["0:0", "0:1", "0:2", "2:0", "3:0", "3:1", "3:2", "3:3"])
         self.assertEqual(stored[6]["meta"], {"row": 3, "example": "3", "token": 2})
         self.assert_is("each", "3:2", h[6], 1e-3)
+        # the newer layout of the same: the rows in gradients.bin, counted as num_grads
+        os.rename(os.path.join(path, "token_gradients.bin"), os.path.join(path, "gradients.bin"))
+        os.unlink(os.path.join(path, "num_token_grads.npy"))
+        with open(os.path.join(path, "info.json"), "w", encoding="utf-8") as f:
+            json.dump({"attribute_tokens": True, "num_items": 4, "num_grads": 8, "grad_sizes": SIZES,
+                       "base_dtype": "float16"}, f)
+        self.assertEqual(self.take(path, "newer")["zero_rows"], [[1, 1]])
+        np.testing.assert_array_equal(self.encoding("newer", "3"), self.encoding("summed", "3"))
 
     def test_shards_become_one_corpus(self):
         x = self.rows(9)
@@ -315,7 +323,8 @@ class TestExport(ImportCase):
             out = self.path(f"run{size}")
             self.cli("export", "scores", "ex", self.path("q.npy"), "--format", "bergson", "--items", 50, "--out", out, *f64)
             info, records = self.read_scores(out)
-            self.assertEqual((info["num_items"], info["num_scores"], records.dtype.itemsize), (50, 3, size))
+            self.assertEqual((info["num_items"], info["num_rows"], info["num_scores"], records.dtype.itemsize),
+                             (50, 50, 3, size))
             for k in range(3):
                 written = records[f"written_{k}"]
                 self.assertEqual([i for i in range(50) if not written[i]], [4, 30])
