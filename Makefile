@@ -159,7 +159,7 @@ bench-programs: $(BENCH)
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
-.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick install asan ubsan tsan clang
+.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick install install-files deb asan ubsan tsan clang
 deps: ## Install the Debian packages that are missing (root)
 	@sh .ci/deps.sh
 
@@ -206,14 +206,31 @@ eval-quick: deps ## The same with a small model (2 minutes): checks orderings fa
 	/usr/bin/python3 tests/eval/run.py --quick --build $(BUILD)
 
 install: all ## Install to $(DESTDIR)$(PREFIX)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	$(Q)$(MAKE) --no-print-directory install-files
+
+# What is built, where it belongs: `make deb` installs it elsewhere.
+LIBDIR ?= $(PREFIX)/lib
+MANDIR ?= $(PREFIX)/share/man
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+install-files:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(PREFIX)/include \
+	  $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR)
 	install -m755 $(BUILD)/ascribed $(BUILD)/ascribe $(BUILD)/ascribe-lm $(DESTDIR)$(PREFIX)/bin/
-	install -m644 $(LIBASCRIBE) $(DESTDIR)$(PREFIX)/lib/
-	install -m755 $(BUILD)/libascribe.so.1 $(DESTDIR)$(PREFIX)/lib/
-	ln -sf libascribe.so.1 $(DESTDIR)$(PREFIX)/lib/libascribe.so
+	install -m644 $(LIBASCRIBE) $(DESTDIR)$(LIBDIR)/
+	install -m755 $(BUILD)/libascribe.so.1 $(DESTDIR)$(LIBDIR)/
+	ln -sf libascribe.so.1 $(DESTDIR)$(LIBDIR)/libascribe.so
 	install -m644 client/ascribe.h $(DESTDIR)$(PREFIX)/include/
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' client/ascribe.pc.in \
-	  > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ascribe.pc
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' -e 's|@VERSION@|$(VERSION)|' client/ascribe.pc.in \
+	  > $(DESTDIR)$(LIBDIR)/pkgconfig/ascribe.pc
+	install -m644 docs/man/*.1 $(DESTDIR)$(MANDIR)/man1/
+	install -m644 docs/man/*.8 $(DESTDIR)$(MANDIR)/man8/
+	$(BUILD)/ascribe completion bash > $(DESTDIR)$(BASHDIR)/ascribe
+	$(BUILD)/ascribe completion zsh > $(DESTDIR)$(ZSHDIR)/_ascribe
+
+deb: deps ## A Debian package: build/deb/ascribe_VERSION_ARCH.deb
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	$(Q)sh docs/ops/debian/build.sh $(BUILD) $(VERSION) build/deb
 
 clean: ## Remove build/ (the trained demo model too)
 	rm -rf build

@@ -17,6 +17,7 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "server/offline.h"
 #include "server/pool.h"
 #include "server/route.h"
@@ -114,6 +115,7 @@ static int listen_all(const struct config *c, struct runtime *rt, struct err *e)
         snprintf(line, sizeof line, "ready listen=%s", server_address(rt->server, i));
         log_plain(line);
     }
+    notify_send("READY=1");
     return 0;
 }
 

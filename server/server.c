@@ -20,6 +20,7 @@
 #include "server/listen.h"
 #include "server/log.h"
 #include "server/metrics.h"
+#include "server/notify.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
@@ -66,6 +67,7 @@ static void begin_drain(struct server *s, int code, const char *why)
         return;
     log_note(LOG_INFO, "draining", "%s; %zu connections, %zu requests running", why, s->conn_count,
              s->in_pool);
+    notify_send("STOPPING=1");
     s->draining = true;
     s->drain_until = server_now() + s->rt->config->drain_ms * 1000000;
     for (size_t i = 0; i < s->listener_count; i++)

@@ -1,5 +1,5 @@
-/* cmd_completion.c - `ascribe completion bash|zsh`: a script for the shell. The script asks `ascribe
- * completion words -- WORD...` what may stand in place of the last word; the answers come from the
+/* cmd_completion.c - `ascribe completion bash|zsh`: a script for the shell. The script asks
+ * `ascribe completion words -- WORD...` what may stand in place of the last word; the answers come from the
  * same tables that parse the command line, so there is no second list to keep. Names of corpora are
  * asked of the server, within a second. */
 #include "client/cli/args.h"
@@ -22,7 +22,8 @@ static const char bash_script[] =
     "        :folders) compopt -o filenames; COMPREPLY+=($(compgen -d -- \"$cur\")) ;;\n"
     "        *) COMPREPLY+=(\"${line%%$'\\t'*}\") ;;\n"
     "        esac\n"
-    "    done < <(\"${COMP_WORDS[0]}\" completion words -- \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
+    "    done < <(\"${COMP_WORDS[0]}\" completion words -- \\\n"
+    "        \"${COMP_WORDS[@]:1:COMP_CWORD}\" 2>/dev/null)\n"
     "}\n"
     "complete -F _ascribe ascribe\n";
 
@@ -32,7 +33,8 @@ static const char zsh_script[] =
     "_ascribe() {\n"
     "    local line\n"
     "    local -a found lines\n"
-    "    lines=(\"${(@f)$(${words[1]} completion words -- \"${(@Q)words[2,CURRENT]}\" 2>/dev/null)}\")\n"
+    "    lines=(\"${(@f)$(${words[1]} completion words -- \\\n"
+    "        \"${(@Q)words[2,CURRENT]}\" 2>/dev/null)}\")\n"
     "    compset -P '--*='\n"
     "    for line in $lines; do\n"
     "        case $line in\n"
@@ -51,7 +53,8 @@ static const struct {
 } choices[] = {
     {"--dtype", "f32 f16 bf16"},       {"--engine", "auto tiered flat scan"},
     {"--score", "cosine dot"},         {"--precision", "certified probabilistic"},
-    {"--scope", "read write admin"},
+    {"--scope", "read write admin"},   {"--format", "safetensors npy jsonl bergson"},
+    {"--tokens", "sum each"},           {"--raw", "f32 f16 bf16"},
 };
 
 /* What is known of the line so far. */

@@ -115,7 +115,7 @@ static const char about[] =
     "line each; OUT.jsonl a line an example, {\"id\",\"scores\"}; --format bergson a directory that\n"
     "bergson reads. In ingest order, or with --items N at the place of the row that the id names.";
 
-int cmd_scores(struct cli *cli, int argc, char **argv)
+static int run_verb(struct cli *cli, const char *usage, int argc, char **argv)
 {
     const char *tensor = NULL, *out = NULL, *task = NULL, *filter = NULL, *score = NULL;
     const char *name = NULL;
@@ -134,7 +134,7 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
         {"--filter", 0, ARG_TEXT, &filter, 0, 0, "EXPR", "only examples for which it holds"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {0}};
-    const struct args args = {"scores CORPUS FILE --out OUT [options]", about, list, 2, 2};
+    const struct args args = {usage, about, list, 2, 2};
     struct asc_query q = {0};
     struct asc_matrix *m;
     struct asc_error e;
@@ -166,11 +166,18 @@ int cmd_scores(struct cli *cli, int argc, char **argv)
     return rc;
 }
 
+int cmd_scores(struct cli *cli, int argc, char **argv)
+{
+    return run_verb(cli, "scores CORPUS FILE --out OUT [options]", argc, argv);
+}
+
 int cmd_export(struct cli *cli, int argc, char **argv)
 {
+    static const char usage[] = "export scores CORPUS FILE --out OUT [options]";
+
     if (argc > 1 && strcmp(argv[1], "scores") == 0)
-        return cmd_scores(cli, argc - 1, argv + 1);
-    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-        return cmd_scores(cli, argc, argv);
+        return run_verb(cli, usage, argc - 1, argv + 1);
+    if (cli->survey || (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)))
+        return run_verb(cli, usage, argc, argv);
     return out_usage("export", "usage: ascribe export scores CORPUS FILE --out OUT [options]");
 }
