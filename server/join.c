@@ -201,12 +201,13 @@ static struct join_seat *room_take(struct room *r)
 /* Lock held. From the front of the line as many as the bounds allow, one at least; as a list. */
 static struct join_seat *take_seats(struct room *r, size_t *count, size_t *queries)
 {
-    size_t dim = corpus_def(r->whole->corpus)->dim, hits = 0;
     struct join_seat *first = NULL, **last = &first;
+    size_t hits = 0;
 
     *count = *queries = 0;
-    while (r->first) {
+    while (r->first) { /* with nobody left in it the room's view may be gone */
         const struct join_seat *s = r->first;
+        size_t dim = corpus_def(s->whole->corpus)->dim;
 
         if (first && (*queries + s->want.count > LIMIT_JOIN_QUERIES ||
                       (*queries + s->want.count) * dim * sizeof(float) > LIMIT_JOIN_BYTES ||
