@@ -78,4 +78,20 @@ static inline void reference_rotate(double *x, size_t n)
     }
 }
 
+/* Undoes it: rounds from the last to the first, the transform its own inverse. */
+static inline void reference_rotate_back(double *x, size_t n)
+{
+    size_t p = 256;
+
+    while (2 * p <= n)
+        p *= 2;
+    for (uint32_t round = p == n ? 2 : 4; round-- > 0;) {
+        double *at = round % 2 ? x + n - p : x;
+
+        reference_hadamard(at, p);
+        for (size_t i = 0; i < p; i++)
+            at[i] *= reference_sign(round, i) / sqrt((double)p);
+    }
+}
+
 #endif

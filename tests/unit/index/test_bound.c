@@ -133,28 +133,40 @@ static double whole(qkern_dot *dot, const unsigned char *plane, const struct que
     return 128.0 * sum_of(dot, plane, q->b.hi, groups) + sum_of(dot, plane, q->b.lo, groups);
 }
 
-static void within(struct bound b, double score)
+/* Returns how much of the bound the error takes. */
+static double within(struct bound b, double score)
 {
     assert_true(score <= b.at + b.off);
     assert_true(score >= b.at - b.off);
+    return fabs(score - b.at) / b.off;
 }
 
-/* All deterministic bounds; returns Z of the 1-bit one, in units of its own spread. */
-static double check_pair(const struct row *r, const struct query *q, size_t dim)
+/* All deterministic bounds; returns the most that an error takes of one. */
+static double check_deterministic(const struct row *r, const struct query *q, size_t dim)
 {
     const size_t groups = code_groups(dim);
     const double *f = r->factor, score = kern->dot_f32(q->u, r->x, dim);
     const double hi = sum_of(qkern->dot_six, r->planes.six, q->b.hi, groups);
     const double six = whole(qkern->dot_six, r->planes.six, q, groups);
     const double low = sum_of(qkern->dot_low, r->planes.low, q->b.hi, groups);
-    const double bits = whole(qkern->dot_bits, r->planes.bits, q, groups);
+    double most;
+
+    most = within(bound_six_hi(&q->b, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
+    most = fmax(most, within(bound_six(&q->b, six, f[CODE_SCALE], f[CODE_REST6],
+                                       f[CODE_LENGTH6]), score));
+    return fmax(most, within(bound_eight(&q->b, six, low, f[CODE_SCALE], f[CODE_REST6],
+                                         f[CODE_REST8], f[CODE_LENGTH8]), score));
+}
+
+/* The same; returns Z of the 1-bit one, in units of its own spread. */
+static double check_pair(const struct row *r, const struct query *q, size_t dim)
+{
+    const double *f = r->factor, score = kern->dot_f32(q->u, r->x, dim);
+    const double bits = whole(qkern->dot_bits, r->planes.bits, q, code_groups(dim));
     const double n = (double)code_padded(dim) - 1.0, reach = sqrt(n + 1.0);
     struct bound b;
 
-    within(bound_six_hi(&q->b, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
-    within(bound_six(&q->b, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
-    within(bound_eight(&q->b, six, low, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8],
-                       f[CODE_LENGTH8]), score);
+    check_deterministic(r, q, dim);
     b = bound_one(&q->b, bits, f[CODE_GAIN1], f[CODE_SPREAD1], 0.0, reach, bound_slack1(dim));
     return (score - b.at) / (f[CODE_SPREAD1] * q->b.length) * sqrt(n);
 }
@@ -190,6 +202,71 @@ static void deterministic_bounds_hold(void **state)
         query_free(&q);
         free(scratch);
     }
+}
+
+/* How a vector is drawn after rotation: what ordinary vectors never look like there, and what the
+ * bounds must hold for all the same. SPIKE: one coordinate has all steps of a query. HALVES: beside
+ * it the others round up to twice what they are, where hi is alone. EVEN: no coordinate is larger
+ * than another. EDGES: beyond all levels of a row, on one side. */
+enum rotated { ROTATED_SPIKE, ROTATED_HALVES, ROTATED_EVEN, ROTATED_EDGES, ROTATED_SHAPES };
+
+static double rotated_at(enum rotated shape, size_t i, size_t at)
+{
+    switch (shape) {
+    case ROTATED_SPIKE: return i == at ? 1.0 : 0.0;
+    case ROTATED_HALVES: return i == at ? 1.0 : 63.6 / QKERN_Q_MAX;
+    case ROTATED_EVEN: return test_random() & 1 ? 1.0 : -1.0;
+    default: return (double)(i % 7) + 0.49 + 1e-3 * test_plus_minus_one();
+    }
+}
+
+/* The vector that the rotation makes this of; dim = padded. */
+static void draw_rotated(enum rotated shape, size_t dim, float *x)
+{
+    double *y = malloc(dim * sizeof *y), sum = 0.0;
+    const size_t at = (size_t)(test_random() % dim);
+
+    assert_non_null(y);
+    for (size_t i = 0; i < dim; i++) {
+        y[i] = rotated_at(shape, i, at);
+        sum += y[i] * y[i];
+    }
+    reference_rotate_back(y, dim);
+    for (size_t i = 0; i < dim; i++)
+        x[i] = (float)(y[i] / sqrt(sum));
+    free(y);
+}
+
+static void rotated_extremes_hold(void **state)
+{
+    static const size_t dims[] = {256, 768, 16384, 131072};
+    double most = 0.0;
+
+    (void)state;
+    kern_init(NULL);
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
+        const size_t dim = dims[d];
+        float *scratch = malloc(dim * sizeof *scratch);
+
+        assert_non_null(scratch);
+        test_random_state = dim;
+        for (int a = 0; a < ROTATED_SHAPES * ROTATED_SHAPES; a++) {
+            struct row r = row_new(NORMAL, dim, scratch);
+            struct query q = query_new(NORMAL, dim, scratch);
+
+            draw_rotated((enum rotated)(a / ROTATED_SHAPES), dim, r.x);
+            draw_rotated((enum rotated)(a % ROTATED_SHAPES), dim, q.u);
+            code_rows(DTYPE_F32, dim, r.x, 0, 0, 1, &r.planes, scratch);
+            for (int f = 0; f < CODE_FACTORS; f++)
+                r.factor[f] = (double)code_factor(r.planes.factors, 1, (enum code_factor)f, 0);
+            assert_true(bound_prepare(&q.b, q.u, dim, scratch));
+            most = fmax(most, check_deterministic(&r, &q, dim));
+            row_free(&r);
+            query_free(&q);
+        }
+        free(scratch);
+    }
+    assert_true(most > 0.5); /* of a bound: these come near it, so the check is not idle */
 }
 
 /* The least a bound can be: what it says must be near what it must, or it would be of no use. */
@@ -357,6 +434,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(deterministic_bounds_hold),
+        cmocka_unit_test(rotated_extremes_hold),
         cmocka_unit_test(bounds_are_as_tight_as_stated),
         cmocka_unit_test(some_queries_have_no_bounds),
         cmocka_unit_test(the_tail_is_bounded),
