@@ -14,8 +14,9 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-/* 64 threads with a few scans each; a slot is 64 bytes of the lock file. */
-enum { READER_SLOTS = 510, FILE_MODE = 0600 };
+/* A search on one thread has up to seven blocks open, and there may be 1,024 threads; a slot is 64
+ * bytes of the lock file, which is sparse. */
+enum { READER_SLOTS = 8190, FILE_MODE = 0600 };
 
 static int latch_error(struct db *db, const char *what, const char *why, struct err *e)
 {

@@ -167,11 +167,11 @@ static void test_readers_beside_a_writer(void **state)
 /* More open blocks at once than there are threads: slots are bounded, not tied to threads. */
 static void test_many_open_blocks(void **state)
 {
-    enum { OPEN = 400 };
+    enum { OPEN = 1024 * 7, PAST = 1100 }; /* the most readers there may be, all a search opens */
     struct scratch *x = *state;
     struct store *s = open_store(x->store);
     struct corpus *c = make_corpus(s, "c", DIM, DTYPE_F32);
-    struct block *blocks = mem_new(OPEN + 200, sizeof *blocks);
+    struct block *blocks = mem_new(OPEN + PAST, sizeof *blocks);
     const struct view *v;
     struct err e = ERR_INIT;
     int open;
@@ -180,7 +180,8 @@ static void test_many_open_blocks(void **state)
     v = corpus_view(c);
     for (open = 0; open < OPEN; open++)
         assert_ok(block_open(&v->chunks[0], BLOCK_ENCODINGS, &blocks[open], &e), &e);
-    while (open < OPEN + 200 && block_open(&v->chunks[0], BLOCK_ENCODINGS, &blocks[open], &e) == 0)
+    while (open < OPEN + PAST &&
+           block_open(&v->chunks[0], BLOCK_ENCODINGS, &blocks[open], &e) == 0)
         open++;
     assert_int_equal(e.code, ERR_BUSY); /* past the slots: busy, not broken */
     put_examples(s, c, "b", 10, 10);
