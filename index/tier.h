@@ -3,7 +3,7 @@
  *
  * certified: the six-bit plane bounds every row deterministically, two more bits bound the few that
  * are left, the exact kernel decides. probabilistic: one bit a dimension first (six for more than
- * two queries or both ends), with bounds that all hold but with probability at most delta a query
+ * two queries or opponents), with bounds that all hold but with probability at most delta a query
  * over all its rows, if the rotation acts as a uniformly random one. docs/exactness.md states and
  * proves both, docs/adr/0008 says why so.
  *

@@ -16,7 +16,7 @@
 enum {
     BLAS_QUERIES = 20, /* FAISS 1.7.3: distance_compute_blas_threshold; below it is never faster */
     MARGIN = 32,       /* proposals beyond k that flat scores exactly (index/certify.c) */
-    BITS_QUERIES = 2, /* more, or both ends: engine tiered begins with six bits (index/tier.h) */
+    BITS_QUERIES = 2, /* more, or opponents: engine tiered begins with six bits (index/tier.h) */
     SPARSE = 16,       /* live rows so far apart each cost tiered a whole tile of rows */
 };
 
@@ -116,7 +116,7 @@ static double tiered(const struct rate *r, const struct cost_ask *a)
 
     if (rows > live * SPARSE)
         rows = live * SPARSE;
-    if (a->precision == TIER_PROBABILISTIC && a->queries <= BITS_QUERIES && !a->both_ends) {
+    if (a->precision == TIER_PROBABILISTIC && a->queries <= BITS_QUERIES && !a->opponents) {
         seconds = rows * larger(one / 8, q * padded / bits);
         seconds += LEFT_BY_BITS * rows * q * larger(one * 0.75, padded / r->six);
     } else {
@@ -199,7 +199,7 @@ static enum scan_engine choose_auto(const struct scan *s, const struct engine_qu
                            .deep = q->k > q->opponents ? q->k : q->opponents,
                            .threads = threads_of(s),
                            .plain = !s->lens && !s->lengths,
-                           .both_ends = q->k && q->opponents,
+                           .opponents = q->opponents > 0,
                            .precision = s->precision};
 
     return cost_choose(s->cost, &ask, reason);

@@ -26,7 +26,7 @@ struct cost_ask {
     size_t queries, deep;       /* the longer of both lists */
     unsigned threads;           /* that share the work; 0: one */
     bool plain;                 /* scores are products of unit vectors: the only ones flat knows */
-    bool both_ends;             /* proponents and opponents */
+    bool opponents;             /* alone, or beside proponents */
     enum tier_precision precision;
 };
 

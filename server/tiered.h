@@ -17,7 +17,7 @@ int tiered_new(const struct scan *s, const struct engine_query *q, unsigned thre
                const struct stop *stop, struct tiered **out, struct err *e);
 void tiered_free(struct tiered *t); /* NULL is fine */
 
-/* What the answer rests on: where one bit a dimension saves nothing, on proof. */
+/* What the answer rests on: where all rows are scored anyway, on proof. */
 enum tier_precision tiered_precision(const struct tiered *t);
 
 /* One thread's share, as tier_share. */

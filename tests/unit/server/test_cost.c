@@ -143,9 +143,9 @@ static void test_the_order_of_costs(void **state)
     b = a;
     b.precision = TIER_PROBABILISTIC;
     assert_true(cost_of(plain, &b, SCAN_TIERED) < cost_of(plain, &a, SCAN_TIERED));
-    b.both_ends = true; /* six bits first, but no more after them */
+    b.opponents = true; /* six bits first, but no more after them */
     assert_true(cost_of(plain, &b, SCAN_TIERED) < cost_of(plain, &a, SCAN_TIERED));
-    b.both_ends = false;
+    b.opponents = false;
     a.queries = b.queries = 64;
     assert_true(cost_of(plain, &b, SCAN_TIERED) < cost_of(plain, &a, SCAN_TIERED));
     /* a cache too small for the rows makes flat copy them */
