@@ -159,7 +159,7 @@ bench-programs: $(BENCH)
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
-.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick install install-files deb asan ubsan tsan clang
+.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick interop install install-files deb asan ubsan tsan clang
 deps: ## Install the Debian packages that are missing (root)
 	@sh .ci/deps.sh
 
@@ -204,6 +204,9 @@ eval: ## Attribution against facts and tail-patch: the paper's evaluation (under
 eval-quick: deps ## The same with a small model (2 minutes): checks orderings far outside the noise
 	$(Q)$(MAKE) --no-print-directory -j2 all
 	/usr/bin/python3 tests/eval/run.py --quick --build $(BUILD)
+
+interop: all ## bergson installed from the Python registry, its stores imported, its scores beside ours
+	$(Q)ASCRIBE_BUILD=$(BUILD) sh tests/interop/run.sh
 
 install: all ## Install to $(DESTDIR)$(PREFIX)
 	$(Q)$(MAKE) --no-print-directory install-files
