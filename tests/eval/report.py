@@ -159,7 +159,10 @@ def run_table(out):
     def clock(seconds):
         return "" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
     rows = [[name, clock(s["seconds"]), clock(s["processor"])] for name, s in out["stages"].items()]
-    total = [clock(sum(s[what] or 0 for s in out["stages"].values())) for what in ("seconds", "processor")]
+    total = []
+    for what in ("seconds", "processor"):
+        some = [s[what] for s in out["stages"].values()]
+        total.append("" if None in some else clock(sum(some)))
     return table(["stage", "min:s", "of a processor"], rows + [["**all**", *total]])
 
 

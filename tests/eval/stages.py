@@ -55,7 +55,7 @@ class Stages:
             json.dump({"want": want, "made": self.known[name], "seconds": seconds,
                        "processor": spent}, f)
         os.replace(self.path(name) + ".part", self.path(name))
-        self.say(f"{name:20} took {clock(seconds)}")
+        self.say(f"{name:20} took {clock(seconds)}, {clock(spent)} of a processor")
         return True
 
     def say(self, text):
