@@ -5,6 +5,7 @@
 #define CLIENT_CLI_IMPORT_H
 
 #include "client/cli/bergson.h"
+#include "client/cli/ranges.h"
 #include "client/cli/source.h"
 #include "client/cli/texts.h"
 
@@ -13,19 +14,6 @@ enum import_tokens {
     IMPORT_SUM,  /* the sum over its tokens */
     IMPORT_EACH, /* every token is one */
 };
-
-/* Numbers in ascending order, kept as ranges. */
-struct ranges {
-    uint64_t (*list)[2]; /* owned: first and last */
-    size_t count, cap;
-    uint64_t total;
-};
-
-bool ranges_add(struct ranges *r, uint64_t number);
-/* "3, 7-9, 20 ..." */
-void ranges_text(const struct ranges *r, char *out, size_t cap);
-json_t *ranges_json(const struct ranges *r); /* [[3,3],[7,9]] */
-void ranges_free(struct ranges *r);
 
 struct import {
     const struct bergson *store; /* the caller's */
