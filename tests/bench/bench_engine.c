@@ -317,6 +317,7 @@ int main(int argc, char **argv)
     struct bench b = {.o = &o};
     char line[256];
 
+    mem_keep_large(); /* as the server does: a search's lists are not paid for again */
     kern_init(NULL);
     flat_thread_init();
     b.rows = o.rows ? rows_open(o.rows, o.dim, 0, chunk)

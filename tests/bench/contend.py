@@ -16,6 +16,7 @@ from book import h
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 NPM = os.path.join(h.ROOT, "build/bench/npm")
+STRIDE = 37  # from one query to the next: neighbours in the list are alike
 PAUSE = 0.01  # seconds between turns: OpenMP's threads spin for a while after a search
 
 
@@ -152,13 +153,13 @@ def agree(entry, oracle, answer):
 
 
 def contest(entries, oracle, queries, rounds, batch, k):
-    """Each round: the next `batch` queries, asked of every entry in turn. `oracle` is an Entry whose
+    """Each round: other `batch` queries, asked of every entry in turn; single ones from all over the list. `oracle` is an Entry whose
     answers are the right ones; it may be one of them. Round 0 warms up and does not count."""
     truth = {}
     for e in entries:
         e.reset()
     for r in range(rounds + 1):
-        first = r * batch % (queries - batch + 1)
+        first = (r * batch if batch > 1 else r * STRIDE) % (queries - batch + 1)
         if first not in truth and oracle not in entries:
             truth[first] = oracle.contender.ask(oracle.engine, first, batch, k, oracle.opponents)
         for e in [oracle] * (oracle in entries) + [e for e in entries if e is not oracle]:

@@ -1,8 +1,10 @@
 #!/usr/bin/python3
-"""report.py [RESULTS] - docs/performance.md's tables, between its markers, and its pictures, from the
-lines that `make bench` and `make bench-large` kept. Of each section and size the latest run counts; a
-section that was never run leaves its table saying so. Nothing here is written by hand but the words.
+"""report.py [--without RUN,...] [RESULTS] - docs/performance.md's tables, between its markers, and its
+pictures, from the lines that `make bench` and `make bench-large` kept. Of each section and size the latest run
+counts; a section that was never run leaves its table saying so. --without leaves out runs, named by
+their time, that were disturbed or cut short. Nothing here is written by hand but the words.
 """
+import argparse
 import json
 import os
 import re
@@ -23,9 +25,9 @@ LINES = ("ascribe probabilistic", "ascribe certified", "ascribe scan", "FAISS")
 class Results:
     """All lines; of(section, size): those of the latest run that has that section."""
 
-    def __init__(self, path):
+    def __init__(self, path, without=()):
         with open(path, encoding="utf-8") as f:
-            self.all = [r for r in map(json.loads, f) if "section" in r]
+            self.all = [r for r in map(json.loads, f) if "section" in r and r["size"] in SIZES and r["run"] not in without]
 
     def of(self, section, size=None):
         these = [r for r in self.all if r["section"] == section and size in (None, r["size"])]
@@ -139,13 +141,13 @@ def larger(results):
 
 
 def kernels(results):
-    these = [r for r in results.of("kernels") if r.get("table")]
-    tables = [t for t in dict.fromkeys(r["table"] for r in these) if any(r.get("queries") for r in these if r["table"] == t)]
+    these = [r for r in results.of("kernels") if r.get("table")]  # peak names one too
+    tables = [t for t in dict.fromkeys(r["table"] for r in these if r["kernel"] != "peak")]
     find = lambda **kw: next((r for r in these if all(r.get(k) == v for k, v in kw.items())), None)
     rows = []
     for name, of in (("dot_bits", 2), ("dot_six", 2), ("dot_low", 2), ("dot_six", 64)):
         cells = [find(kernel=name, queries=of, table=t) for t in tables]
-        rows.append([f"`{name}`, {of} queries", *(f"{r['cycles_a_row']:,} cycles, {r['mac_a_cycle']:.0f} MAC each" if r else "" for r in cells)])
+        rows.append([f"`{name}`, {of} queries", *(f"{r['cycles_a_row']:,} cycles, {r['mac_a_cycle']:.0f} MAC a cycle" if r else "" for r in cells)])
     for name in ("flip", "fwht", "encode", "split"):
         cells = [find(kernel=name, table=t) for t in tables]
         rows.append([f"`{name}`", *(f"{r['us']:.1f} us" if r else "" for r in cells)])
@@ -181,7 +183,11 @@ def pictures(results):
 
 
 def main():
-    results = Results(sys.argv[1] if len(sys.argv) > 1 else RESULTS)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("results", nargs="?", default=RESULTS)
+    parser.add_argument("--without", default="")
+    args = parser.parse_args()
+    results = Results(args.results, args.without.split(","))
     with open(PAGE, encoding="utf-8") as f:
         page = f.read()
     parts = {"machine": machine, "goals": goals.table_of, "single": single, "batch": batch, "roofline": roofline, "http": http, "ingest": ingest, "larger": larger, "kernels": kernels}
