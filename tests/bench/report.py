@@ -141,7 +141,7 @@ def larger(results):
 
 
 def kernels(results):
-    these = [r for r in results.of("kernels") if r.get("table")]  # peak names one too
+    these = [r for r in results.of("kernels") if r.get("table")]
     tables = [t for t in dict.fromkeys(r["table"] for r in these if r["kernel"] != "peak")]
     find = lambda **kw: next((r for r in these if all(r.get(k) == v for k, v in kw.items())), None)
     rows = []
