@@ -30,7 +30,8 @@ struct args {
 
 /* Set in cli.survey, a verb tells its tables and does nothing else: `ascribe completion`. */
 struct survey {
-    /* `verbs` ends with a NULL name, or is NULL. `args` and its list last until the call returns. */
+    /* `verbs` ends with a NULL name, or is NULL. `args` and its list last until it
+     * returns. */
     void (*tell)(struct survey *s, const struct args *args, const struct verb *verbs);
     const struct args *args; /* between args_parse and verbs_run */
 };

@@ -1,7 +1,9 @@
-/* arrow.c - see arrow.h. The FlatBuffers reader below knows tables, vectors and structs, and fails
- * for good at the first position outside its bytes: a reader that asks on gets zeros.
+/* arrow.c - see arrow.h. Three parts: messages (metadata in memory, bodies left in the file), the
+ * schema, and record batches, of which only the columns that can be shown are read.
  */
 #include "client/cli/arrow.h"
+
+#include "client/cli/flatbuf.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,75 +21,6 @@ enum {
     DEPTH_MAX = 32,
     BUFFER_MAX = 1 << 30, /* one column of one record batch; writers cut at 1,000 rows */
 };
-
-/* --- FlatBuffers ------------------------------------------------------------------------------ */
-
-struct flat {
-    const unsigned char *p;
-    uint64_t len;
-    bool bad;
-};
-
-static uint64_t load(struct flat *f, uint64_t at, unsigned bytes)
-{
-    uint64_t v = 0;
-
-    if (f->bad || at > f->len || bytes > f->len - at) {
-        f->bad = true;
-        return 0;
-    }
-    memcpy(&v, f->p + at, bytes); /* little-endian, as this host */
-    return v;
-}
-
-/* Where field `index` of a table lies; 0 when it is absent. */
-static uint64_t field(struct flat *f, uint64_t table, unsigned index)
-{
-    int64_t vtable = (int64_t)table - (int32_t)load(f, table, 4);
-    uint64_t size, offset;
-
-    if (vtable < 0) {
-        f->bad = true;
-        return 0;
-    }
-    size = load(f, (uint64_t)vtable, 2);
-    if (4 + 2 * (uint64_t)index + 2 > size)
-        return 0;
-    offset = load(f, (uint64_t)vtable + 4 + 2 * (uint64_t)index, 2);
-    return offset ? table + offset : 0;
-}
-
-static uint64_t scalar(struct flat *f, uint64_t table, unsigned index, unsigned bytes)
-{
-    uint64_t at = field(f, table, index);
-
-    return at ? load(f, at, bytes) : 0;
-}
-
-/* What a field points to: a table, a string or a vector; 0 when absent. */
-static uint64_t follow(struct flat *f, uint64_t at)
-{
-    return at ? at + load(f, at, 4) : 0;
-}
-
-static uint64_t child(struct flat *f, uint64_t table, unsigned index)
-{
-    return follow(f, field(f, table, index));
-}
-
-/* The first element of a vector of elements of so many bytes; checked whole. */
-static uint64_t vector(struct flat *f, uint64_t table, unsigned index, unsigned element,
-                       uint64_t *count)
-{
-    uint64_t at = child(f, table, index);
-
-    *count = at ? load(f, at, 4) : 0;
-    if (at && (f->bad || *count > (f->len - at - 4) / element)) {
-        f->bad = true;
-        *count = 0;
-    }
-    return at + 4;
-}
 
 /* --- The file --------------------------------------------------------------------------------- */
 
@@ -120,7 +53,7 @@ struct arrow {
 
 struct message {
     unsigned char *meta; /* owned */
-    struct flat flat;
+    struct flatbuf flat;
     uint64_t header; /* the table */
     unsigned type;
     uint64_t body, body_len; /* in the file */
@@ -190,12 +123,12 @@ static bool read_message(struct arrow *a, struct message *m, char *why, size_t w
         return say(a, why, why_cap, "no memory");
     if (!read_at(a, a->at + head, m->meta, word[0], why, why_cap))
         return false;
-    m->flat = (struct flat){.p = m->meta, .len = word[0]};
-    root = load(&m->flat, 0, 4);
-    m->type = (unsigned)scalar(&m->flat, root, 1, 1);
-    m->header = child(&m->flat, root, 2);
+    m->flat = (struct flatbuf){.p = m->meta, .len = word[0]};
+    root = flatbuf_load(&m->flat, 0, 4);
+    m->type = (unsigned)flatbuf_scalar(&m->flat, root, 1, 1);
+    m->header = flatbuf_child(&m->flat, root, 2);
     m->body = a->at + head + word[0];
-    m->body_len = scalar(&m->flat, root, 3, 8);
+    m->body_len = flatbuf_scalar(&m->flat, root, 3, 8);
     if (m->flat.bad || m->header == 0 || m->body_len > a->size - m->body)
         return say(a, why, why_cap, "the message at byte %" PRIu64 " is damaged or cut off", a->at);
     a->at = m->body + m->body_len;
@@ -213,7 +146,7 @@ enum type {
 };
 
 /* Buffers that a field of a type has in a batch, its children's not counted; -1: not known. */
-static int own_buffers(struct flat *f, uint64_t table, unsigned type)
+static int own_buffers(struct flatbuf *f, uint64_t table, unsigned type)
 {
     switch (type) {
     case TYPE_NULL: case TYPE_RUN_END:
@@ -221,7 +154,8 @@ static int own_buffers(struct flat *f, uint64_t table, unsigned type)
     case TYPE_STRUCT: case TYPE_FIXED_LIST:
         return 1;
     case TYPE_UNION:
-        return scalar(f, child(f, table, 3), 0, 2) == 1 ? 2 : 1; /* dense has offsets */
+        /* a dense union (mode 1) has offsets beside its types */
+        return flatbuf_scalar(f, flatbuf_child(f, table, 3), 0, 2) == 1 ? 2 : 1;
     case TYPE_INT: case TYPE_FLOAT: case TYPE_BOOL: case TYPE_DECIMAL: case TYPE_DATE:
     case TYPE_TIME: case TYPE_TIMESTAMP: case TYPE_INTERVAL: case TYPE_FIXED_BINARY:
     case TYPE_DURATION: case TYPE_LIST: case TYPE_LARGE_LIST: case TYPE_MAP:
@@ -234,11 +168,12 @@ static int own_buffers(struct flat *f, uint64_t table, unsigned type)
 }
 
 /* Counts what a field and its children take in a batch. */
-static bool count_field(struct arrow *a, struct flat *f, uint64_t table, unsigned depth, char *why,
-                        size_t why_cap)
+static bool count_field(struct arrow *a, struct flatbuf *f, uint64_t table, unsigned depth,
+                        char *why, size_t why_cap)
 {
-    unsigned type = (unsigned)scalar(f, table, 2, 1);
-    bool dictionary = field(f, table, 4) != 0; /* then indices lie here, the values elsewhere */
+    unsigned type = (unsigned)flatbuf_scalar(f, table, 2, 1);
+    /* of a dictionary the indices lie here, the values elsewhere */
+    bool dictionary = flatbuf_field(f, table, 4) != 0;
     int own = dictionary ? 2 : own_buffers(f, table, type);
     uint64_t count, first;
 
@@ -248,29 +183,29 @@ static bool count_field(struct arrow *a, struct flat *f, uint64_t table, unsigne
     a->buffers += (uint64_t)own;
     if (dictionary)
         return true;
-    first = vector(f, table, 5, 4, &count);
+    first = flatbuf_vector(f, table, 5, 4, &count);
     if (count > COLUMNS_MAX || a->nodes > COLUMNS_MAX)
         return say(a, why, why_cap, "more than %d columns", COLUMNS_MAX);
     for (uint64_t i = 0; i < count; i++)
-        if (!count_field(a, f, follow(f, first + 4 * i), depth + 1, why, why_cap))
+        if (!count_field(a, f, flatbuf_follow(f, first + 4 * i), depth + 1, why, why_cap))
             return false;
     return !f->bad || say(a, why, why_cap, "the schema is damaged");
 }
 
-static void take_kind(struct flat *f, uint64_t table, struct column *c)
+static void take_kind(struct flatbuf *f, uint64_t table, struct column *c)
 {
-    unsigned type = (unsigned)scalar(f, table, 2, 1);
-    uint64_t of = child(f, table, 3);
+    unsigned type = (unsigned)flatbuf_scalar(f, table, 2, 1);
+    uint64_t of = flatbuf_child(f, table, 3);
 
-    if (field(f, table, 4) != 0)
+    if (flatbuf_field(f, table, 4) != 0)
         return; /* a dictionary: KIND_OTHER */
     if (type == TYPE_INT) {
-        c->width = (unsigned)scalar(f, of, 0, 4) / 8;
-        c->is_signed = scalar(f, of, 1, 1) != 0;
+        c->width = (unsigned)flatbuf_scalar(f, of, 0, 4) / 8;
+        c->is_signed = flatbuf_scalar(f, of, 1, 1) != 0;
         if (c->width == 1 || c->width == 2 || c->width == 4 || c->width == 8)
             c->kind = KIND_INT;
     } else if (type == TYPE_FLOAT) {
-        unsigned precision = (unsigned)scalar(f, of, 0, 2);
+        unsigned precision = (unsigned)flatbuf_scalar(f, of, 0, 2);
 
         c->width = precision == 1 ? 4 : 8;
         if (precision == 1 || precision == 2)
@@ -283,10 +218,10 @@ static void take_kind(struct flat *f, uint64_t table, struct column *c)
     }
 }
 
-static bool take_column(struct arrow *a, struct flat *f, uint64_t table, struct column *c,
+static bool take_column(struct arrow *a, struct flatbuf *f, uint64_t table, struct column *c,
                         char *why, size_t why_cap)
 {
-    uint64_t name = child(f, table, 0), len = name ? load(f, name, 4) : 0;
+    uint64_t name = flatbuf_child(f, table, 0), len = name ? flatbuf_load(f, name, 4) : 0;
 
     if (f->bad || (name && len > f->len - name - 4))
         return say(a, why, why_cap, "the schema is damaged");
@@ -306,18 +241,20 @@ static bool read_schema(struct arrow *a, char *why, size_t why_cap)
 
     if (ok && m.type != MESSAGE_SCHEMA)
         ok = say(a, why, why_cap, "not Arrow: it does not begin with a schema");
-    if (ok && scalar(&m.flat, m.header, 0, 2) != 0)
+    if (ok && flatbuf_scalar(&m.flat, m.header, 0, 2) != 0)
         ok = say(a, why, why_cap, "big-endian");
-    first = ok ? vector(&m.flat, m.header, 1, 4, &count) : 0;
+    first = ok ? flatbuf_vector(&m.flat, m.header, 1, 4, &count) : 0;
     if (ok && (m.flat.bad || count > COLUMNS_MAX))
-        ok = say(a, why, why_cap, "the schema is damaged, or has more than %d columns", COLUMNS_MAX);
+        ok = say(a, why, why_cap, "the schema is damaged, or has more than %d columns",
+                 COLUMNS_MAX);
     if (ok) {
         a->columns = calloc((size_t)count + 1, sizeof *a->columns);
         ok = a->columns || say(a, why, why_cap, "no memory");
     }
     for (uint64_t i = 0; ok && i < count; i++) {
         a->count = (unsigned)i + 1;
-        ok = take_column(a, &m.flat, follow(&m.flat, first + 4 * i), &a->columns[i], why, why_cap);
+        ok = take_column(a, &m.flat, flatbuf_follow(&m.flat, first + 4 * i), &a->columns[i], why,
+                         why_cap);
     }
     free(m.meta);
     return ok;
@@ -401,8 +338,8 @@ bool arrow_flat(const struct arrow *a, unsigned column)
 static bool read_buffer(struct arrow *a, struct message *m, uint64_t list, uint64_t index,
                         uint64_t need, struct buffer *out, char *why, size_t why_cap)
 {
-    uint64_t offset = load(&m->flat, list + 16 * index, 8);
-    uint64_t len = load(&m->flat, list + 16 * index + 8, 8);
+    uint64_t offset = flatbuf_load(&m->flat, list + 16 * index, 8);
+    uint64_t len = flatbuf_load(&m->flat, list + 16 * index + 8, 8);
 
     if (m->flat.bad || offset > m->body_len || len > m->body_len - offset || len < need ||
         len > BUFFER_MAX)
@@ -419,13 +356,14 @@ static bool read_buffer(struct arrow *a, struct message *m, uint64_t list, uint6
 static bool read_column(struct arrow *a, struct message *m, struct column *c, uint64_t nodes,
                         uint64_t list, char *why, size_t why_cap)
 {
-    uint64_t rows = load(&m->flat, nodes + 16 * c->node, 8), need;
+    uint64_t rows = flatbuf_load(&m->flat, nodes + 16 * c->node, 8), need;
 
     if (rows != a->rows)
         return say(a, why, why_cap, "column %.60s has %" PRIu64 " values in a batch of %" PRIu64
                    " rows", c->name, rows, a->rows);
-    c->nulls = load(&m->flat, nodes + 16 * c->node + 8, 8);
-    if (c->nulls > 0 && !read_buffer(a, m, list, c->buffer, (rows + 7) / 8, &c->valid, why, why_cap))
+    c->nulls = flatbuf_load(&m->flat, nodes + 16 * c->node + 8, 8);
+    if (c->nulls > 0 &&
+        !read_buffer(a, m, list, c->buffer, (rows + 7) / 8, &c->valid, why, why_cap))
         return false;
     need = c->kind == KIND_BOOL ? (rows + 7) / 8
                                 : (rows + (c->kind == KIND_TEXT && rows > 0)) * c->width;
@@ -440,16 +378,16 @@ static bool read_batch(struct arrow *a, struct message *m, char *why, size_t why
     uint64_t nodes, node_count, list, list_count;
     bool ok = true;
 
-    a->rows = scalar(&m->flat, m->header, 0, 8);
-    nodes = vector(&m->flat, m->header, 1, 16, &node_count);
-    list = vector(&m->flat, m->header, 2, 16, &list_count);
-    if (field(&m->flat, m->header, 3) != 0)
+    a->rows = flatbuf_scalar(&m->flat, m->header, 0, 8);
+    nodes = flatbuf_vector(&m->flat, m->header, 1, 16, &node_count);
+    list = flatbuf_vector(&m->flat, m->header, 2, 16, &list_count);
+    if (flatbuf_field(&m->flat, m->header, 3) != 0)
         return say(a, why, why_cap, "compressed buffers; write it without compression");
     if (m->flat.bad || node_count != a->nodes || list_count != a->buffers ||
         a->rows > (uint64_t)BUFFER_MAX)
-        return say(a, why, why_cap, "a record batch does not fit the schema (%" PRIu64 " fields of %"
-                   PRIu64 ", %" PRIu64 " buffers of %" PRIu64 ")", node_count, a->nodes, list_count,
-                   a->buffers);
+        return say(a, why, why_cap, "a record batch does not fit the schema (%" PRIu64
+                   " fields of %" PRIu64 ", %" PRIu64 " buffers of %" PRIu64 ")", node_count,
+                   a->nodes, list_count, a->buffers);
     for (unsigned i = 0; ok && i < a->count; i++)
         if (a->columns[i].kind != KIND_OTHER)
             ok = read_column(a, m, &a->columns[i], nodes, list, why, why_cap);

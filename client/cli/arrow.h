@@ -1,7 +1,7 @@
-/* arrow.h - reads the flat columns of an Arrow IPC file, record batch by record batch: what a Hugging
- * Face dataset keeps its rows in. Streams and files, little-endian, uncompressed. Columns of lists,
- * structs and other nested types are known to be there and skipped. Every length in the file is
- * checked against the file before it is believed. One thread.
+/* arrow.h - reads the flat columns of an Arrow IPC file, record batch by record batch: what a
+ * Hugging Face dataset keeps its rows in. Streams and files, little-endian, uncompressed. Columns
+ * of lists, structs and other nested types are known to be there and skipped. Every length in the
+ * file is checked against the file before it is believed. One thread.
  *
  * Format: Apache Arrow columnar format 1.x, "Serialization and Interprocess Communication"; the
  * metadata are FlatBuffers of its Schema.fbs and Message.fbs.
@@ -29,8 +29,8 @@ bool arrow_flat(const struct arrow *a, unsigned column);
 /* Moves to the next record batch; *rows is 0 at the end of the file. */
 bool arrow_next(struct arrow *a, uint64_t *rows, char *why, size_t why_cap);
 
-/* The value of a flat column in a row of the current batch: a new reference; a JSON null for null and
- * for what JSON cannot say (NaN). NULL: `why` says what is wrong. */
+/* The value of a flat column in a row of the current batch: a new reference; a JSON null for null
+ * and for what JSON cannot say (NaN). NULL: `why` says what is wrong. */
 json_t *arrow_cell(struct arrow *a, unsigned column, uint64_t row, char *why, size_t why_cap);
 
 #endif

@@ -86,7 +86,8 @@ static bool read_format(const char *format, json_int_t *dim, enum asc_dtype *dty
 static bool read_structured(struct bergson *b, const json_t *dtype, enum asc_dtype *out, char *why,
                             size_t cap)
 {
-    const json_t *names = json_object_get(dtype, "names"), *formats = json_object_get(dtype, "formats");
+    const json_t *names = json_object_get(dtype, "names");
+    const json_t *formats = json_object_get(dtype, "formats");
     size_t count = json_array_size(names);
 
     if (count == 0 || json_array_size(formats) != count) {
@@ -101,8 +102,8 @@ static bool read_structured(struct bergson *b, const json_t *dtype, enum asc_dty
         json_int_t dim;
 
         if (!name || !format || !read_format(format, &dim, &one) || (i > 0 && one != *out)) {
-            snprintf(why, cap, "%s/info.json: dtype, field %zu (%.60s): the format \"%.60s\" is not "
-                     "taken; all are rows of one of <f2, <f4, <f8, <V2", b->path, i,
+            snprintf(why, cap, "%s/info.json: dtype, field %zu (%.60s): the format \"%.60s\" is "
+                     "not taken; all are rows of one of <f2, <f4, <f8, <V2", b->path, i,
                      name ? name : "?", format ? format : "?");
             return false;
         }
@@ -119,7 +120,8 @@ static bool read_layout(struct bergson *b, const json_t *info, enum asc_dtype *o
 {
     json_t *sizes = json_object_get(info, "grad_sizes");
     const json_t *dtype = json_object_get(info, "dtype");
-    const json_t *size = json_object_get(dtype, "itemsize"), *base = json_object_get(info, "base_dtype");
+    const json_t *size = json_object_get(dtype, "itemsize");
+    const json_t *base = json_object_get(info, "base_dtype");
     json_int_t want;
 
     if (!json_is_object(sizes) || (!base && !json_is_string(dtype))) {
@@ -424,7 +426,8 @@ static void add_rows(void *user, const unsigned char *rows, uint64_t count)
 
 bool bergson_sum(const struct bergson *b, uint64_t item, float *out, char *why, size_t why_cap)
 {
-    struct summing s = {b->dim, asc_matrix_dtype(b->matrix), calloc((size_t)b->dim, sizeof(double))};
+    struct summing s = {b->dim, asc_matrix_dtype(b->matrix),
+                        calloc((size_t)b->dim, sizeof(double))};
     uint64_t first = (uint64_t)b->offsets[item], count = (uint64_t)b->offsets[item + 1] - first;
     bool ok = s.sum != NULL;
 

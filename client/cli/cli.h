@@ -63,7 +63,8 @@ int cmd_search(struct cli *cli, int argc, char **argv);
 int cmd_task(struct cli *cli, int argc, char **argv);
 int cmd_job_verify(struct cli *cli, int argc, char **argv);
 
-/* --- cmd_job.c: what verbs that start a job do next -------------------------------------------- */
+/* --- cmd_job.c: what verbs that start a job do next --------------------------------------------
+ */
 
 /* Waits for the job with a meter and prints it as it ended, or with no_wait as it is. Clears it;
  * gives the exit code. */
@@ -104,11 +105,12 @@ char *out_read_file(const struct cli *cli, const char *path, size_t most);
 /* Columns of the terminal on a file descriptor; 0 when it is none. */
 unsigned term_columns(int fd);
 /* Copies text as one printable line of at most `columns` columns (0: no bound): control characters
- * and line breaks become single spaces, bytes that are not UTF-8 become U+FFFD, a cut ends in U+2026.
- * Never cuts inside a character. Gives the columns used. `cap` bytes of out, always terminated. */
+ * and line breaks become single spaces, bytes that are not UTF-8 become U+FFFD, a cut ends in
+ * U+2026. Never cuts inside a character. Gives the columns used. `cap` bytes of out, always
+ * terminated. */
 unsigned term_line(const char *text, size_t len, unsigned columns, char *out, size_t cap);
-/* Writes a text whole to standard output. To a terminal, what is neither text, line break nor tab is
- * left out. */
+/* Writes a text whole to standard output. To a terminal, what is neither text, line break nor tab
+ * is left out. */
 void term_text(const char *text, size_t len);
 void term_init(void);
 

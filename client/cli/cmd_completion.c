@@ -1,7 +1,7 @@
 /* cmd_completion.c - `ascribe completion bash|zsh`: a script for the shell. The script asks
- * `ascribe completion words -- WORD...` what may stand in place of the last word; the answers come from the
- * same tables that parse the command line, so there is no second list to keep. Names of corpora are
- * asked of the server, within a second. */
+ * `ascribe completion words -- WORD...` what may stand in place of the last word; the answers come
+ * from the same tables that parse the command line, so there is no second list to keep. Names of
+ * corpora are asked of the server, within a second. */
 #include "client/cli/args.h"
 #include "client/cli/verbs.h"
 

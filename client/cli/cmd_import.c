@@ -78,7 +78,8 @@ static int open_store(struct run *r, const char *folder)
                     s->bergson.items, &r->columns, why, sizeof why))
         return out_input(r->cli, "%s%s", why,
                          has_texts && !r->examples
-                             ? " (--no-texts goes without, --examples FILE.jsonl with others)" : "");
+                             ? " (--no-texts goes without, --examples FILE.jsonl with others)"
+                             : "");
     return EXIT_OK;
 }
 
@@ -270,7 +271,8 @@ static void report(const struct run *r)
     zero = json_array();
     bad = json_array();
     for (size_t i = 0; i < r->count; i++) {
-        json_t *a = ranges_json(&r->stores[i].import.zero), *b = ranges_json(&r->stores[i].import.bad);
+        json_t *a = ranges_json(&r->stores[i].import.zero);
+        json_t *b = ranges_json(&r->stores[i].import.bad);
 
         json_array_extend(zero, a);
         json_array_extend(bad, b);
@@ -284,11 +286,11 @@ static void report(const struct run *r)
 }
 
 static const char about[] =
-    "Stores the gradients of a bergson store, with the texts beside them (data.hf, or --examples).\n"
-    "DIR has an info.json, or directories in it have (shards). CORPUS is made when it is not there,\n"
-    "a block for each module; without CORPUS it is called as DIR is. Rows that are zero (a document\n"
-    "without tokens to predict, or a row never written) are left out and listed. A run that broke is\n"
-    "simply run again.";
+    "Stores the gradients of a bergson store, with the texts beside them (data.hf, or\n"
+    "--examples). DIR has an info.json, or directories in it have (shards). CORPUS is made when\n"
+    "it is not there, a block for each module; without CORPUS it is called as DIR is. Rows that\n"
+    "are zero (a document without tokens to predict, or a row never written) are left out and\n"
+    "listed. A run that broke is simply run again.";
 
 int cmd_import(struct cli *cli, int argc, char **argv)
 {
@@ -308,7 +310,8 @@ int cmd_import(struct cli *cli, int argc, char **argv)
         {"--encoded", 0, ARG_FLAG, &r.encoded, 0, 0, NULL,
          "of a new corpus: the store is preconditioned already"},
         {"--model", 0, ARG_TEXT, &r.model, 0, 0, "TEXT", "of a new corpus; recorded"},
-        {"--rows-per-batch", 0, ARG_COUNT, &r.rows, 1, 65536, "N", "rows a batch (for about 32 MiB)"},
+        {"--rows-per-batch", 0, ARG_COUNT, &r.rows, 1, 65536, "N",
+         "rows a batch (for about 32 MiB)"},
         {"--jobs", 'j', ARG_COUNT, &r.jobs, 1, SEND_WORKERS_MAX, "N",
          "batches in flight (2; 1 keeps the rows in order)"},
         {0}};

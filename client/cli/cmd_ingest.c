@@ -1,5 +1,5 @@
-/* cmd_ingest.c - `ascribe ingest`: batch files, or a matrix and its examples, into a corpus. What is
- * read is source.c's, how it is sent send.c's.
+/* cmd_ingest.c - `ascribe ingest`: batch files, or a matrix and its examples, into a corpus. What
+ * is read is source.c's, how it is sent send.c's.
  */
 #include "client/cli/args.h"
 #include "client/cli/send.h"
@@ -11,8 +11,8 @@
 
 /* --- The command line ------------------------------------------------------------------------- */
 
-/* Makes the corpus when asked, and sees that the vectors fit it before gigabytes are sent (dim 0: not
- * known yet). */
+/* Makes the corpus when asked, and sees that the vectors fit it before gigabytes are sent (dim 0:
+ * not known yet). */
 static int prepare(struct cli *cli, const char *corpus, const char *create, uint64_t dim,
                    uint64_t *out_dim)
 {

@@ -1,5 +1,5 @@
-/* cmd_scores.c - `ascribe scores`, also `ascribe export scores`: the score of every example for each
- * gradient of a file, streamed to disk as safetensors and from there into other formats. */
+/* cmd_scores.c - `ascribe scores`, also `ascribe export scores`: the score of every example for
+ * each gradient of a file, streamed to disk as safetensors and from there into other formats. */
 #include "client/cli/args.h"
 #include "client/cli/progress.h"
 #include "client/cli/scorefile.h"
@@ -111,9 +111,10 @@ static int fetch(struct cli *cli, const char *corpus, const struct asc_query *q,
 
 static const char about[] =
     "Writes the score of every example for each gradient in FILE (as for query). OUT.safetensors\n"
-    "has scores [q, n], sequences [n] and ids; OUT.npy has the scores, and OUT.ids.txt the ids, a\n"
-    "line each; OUT.jsonl a line an example, {\"id\",\"scores\"}; --format bergson a directory that\n"
-    "bergson reads. In ingest order, or with --items N at the place of the row that the id names.";
+    "has scores [q, n], sequences [n] and ids; OUT.npy has the scores, and OUT.ids.txt the ids,\n"
+    "a line each; OUT.jsonl a line an example, {\"id\",\"scores\"}; --format bergson a directory\n"
+    "that bergson reads. In ingest order, or with --items N at the place of the row that the id\n"
+    "names.";
 
 static int run_verb(struct cli *cli, const char *usage, int argc, char **argv)
 {
@@ -146,8 +147,8 @@ static int run_verb(struct cli *cli, const char *usage, int argc, char **argv)
         return out_usage("scores", "--out says where they go");
     format = format_of(name, out);
     if (format == FORMATS)
-        return out_usage("scores", "--out ends in .safetensors, .npy or .jsonl, or --format is one of "
-                         "safetensors, npy, jsonl and bergson");
+        return out_usage("scores", "--out ends in .safetensors, .npy or .jsonl, or --format is one "
+                         "of safetensors, npy, jsonl and bergson");
     if (items && format != FORMAT_BERGSON)
         return out_usage("scores", "--items goes with --format bergson");
     if (asc_matrix_open(argv[2], tensor, &m, &e) != 0)

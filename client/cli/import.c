@@ -1,4 +1,5 @@
-/* import.c - see import.h. Everything here runs under the lock of the run that takes the batches. */
+/* import.c - see import.h. Everything here runs under the lock of the run that takes the batches.
+ */
 #include "client/cli/import.h"
 
 #include <inttypes.h>
@@ -112,7 +113,8 @@ static bool read_entries(const struct import *im, uint64_t first, uint64_t count
     return true;
 }
 
-/* The example of entry `at`, which must be asked for in order; NULL with a reason. A new reference. */
+/* The example of entry `at`, which must be asked for in order; NULL with a reason. A new reference.
+ */
 static json_t *example_at(struct import *im, uint64_t at, char *why, size_t cap)
 {
     const struct bergson *s = im->store;

@@ -1,5 +1,5 @@
-/* import.h - a bergson store as a feed of batches: leaves out rows that are zero, finds those that are
- * not finite, and keeps account of both by number.
+/* import.h - a bergson store as a feed of batches: leaves out rows that are zero, finds those that
+ * are not finite, and keeps account of both by number.
  */
 #ifndef CLIENT_CLI_IMPORT_H
 #define CLIENT_CLI_IMPORT_H

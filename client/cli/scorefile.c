@@ -73,12 +73,12 @@ int scorefile_npy(const struct cli *cli, const char *from, const char *out)
     struct asc_matrix *m;
     struct asc_error e;
     char ids[4096];
-    int rc;
+    int rc, stem;
 
     if (asc_matrix_open(from, "scores", &m, &e) != 0)
         return out_error(cli, &e);
-    if ((size_t)snprintf(ids, sizeof ids, "%.*s.ids.txt", (int)(strlen(out) - (ends_in(out, ".npy") ? 4 : 0)), out) >=
-        sizeof ids)
+    stem = (int)(strlen(out) - (ends_in(out, ".npy") ? 4 : 0));
+    if ((size_t)snprintf(ids, sizeof ids, "%.*s.ids.txt", stem, out) >= sizeof ids)
         rc = out_input(cli, "%s: the path is too long", out);
     else
         rc = extract(cli, from, "ids", ids, NULL);

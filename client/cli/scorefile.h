@@ -1,6 +1,6 @@
-/* scorefile.h - the file of scores that the server sends (safetensors), written again in the formats of
- * others. What is written appears whole or not at all. Each gives an exit code and prints what is
- * wrong.
+/* scorefile.h - the file of scores that the server sends (safetensors), written again in the
+ * formats of others. What is written appears whole or not at all. Each gives an exit code and
+ * prints what is wrong.
  */
 #ifndef CLIENT_CLI_SCOREFILE_H
 #define CLIENT_CLI_SCOREFILE_H

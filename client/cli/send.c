@@ -1,6 +1,6 @@
 /* send.c - N workers, each with a client of its own, take batches from one source; the main thread
- * shows how far it is. The window is the number of workers: nothing is read ahead of them. The first
- * failure stops the run; what was acknowledged stays.
+ * shows how far it is. The window is the number of workers: nothing is read ahead of them. The
+ * first failure stops the run; what was acknowledged stays.
  */
 #include "client/cli/send.h"
 

@@ -1,4 +1,5 @@
-/* send.h - sends every batch of a source to a corpus, several at a time, and shows how far it is. */
+/* send.h - sends every batch of a source to a corpus, several at a time, and shows how far it is.
+ */
 #ifndef CLIENT_CLI_SEND_H
 #define CLIENT_CLI_SEND_H
 

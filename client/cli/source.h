@@ -1,5 +1,6 @@
 /* source.h - what an ingest run sends: a list of batch files, one matrix with its examples cut into
- * batches, or what a feed makes of something else. Hands out units in order; the caller holds a lock around source_next. */
+ * batches, or what a feed makes of something else. Hands out units in order; the caller holds a
+ * lock around source_next. */
 #ifndef CLIENT_CLI_SOURCE_H
 #define CLIENT_CLI_SOURCE_H
 
@@ -52,7 +53,7 @@ struct source {
 struct source_pair {
     const char *gradients, *examples; /* paths */
     const char *tensor;       /* of a safetensors file; or NULL */
-    enum asc_dtype raw;       /* the file is raw numbers of this type; 0: it says itself what it is */
+    enum asc_dtype raw;       /* the file is raw numbers of this type; 0: it says what it is */
     uint64_t raw_dim;
     uint64_t rows_per_batch;  /* 0: for bodies of about 32 MiB */
 };

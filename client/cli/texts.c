@@ -1,5 +1,5 @@
-/* texts.c - see texts.h. A row becomes an object of its flat columns, wherever it comes from, and one
- * function makes the example of it.
+/* texts.c - see texts.h. A row becomes an object of its flat columns, wherever it comes from, and
+ * one function makes the example of it.
  */
 #include "client/cli/texts.h"
 

@@ -34,7 +34,8 @@ struct texts {
 };
 
 /* `folder`: a directory that datasets' save_to_disk wrote, or NULL; `lines`: a JSON Lines file, or
- * NULL. The first example is number `first`. Checks that there are `items` of them. False: `why`. */
+ * NULL. The first example is number `first`. Checks that there are `items` of them. False: `why`.
+ */
 bool texts_open(struct texts *t, const char *folder, const char *lines, uint64_t first,
                 uint64_t items, const struct texts_columns *columns, char *why, size_t why_cap);
 void texts_close(struct texts *t);

@@ -1,5 +1,5 @@
-/* watch.c - see watch.h. inotify only wakes us sooner: what there is to do is always found by reading
- * the directory, which is right on network file systems and after any event was lost.
+/* watch.c - see watch.h. inotify only wakes us sooner: what there is to do is always found by
+ * reading the directory, which is right on network file systems and after any event was lost.
  */
 #include "client/cli/watch.h"
 
@@ -245,7 +245,8 @@ static void move_away(struct looker *l, const struct drop *x)
         }
 }
 
-static void stored(struct looker *l, struct drop *x, const struct asc_ingested *sum, uint64_t batches)
+static void stored(struct looker *l, struct drop *x, const struct asc_ingested *sum,
+                   uint64_t batches)
 {
     char n[32];
 
