@@ -95,6 +95,19 @@ $(LIBLLHTTP): $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhtt
 	$(Q)ar rcs $@ $^
 $(call obj,$(SERVER_C)): CPPFLAGS += $(LLHTTP_DEF) -isystem $(LLHTTP_INC)
 
+# The page: its files, and the plots' library, embedded (server/page_files.sh).
+D3      := /usr/share/nodejs/d3/dist/d3.min.js
+PAGE    := $(call src,client/page/*.* client/page/*/*.*)
+PAGE_AS := $(foreach f,$(PAGE),$(f:client/page/%=%)=$f) d3.js=$(D3)
+$(BUILD)/page_files.c: server/page_files.sh $(PAGE) $(D3)
+	@mkdir -p $(@D)
+	$(call say,EMBED)
+	$(Q)sh server/page_files.sh $@ $(PAGE_AS)
+$(BUILD)/page_files.o: $(BUILD)/page_files.c
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+$(LIBSERVER): $(BUILD)/page_files.o
+
 # The FAISS C API: linked where the distribution ships it, else built from its source package.
 $(FAISS_C): index/faiss_c.sh
 	$(Q)sh index/faiss_c.sh $@

@@ -280,7 +280,7 @@ void exchange_answer(struct exchange *x)
         answer_problem(x);
     if (!j->status)
         j->status = 200;
-    if (j->status == 204)
+    if (j->status == 204 || j->status == 304)
         buf_free(&j->reply_body);
     put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json",
              j->reply_body.len);

@@ -186,6 +186,7 @@ static int admit_headers(struct exchange *x, const struct head *h, const char *b
     type = header(x, h, bytes, "Content-Type");
     j->content_type = type ? http_media_type(&j->arena, type, strlen(type)) : "";
     j->fingerprint = header(x, h, bytes, "X-Ascribe-Fingerprint");
+    j->if_none_match = header(x, h, bytes, "If-None-Match");
     x->coding = header(x, h, bytes, "Content-Encoding");
     return (int)j->err.code;
 }

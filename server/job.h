@@ -51,6 +51,7 @@ struct job {
     size_t query_count;
     const char *content_type; /* lower case, without parameters, or "" */
     const char *fingerprint;  /* X-Ascribe-Fingerprint, or NULL */
+    const char *if_none_match; /* the header, or NULL */
     const unsigned char *body; /* the connection's buffer, NUL after it; as long as the job */
     size_t body_len;
     unsigned scopes;   /* of the key; 0 when there is none */

@@ -87,7 +87,7 @@ static void operation(struct buf *out, const struct route *r)
     buf_add_text(out, "\":{\"operationId\":\"");
     operation_id(out, r);
     buf_add_text(out, "\",\"summary\":");
-    http_json_string(out, r->summary ? r->summary : "");
+    http_json_string(out, r->summary);
     parameters(out, r);
     body(out, r);
     if (r->scope == SCOPE_OPEN)
@@ -146,7 +146,7 @@ void openapi_write(struct buf *out, const struct route *routes, size_t count)
                       "\"" ASCRIBE_VERSION "\",\"license\":{\"name\":\"Apache-2.0\","
                       "\"identifier\":\"Apache-2.0\"}},\"paths\":{");
     for (size_t i = 0; i < count; i++) {
-        if (!first_of_path(routes, i))
+        if (!routes[i].summary || !first_of_path(routes, i))
             continue;
         if (!first)
             buf_add_text(out, ",");

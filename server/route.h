@@ -19,7 +19,7 @@ struct route {
     unsigned scope;   /* one of enum scope */
     enum route_body body;
     bool body_optional;
-    const char *summary; /* one line, for /openapi.json and docs */
+    const char *summary; /* one line, for /openapi.json and docs; NULL: listed in neither */
     const char *params;  /* documented query parameters, space-separated, or NULL */
     int (*parse)(struct job *j);
     int (*work)(struct job *j);                         /* NULL: none */

@@ -2,10 +2,12 @@
  * its scope, its line in /openapi.json, and the functions that stand together in one api_*.c. */
 #include "server/api.h"
 #include "server/api_meta.h"
+#include "server/page.h"
 #include "server/route.h"
 
 const struct route route_table[] = {
     API_META_ROUTES,
+    PAGE_ROUTES,
 
     {"PUT", "/v1/corpora/{c}", SCOPE_WRITE, BODY_JSON, false, "Create a corpus", NULL,
      corpora_put_parse, corpora_put_work, corpora_put_commit, corpora_put_reply, NULL},
