@@ -109,6 +109,8 @@ static void limits(struct buf *out, const struct config *c)
         {"saved_gradient_bytes", LIMIT_SAVED_GRADIENT},
         {"saved_tags", LIMIT_SAVED_TAGS},
         {"groups", LIMIT_GROUPS},
+        {"histogram_bins", LIMIT_BINS},
+        {"query_ids", LIMIT_NAMED},
         {"manifest_bytes", LIMIT_MANIFEST},
         {"corpora", LIMIT_CORPORA},
         {"keys", LIMIT_KEYS},

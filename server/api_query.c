@@ -10,9 +10,7 @@
 #include <string.h>
 
 #include "index/engine.h"
-#include "server/census.h"
 #include "server/explain.h"
-#include "server/filter.h"
 #include "server/hits.h"
 #include "server/join.h"
 #include "server/json.h"
@@ -20,6 +18,7 @@
 #include "server/queries.h"
 #include "server/runtime.h"
 #include "server/scan.h"
+#include "server/survey.h"
 
 enum { K_DEFAULT = 10, ASK_EVERY = 64 };
 
@@ -29,8 +28,8 @@ static const double DELTA_DEFAULT = 1e-9, DELTA_MIN = 1e-100, DELTA_MAX = 0.5;
 struct query {
     uint64_t k, opponents;
     bool text;          /* with text and meta */
-    bool blocks, percentile;
-    const char *group;  /* path of a meta field, or NULL */
+    bool blocks;
+    struct survey survey; /* what is asked beside the lists */
     enum scan_engine engine; /* as asked */
     enum tier_precision precision;
     double delta;       /* NaN: not given */
@@ -47,8 +46,6 @@ struct query {
     struct join_seat seat;
     struct manifest_shape shape; /* with blocks */
     double *shares;              /* of one hit */
-    struct census_groups groups;
-    struct census census;
     uint64_t began_ns;
 };
 
@@ -69,7 +66,8 @@ int query_parse(struct job *j)
 {
     static const char *const names[] = {"k",    "opponents", "engine", "text",
                                         "filter", "task",      "saved",  "blocks",
-                                        "percentile", "group", "score", "precision", "delta", NULL};
+                                        "percentile", "group", "score", "precision", "delta",
+                                        "like", "histogram", NULL};
     struct query *q = arena_new(&j->arena, 1, sizeof *q);
     int code = job_query_only(j, names);
 
@@ -85,8 +83,7 @@ int query_parse(struct job *j)
     if (!code)
         code = api_query_bool(j, "blocks", false, &q->blocks);
     if (!code)
-        code = api_query_bool(j, "percentile", false, &q->percentile);
-    q->group = job_query(j, "group");
+        code = survey_parse(j, &q->survey);
     q->filter = job_query(j, "filter");
     q->task = job_query(j, "task");
     if (!code)
@@ -115,9 +112,7 @@ static int read_options(struct query *q, struct err *e)
     if (!code)
         code = json_get_bool(options, "blocks", &q->blocks, e);
     if (!code)
-        code = json_get_bool(options, "percentile", &q->percentile, e);
-    if (!code)
-        code = json_get_text(options, "group", LIMIT_META_BYTES, &q->group, e);
+        code = survey_read(&q->survey, options, e);
     if (!code)
         code = json_get_text(options, "filter", LIMIT_FILTER_BYTES, &q->filter, e);
     if (!code)
@@ -164,13 +159,14 @@ static uint64_t lower(uint64_t a, uint64_t b)
 static int check_hits(const struct query *q, struct err *e)
 {
     uint64_t each = lower(q->k, q->view->live) + lower(q->opponents, q->view->live);
+    size_t named = survey_entries(&q->survey);
 
-    if (each * q->queries.count <= LIMIT_HITS)
+    if ((each + named) * q->queries.count <= LIMIT_HITS)
         return 0;
     err_set(e, ERR_TOO_LARGE,
             "%zu queries x %" PRIu64 " examples; at most %u in one answer", q->queries.count,
-            each, LIMIT_HITS);
-    err_at_field(e, "k");
+            each + named, LIMIT_HITS);
+    err_at_field(e, each >= named ? "k" : "ids");
     return err_at_limit(e, LIMIT_HITS);
 }
 
@@ -199,6 +195,7 @@ static void sit(struct job *j, struct query *q)
                                           .count = q->queries.count,
                                           .k = q->k,
                                           .opponents = q->opponents}};
+    survey_least(&q->survey, &q->seat.want.k, &q->seat.want.opponents);
     q->seated = true;
     join_sit(j->rt->join, &q->seat);
 }
@@ -224,57 +221,44 @@ static int prepare_blocks(struct job *j, struct query *q)
     return code;
 }
 
-/* Before the search: a path that does not parse costs nothing. */
-static int prepare(struct job *j, struct query *q)
+static struct explain explain_of(const struct query *q)
 {
-    struct stop stop = api_stop(j);
-    struct filter_path path;
-    int code = prepare_blocks(j, q);
-
-    if (code || !q->group)
-        return code;
-    code = filter_parse_path(q->group, strlen(q->group), "group", &j->arena, &path, &j->err);
-    if (!code)
-        code = census_group(q->view, &path, &stop, &j->arena, &q->groups, &j->err);
-    return api_stopped(j, code);
+    return (struct explain){.view = q->view, .shape = &q->shape, .lens = q->through.lens};
 }
 
-static int take_census(struct job *j, struct query *q)
+static int take_survey(struct job *j, struct query *q)
 {
     struct stop stop = api_stop(j);
     struct scan scan = scan_of(j, q);
+    const struct explain explain = explain_of(q);
+    const struct survey_found found = {.vectors = q->queries.vectors,
+                                       .lengths = scan.lengths,
+                                       .count = q->queries.count,
+                                       .pro = q->seat.answer.pro,
+                                       .opp = q->seat.answer.opp,
+                                       .k = q->k,
+                                       .opponents = q->opponents};
 
-    if (!q->percentile && !q->group)
-        return 0;
     scan.pool = j->rt->pool;
     scan.stop = &stop;
-    q->census = (struct census){
-        .vectors = q->queries.vectors, .lengths = scan.lengths, .count = q->queries.count};
-    if (q->percentile) {
-        q->census.pro = q->seat.answer.pro;
-        q->census.opp = q->seat.answer.opp;
-    }
-    if (q->group)
-        q->census.groups = &q->groups;
-    return api_stopped(j, census_take(&scan, &q->census, &j->arena, &j->err));
+    return survey_take(j, &q->survey, &scan, &explain, &found);
 }
 
 /* ---- the answer ------------------------------------------------------------------------------ */
 
-/* Members of a hit beyond the usual ones. below: how many scores are lower, or NULL. */
+/* Members of a hit beyond the usual ones. place: where its score stands, or NULL. */
 static int put_more(struct job *j, const struct query *q, size_t n, const struct topk_hit *hit,
-                    const uint64_t *below, struct buf *more)
+                    const struct census_place *place, struct buf *more)
 {
-    const struct explain explain = {
-        .view = q->view, .shape = &q->shape, .lens = q->through.lens};
+    const struct explain explain = explain_of(q);
     const float *query = q->queries.vectors + n * corpus_def(q->corpus)->dim;
     const double *length = q->dot ? &q->queries.lengths[n] : NULL;
     int code = 0;
 
     more->len = 0;
-    if (below) {
+    if (place) {
         buf_add_text(more, ",\"percentile\":");
-        json_put_real(more, (double)*below / (double)q->view->live);
+        json_put_real(more, (double)place->below / (double)q->view->live);
     }
     if (q->blocks)
         code = explain_hit(&explain, query, length, hit, q->shares, &j->err);
@@ -286,25 +270,45 @@ static int put_more(struct job *j, const struct query *q, size_t n, const struct
 }
 
 static int put_hits(struct job *j, const struct query *q, size_t n, const struct topk *list,
-                    const uint64_t *below)
+                    size_t count, const struct census_place *places)
 {
     struct buf more = {0};
     int code = 0;
 
-    for (size_t i = 0; !code && i < list->count; i++) {
+    for (size_t i = 0; !code && i < count; i++) {
         if (i % ASK_EVERY == 0 && job_stopped(j)) {
             code = (int)j->err.code;
             break;
         }
         if (i)
             buf_add(&j->reply_body, ",", 1);
-        code = put_more(j, q, n, &list->hits[i], below ? &below[i] : NULL, &more);
+        code = put_more(j, q, n, &list->hits[i], places ? &places[i] : NULL, &more);
         if (!code)
             code = hits_put(&j->reply_body, q->view, &list->hits[i],
                             &(struct hits_form){.rank = i + 1, .text = q->text, .more = &more},
                             &j->err);
     }
     buf_free(&more);
+    return code;
+}
+
+static int put_result(struct job *j, const struct query *q, size_t n)
+{
+    const struct topk *pro = &q->seat.answer.pro[n], *opp = &q->seat.answer.opp[n];
+    size_t shown = lower(pro->count, q->k), against = lower(opp->count, q->opponents);
+    const struct census_place *places = survey_places(&q->survey, n);
+    struct buf *b = &j->reply_body;
+    int code;
+
+    buf_add_text(b, n ? ",{\"proponents\":[" : "{\"proponents\":[");
+    code = put_hits(j, q, n, pro, shown, places);
+    if (!code) {
+        buf_add_text(b, "],\"opponents\":[");
+        code = put_hits(j, q, n, opp, against, places ? places + shown : NULL);
+    }
+    buf_add(b, "]", 1);
+    survey_put(b, &q->survey, n, q->view->live);
+    buf_add(b, "}", 1);
     return code;
 }
 
@@ -315,20 +319,8 @@ static int put_answer(struct job *j, const struct query *q)
     int code = 0;
 
     buf_add_text(b, "{\"results\":[");
-    for (size_t i = 0; !code && i < q->queries.count; i++) {
-        buf_add_text(b, i ? ",{\"proponents\":[" : "{\"proponents\":[");
-        code = put_hits(j, q, i, &q->seat.answer.pro[i],
-                        q->percentile ? q->census.below_pro[i] : NULL);
-        if (!code) {
-            buf_add_text(b, "],\"opponents\":[");
-            code = put_hits(j, q, i, &q->seat.answer.opp[i],
-                            q->percentile ? q->census.below_opp[i] : NULL);
-        }
-        buf_add(b, "]", 1);
-        if (q->group)
-            census_put_groups(b, &q->groups, q->census.sums[i]);
-        buf_add(b, "}", 1);
-    }
+    for (size_t i = 0; !code && i < q->queries.count; i++)
+        code = put_result(j, q, i);
     buf_format(b, "],\"exact\":\"%s\",", scan_precision_name(a->precision));
     if (a->precision == TIER_PROBABILISTIC)
         buf_format(b, "\"delta\":%.3g,", q->delta);
@@ -351,12 +343,14 @@ static int before(struct job *j, struct query *q)
     static const char *const members[] = {"queries", "k",      "opponents", "engine",
                                           "text",    "filter", "task",      "saved",
                                           "blocks",  "percentile", "group", "score", "precision",
-                                          "delta",   NULL};
+                                          "delta",   "like",   "histogram", "ids", NULL};
+    const struct queries_named named = {.saved = job_query(j, "saved"),
+                                        .like = job_query(j, "like")};
     int code;
 
     q->began_ns = scan_now();
     q->whole = corpus_view(q->corpus);
-    code = queries_read_saved(j, q->whole, members, job_query(j, "saved"), &q->queries);
+    code = queries_read_named(j, q->whole, members, &named, &q->queries);
     if (!code)
         code = read_options(q, &j->err);
     if (!code)
@@ -368,7 +362,9 @@ static int before(struct job *j, struct query *q)
     if (!code)
         code = api_task_open(j, q->task, q->corpus, q->whole, &q->queries, &q->through);
     if (!code)
-        code = prepare(j, q);
+        code = prepare_blocks(j, q);
+    if (!code)
+        code = survey_prepare(j, &q->survey, q->corpus, q->view);
     if (!code)
         sit(j, q);
     return code;
@@ -379,7 +375,7 @@ static int after(struct job *j, struct query *q)
     int code = rise(j, q);
 
     if (!code)
-        code = take_census(j, q);
+        code = take_survey(j, q);
     if (!code)
         code = put_answer(j, q);
     return code;

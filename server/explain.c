@@ -33,30 +33,51 @@ static int row_measure(const struct explain *x, bool dot, const struct topk_hit 
     return code;
 }
 
+static double score_of(const struct explain *x, double dot, double measure, const double *length)
+{
+    if (length)
+        return exact_scale(dot, measure, *length);
+    return x->lens ? lens_score(dot, measure) : dot;
+}
+
+int explain_score(const struct explain *x, const float *query, const double *length,
+                  const struct topk_hit *hit, double *out, struct err *e)
+{
+    const struct corpus_def *def = corpus_def(x->view->corpus);
+    struct block row;
+    double measure;
+    int code = row_measure(x, length != NULL, hit, &measure, e);
+
+    if (!code)
+        code = block_open_row(&x->view->chunks[hit->chunk], hit->row, &row, e);
+    if (code)
+        return code;
+    *out = score_of(x, kern_dot((enum dtype)def->dtype, query, row.bytes, def->dim), measure,
+                    length);
+    block_close(&row);
+    return 0;
+}
+
 int explain_hit(const struct explain *x, const float *query, const double *length,
                 const struct topk_hit *hit, double *shares, struct err *e)
 {
     const struct view_chunk *chunk = &x->view->chunks[hit->chunk];
     const struct corpus_def *def = corpus_def(x->view->corpus);
-    size_t row_bytes = corpus_row_bytes(x->view->corpus), at = 0;
+    size_t at = 0;
     enum dtype type = (enum dtype)def->dtype;
     struct block rows;
     double measure;
     int code = row_measure(x, length != NULL, hit, &measure, e);
 
     if (!code)
-        code = block_open(chunk, BLOCK_ENCODINGS, &rows, e);
+        code = block_open_row(chunk, hit->row, &rows, e);
     if (code)
         return code;
     for (size_t b = 0; b < x->shape->count; b++) {
-        const unsigned char *part =
-            rows.bytes + (size_t)hit->row * row_bytes + at * dtype_size(type);
+        const unsigned char *part = rows.bytes + at * dtype_size(type);
 
-        shares[b] = kern_dot(type, query + at, part, x->shape->dims[b]);
-        if (length)
-            shares[b] = exact_scale(shares[b], measure, *length);
-        else if (x->lens)
-            shares[b] = lens_score(shares[b], measure);
+        shares[b] = score_of(x, kern_dot(type, query + at, part, x->shape->dims[b]), measure,
+                             length);
         at += x->shape->dims[b];
     }
     block_close(&rows);

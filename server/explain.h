@@ -14,7 +14,7 @@ struct lensed;
 /* What all hits of one answer have in common. */
 struct explain {
     const struct view *view;
-    const struct manifest_shape *shape;
+    const struct manifest_shape *shape; /* for explain_hit and explain_put */
     struct lensed *lens; /* of the task, or NULL */
 };
 
@@ -25,6 +25,10 @@ struct explain {
  */
 int explain_hit(const struct explain *x, const float *query, const double *length,
                 const struct topk_hit *hit, double *shares, struct err *e);
+
+/* The score of one live row, to the bit as every engine has it; the hit's own is not looked at. */
+int explain_score(const struct explain *x, const float *query, const double *length,
+                  const struct topk_hit *hit, double *out, struct err *e);
 
 /* Appends ,"blocks":[{"name","share"},...] */
 void explain_put(struct buf *b, const struct manifest_shape *shape, const double *shares);

@@ -51,6 +51,9 @@
 #define LIMIT_SAVED_GRADIENT (1u << 20) /* a record of the store: 262,144 elements */
 #define LIMIT_SAVED_TAGS 32u
 #define LIMIT_GROUPS 1000u        /* values of one grouping that are told apart: a page shows 20 */
+#define LIMIT_BINS 512u           /* of a histogram: a screen's width */
+#define LIMIT_BINS_LEAST 8u       /* fewer is no picture */
+#define LIMIT_NAMED 1000u         /* example ids in one query: each is scored for every row of it */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */

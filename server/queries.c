@@ -3,8 +3,10 @@
 
 #include <string.h>
 
+#include "index/vec.h"
 #include "server/api.h"
 #include "server/encode.h"
+#include "server/examples.h"
 #include "server/ingest.h"
 #include "server/limits.h"
 #include "server/runtime.h"
@@ -51,9 +53,40 @@ static int encode(struct job *j, const struct view *v, struct queries *q, const 
     return code ? code : api_stopped(j, encode_run(&k, j->rt->pool, &stop, &j->err));
 }
 
-static int read_tensors(struct job *j, const struct view *v, struct queries *q)
+/* Members that stand beside vectors: those of JSON, but what names vectors. */
+static int read_tensor_options(struct job *j, const struct safetensors *st,
+                               const char *const members[], struct queries *q)
 {
-    static const char *const names[] = {field, NULL};
+    static const char *const others[] = {field, "saved", "like"};
+    const struct safetensor *t = NULL;
+    struct err none = ERR_INIT;
+    int code;
+
+    if (safetensors_find(st, "options", &t, &none))
+        return 0; /* there are none */
+    if (strcmp(t->dtype, "U8") != 0 || t->rank != 1) {
+        err_set(&j->err, ERR_WRONG_DTYPE, "tensor options: %s of rank %zu; a U8 vector holds JSON",
+                t->dtype, t->rank);
+        return err_at_field(&j->err, "options");
+    }
+    code = json_read_object(t->data, t->bytes, JSON_CONTROL, &q->options, &j->err);
+    if (code) {
+        err_wrap(&j->err, "tensor options: ");
+        return code;
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (json_object_get(q->options, others[i])) {
+            err_set(&j->err, ERR_INVALID, "tensor options: member %s: the vectors are in the file",
+                    others[i]);
+            return err_at_field(&j->err, others[i]);
+        }
+    return json_only(q->options, members, &j->err);
+}
+
+static int read_tensors(struct job *j, const struct view *v, const char *const members[],
+                        struct queries *q)
+{
+    static const char *const names[] = {field, "options", NULL};
     const struct safetensor *t = NULL;
     struct safetensors st;
     size_t dim = corpus_def(v->corpus)->dim;
@@ -66,6 +99,8 @@ static int read_tensors(struct job *j, const struct view *v, struct queries *q)
         code = safetensors_find(&st, field, &t, &j->err);
     if (!code)
         code = ingest_check_fingerprint(v->corpus, st.fingerprint, &j->err);
+    if (!code)
+        code = read_tensor_options(j, &st, members, q);
     if (!code)
         code = safetensors_rows(t, dim, LIMIT_QUERIES, &q->count, &type, &j->err);
     if (!code)
@@ -163,48 +198,137 @@ static int read_saved(struct job *j, const struct view *v, const char *name, str
     return code ? code : encode(j, v, q, q->vectors, DTYPE_F32);
 }
 
-static int both(struct err *e)
+/* ---- an example of the corpus ---------------------------------------------------------------- */
+
+/* Stored rows are encoded already: made good is only what a narrow type lost of their length. */
+static int take_row(struct job *j, const struct view *v, size_t chunk, uint32_t row,
+                    struct queries *q)
 {
-    err_set(e, ERR_INVALID, "a saved query and queries in the body: one of the two");
-    return err_at_field(e, "saved");
+    const struct corpus_def *def = corpus_def(v->corpus);
+    float *scratch = arena_big(&j->arena, def->dim, sizeof *scratch);
+    struct block b;
+    double unit;
+    int code;
+
+    if (!scratch)
+        return err_set(&j->err, ERR_BUSY, "no memory for an example of %u elements", def->dim);
+    code = block_open(&v->chunks[chunk], BLOCK_ROWS, &b, &j->err);
+    if (code)
+        return code;
+    q->lengths[0] = block_row_norm(&b, row);
+    block_close(&b);
+    code = block_open_row(&v->chunks[chunk], row, &b, &j->err);
+    if (code)
+        return code;
+    code = vec_normalise(b.bytes, (enum dtype)def->dtype, def->dim, DTYPE_F32, q->vectors, &unit,
+                         scratch, "like", 0, &j->err);
+    block_close(&b);
+    return code;
+}
+
+static int no_example(const struct view *v, const char *id, struct err *e)
+{
+    err_set(e, ERR_UNKNOWN_EXAMPLE, "no example \"%.128s\" in corpus %s", id,
+            corpus_def(v->corpus)->name);
+    return err_at_field(e, "like");
+}
+
+static int read_like(struct job *j, const struct view *v, struct corpus *c, const char *id,
+                     struct queries *q)
+{
+    uint64_t sequence = 0;
+    size_t chunk;
+    uint32_t row;
+    int code = examples_check_id(id, strlen(id), &j->err);
+
+    if (!code)
+        code = corpus_find_id(c, id, strlen(id), &sequence, &j->err);
+    if (code)
+        return err_at_field(&j->err, "like");
+    if (!view_locate(v, sequence, &chunk, &row, &j->err))
+        return j->err.code ? (int)j->err.code : no_example(v, id, &j->err);
+    q->count = 1;
+    q->lengths = arena_new(&j->arena, 1, sizeof *q->lengths);
+    code = reserve(j, q, corpus_def(v->corpus)->dim);
+    return code ? code : take_row(j, v, chunk, row, q);
+}
+
+/* ---- which of them --------------------------------------------------------------------------- */
+
+static int both(const char *name, struct err *e)
+{
+    err_set(e, ERR_INVALID, "queries in the body, a saved query, an example: one of them");
+    return err_at_field(e, name);
+}
+
+static int read_named(struct job *j, const struct view *v, const struct queries_named *n,
+                      struct queries *q)
+{
+    struct corpus *c = NULL;
+    int code;
+
+    if (n->saved && n->like)
+        return both("like", &j->err);
+    if (n->saved)
+        return read_saved(j, v, n->saved, q);
+    code = api_corpus(j, &c);
+    if (code)
+        return code;
+    code = read_like(j, v, c, n->like, q);
+    corpus_release(c);
+    return code;
 }
 
 static int read_json(struct job *j, const struct view *v, const char *const members[],
-                     const char *saved, struct queries *q)
+                     const struct queries_named *named, struct queries *q)
 {
+    struct queries_named n = *named;
     int code = json_read_object(j->body, j->body_len, JSON_CONTROL, &q->options, &j->err);
 
     if (!code)
         code = json_only(q->options, members, &j->err);
     if (!code)
-        code = json_get_text(q->options, "saved", STORE_NAME_MAX, &saved, &j->err);
-    if (code || !saved)
+        code = json_get_text(q->options, "saved", STORE_NAME_MAX, &n.saved, &j->err);
+    if (!code)
+        code = json_get_text(q->options, "like", LIMIT_ID_BYTES, &n.like, &j->err);
+    if (code || (!n.saved && !n.like))
         return code ? code : read_rows(j, v, q);
     if (json_object_get(q->options, field))
-        return both(&j->err);
-    return read_saved(j, v, saved, q);
+        return both(n.saved ? "saved" : "like", &j->err);
+    return read_named(j, v, &n, q);
 }
 
-int queries_read_saved(struct job *j, const struct view *v, const char *const members[],
-                       const char *saved, struct queries *out)
+int queries_read_named(struct job *j, const struct view *v, const char *const members[],
+                       const struct queries_named *named, struct queries *out)
 {
     struct queries q = {0};
+    bool any = named->saved || named->like;
     int code = ingest_check_fingerprint(v->corpus, j->fingerprint, &j->err);
 
-    if (!code && j->body_len == 0 && !saved)
-        code = err_set(&j->err, ERR_LENGTH, "no body: send queries, or name a saved one");
+    if (!code && j->body_len == 0 && !any)
+        code = err_set(&j->err, ERR_LENGTH,
+                       "no body: send queries, or name a saved one or an example");
     else if (!code && j->body_len == 0)
-        code = read_saved(j, v, saved, &q);
+        code = read_named(j, v, named, &q);
     else if (!code && api_body_is_json(j))
-        code = read_json(j, v, members, saved, &q);
+        code = read_json(j, v, members, named, &q);
     else if (!code)
-        code = saved ? both(&j->err) : read_tensors(j, v, &q);
+        code = any ? both(named->saved ? "saved" : "like", &j->err)
+                   : read_tensors(j, v, members, &q);
     if (code) {
         queries_free(&q);
         return code;
     }
     *out = q;
     return 0;
+}
+
+int queries_read_saved(struct job *j, const struct view *v, const char *const members[],
+                       const char *saved, struct queries *out)
+{
+    const struct queries_named named = {.saved = saved};
+
+    return queries_read_named(j, v, members, &named, out);
 }
 
 int queries_read(struct job *j, const struct view *v, const char *const members[],

@@ -40,7 +40,8 @@ const struct route route_table[] = {
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, true,
      "Proponents and opponents of query gradients",
-     "k opponents engine precision delta text filter task saved blocks percentile group score",
+     "k opponents engine precision delta text filter task saved like blocks percentile histogram group "
+     "score",
      query_parse, query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
      "Start a fit: estimate the Hessian of the corpus and whiten its rows", "damping sample",
