@@ -58,6 +58,14 @@ static inline struct bound bound_eight(const struct bound_query *q, double sum6,
                               (q->rest + q->rest_hi) * (rest6 + rest8)};
 }
 
+/* The same from hi alone: of hi c6, and of hi (c8 & 3). */
+static inline struct bound bound_eight_hi(const struct bound_query *q, double hi6, double low_hi,
+                                          double s, double rest8, double length8)
+{
+    return (struct bound){64.0 * q->step * s * (2.0 * (4.0 * hi6 + low_hi) - 255.0 * q->sum_hi),
+                          q->length * rest8 + q->rest_hi * length8};
+}
+
 /* The 1-bit bound fails with the probability that `cut` was made for. `reach`: sqrt(padded dim);
  * `slack`: bound_slack1. From the sum of Q bit. */
 static inline struct bound bound_one(const struct bound_query *q, double sum1, double gain,

@@ -240,19 +240,21 @@ static int share_init(struct share *s, struct err *e)
     w->room = room;
     w->words = room / 64;
     at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 +
-                             2 * sums + count * TIER_TILE * sizeof *s->bucket);
+                             2 * sums + count * (8 + 4));
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
     w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;
     at += room * 8;
     w->settled = (uint64_t *)(void *)at;
     at += count * w->words * 8;
+    s->picked = (uint64_t *)(void *)at;
+    at += count * 8;
     w->block = (uint32_t *)(void *)at;
     w->row = w->block + room;
     for (int f = 0; f < TIER_FACTORS_USED; f++)
         w->factor[f] = (float *)(void *)(w->row + room) + (size_t)f * room;
-    s->bucket = (uint32_t *)(void *)(w->factor[TIER_FACTORS_USED - 1] + room);
-    w->hi = (int32_t *)(void *)(s->bucket + count * TIER_TILE);
+    s->picked_query = (uint32_t *)(void *)(w->factor[TIER_FACTORS_USED - 1] + room);
+    w->hi = (int32_t *)(void *)(s->picked_query + count);
     w->lo = t->fine ? w->hi + count * room : NULL;
     return 0;
 }

@@ -2,7 +2,8 @@
  *
  * tier.c prepares a search and deals blocks; tier_bar.c keeps the scores to beat; tier_window.c
  * runs the first tier over a window of rows; tier_settle.c settles a window: which rows the next
- * tiers read, which the exact kernel scores; tier_exact.c scores them. Nobody else includes
+ * tiers read (tier_refine.c, with sums by tier_sums.c), which the exact kernel scores;
+ * tier_exact.c scores them. Nobody else includes
  * this.
  */
 #ifndef INDEX_TIER_PART_H
@@ -93,8 +94,9 @@ struct share {
     struct window w;
     struct held scan, rows; /* the block being read through; the one single rows are read of */
     struct lefts *lefts;    /* count x TIER_ENDS */
-    uint32_t *bucket;       /* TIER_TILE x count: queries that a row of the tile is left for */
-    void *memory;           /* of the window and the bucket */
+    uint64_t *picked;       /* count: of a tile, the rows left for each of picked_query */
+    uint32_t *picked_query;
+    void *memory;           /* of the window and these */
     /* Where tier_window_fill goes on. */
     size_t block;
     uint32_t row;
@@ -222,21 +224,31 @@ int tier_left_push(struct share *s, size_t i, int end, struct left left, struct 
  * Rows that another list had scored are passed over. */
 int tier_left_drain(struct share *s, size_t i, int end, struct err *e);
 
-/* --- tier_refine.c --- */
-/* The first tier's bound is all there is before the exact kernel. */
-static inline bool tier_is_enough(const struct tier *t)
-{
-    return t->odds && !t->bits;
-}
+/* --- tier_sums.c --- */
+enum { TIER_GROUP = 32 }; /* queries at a time */
 
-/* All tiers after the first over row w of the window, for `count` queries; lists what they leave.
- * The row's block stays open in s->scan. */
-int tier_refine_row(struct share *s, uint32_t w, const uint32_t *query, size_t count,
-                    struct err *e);
-/* Where the first tier is enough: lists row w for query i by what that says. */
-int tier_refine_first(struct share *s, uint32_t w, uint32_t i, struct err *e);
-/* Row w's part of plane p, of its block in s->scan, will be read soon. */
-void tier_refine_ahead(struct share *s, enum tier_plane p, uint32_t w, size_t width);
+/* Pairs of rows of one block and queries: bit n of mask[j] is row from + n of the window and query[j];
+ * at most TIER_GROUP queries. */
+struct picked {
+    uint32_t from; /* a multiple of TIER_TILE */
+    const uint32_t *query;
+    uint64_t *mask;
+    size_t count;
+};
+
+/* Which part of a query a row is multiplied with. */
+enum { PART_HI = 1, PART_LO = 2 };
+
+/* Sums over plane p of s->scan's block, opened there: of pair (n, j) at out[n * count + j], or of both
+ * parts at out[2 * (n * count + j)]; what is no pair may be written too. */
+int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, unsigned parts,
+              int32_t *out, struct err *e);
+
+/* --- tier_refine.c --- */
+/* All tiers after the first: of the tile at `from`, the rows mask[j] for query[j]; lists what they
+ * leave. The last block that was needed stays open in s->scan. */
+int tier_refine_tile(struct share *s, uint32_t from, const uint32_t *query, const uint64_t *mask,
+                     size_t count, struct err *e);
 
 /* --- tier_settle.c --- */
 /* Scores every row of the window that may be among the k best at an end, and empties the window. */

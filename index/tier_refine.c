@@ -1,13 +1,63 @@
-/* tier_refine.c - the tiers after the first, row by row: two more bits where six were read, six
- * where one was; what they leave goes on the lists. See tier_part.h.
+/* tier_refine.c - the tiers after the first, a tile of rows at a time: two more bits where six were
+ * read, six where one was; what they leave goes on the lists. See tier_part.h.
  *
- * A row is read once for all queries it is left for.
+ * Rows are read once for all queries of a group they are left for; a group's planes stay in a
+ * second-level cache.
  */
 #include "index/code.h"
 #include "index/qkern.h"
 #include "index/tier_part.h"
 
-enum { TOGETHER = 32 }; /* queries that a row is refined for at a time */
+enum { QUERY_BYTES = 512 << 10 }; /* of planes that a tile is multiplied with at a time */
+
+/* Factors of the tile's picked rows. */
+struct factors {
+    double scale[TIER_TILE], rest6[TIER_TILE], rest8[TIER_TILE];
+    double length6[TIER_TILE], length8[TIER_TILE], length[TIER_TILE];
+};
+
+/* Rows of one block, picked for at most TIER_GROUP queries. */
+struct refining {
+    struct share *s;
+    struct picked p;
+    struct factors f;
+    int32_t a[TIER_TILE * 2 * TIER_GROUP], b[TIER_TILE * TIER_GROUP]; /* sums: tier_sums */
+};
+
+static uint64_t any_of(const struct picked *p)
+{
+    uint64_t any = 0;
+
+    for (size_t j = 0; j < p->count; j++)
+        any |= p->mask[j];
+    return any;
+}
+
+static size_t pairs_of(const struct picked *p)
+{
+    size_t pairs = 0;
+
+    for (size_t j = 0; j < p->count; j++)
+        pairs += (size_t)__builtin_popcountll(p->mask[j]);
+    return pairs;
+}
+
+static void note_factors(struct refining *r)
+{
+    const struct held *h = &r->s->scan;
+
+    for (uint64_t any = any_of(&r->p); any; any &= any - 1) {
+        const uint32_t n = (uint32_t)__builtin_ctzll(any), row = r->s->w.row[r->p.from + n];
+        const unsigned char *all = h->plane[TIER_FACTORS];
+
+        r->f.scale[n] = (double)code_factor(all, h->b.rows, CODE_SCALE, row);
+        r->f.rest6[n] = (double)code_factor(all, h->b.rows, CODE_REST6, row);
+        r->f.rest8[n] = (double)code_factor(all, h->b.rows, CODE_REST8, row);
+        r->f.length6[n] = (double)code_factor(all, h->b.rows, CODE_LENGTH6, row);
+        r->f.length8[n] = (double)code_factor(all, h->b.rows, CODE_LENGTH8, row);
+        r->f.length[n] = (double)code_factor(all, h->b.rows, CODE_LENGTH, row);
+    }
+}
 
 static bool may_at_any(const struct share *s, size_t i, struct bound b, double weight)
 {
@@ -17,189 +67,206 @@ static bool may_at_any(const struct share *s, size_t i, struct bound b, double w
            (s->list[TIER_OPP] && tier_may(s->t, i, TIER_OPP, b, weight, &upper));
 }
 
-/* A row while the next tiers read it for some queries, at most TOGETHER. */
-struct refining {
-    struct share *s;
-    const struct held *h;
-    uint32_t w, row; /* in the window; in the block */
-    const uint32_t *query;
-    size_t count;
-    double six[TOGETHER]; /* sums of Q c6 */
-};
-
-static double factor_of(const struct refining *r, enum code_factor f)
+/* Lists row w of the window for query i where the bound leaves it. */
+static int list(struct share *s, size_t i, uint32_t w, struct bound b, struct err *e)
 {
-    return (double)code_factor(r->h->plane[TIER_FACTORS], r->h->b.rows, f, r->row);
-}
-
-/* Which parts of the queries a row is multiplied with. */
-enum part { PART_HI = 1, PART_LO = 2 };
-
-/* Sums over one row of a plane for the queries pick[0 .. count): of hi, of lo, or of both as
- * they lie one after the other. */
-static void sum_row(const struct refining *r, qkern_dot *dot, const unsigned char *plane,
-                    size_t width, const size_t *pick, size_t count, unsigned parts,
-                    int32_t out[2 * TOGETHER])
-{
-    const int8_t *planes[2 * TOGETHER] = {NULL};
-    size_t n = 0;
-
-    for (size_t j = 0; j < count; j++) {
-        const struct bound_query *q = &r->s->t->bounds[r->query[pick ? pick[j] : j]];
-
-        if (parts & PART_HI)
-            planes[n++] = q->hi;
-        if (parts & PART_LO)
-            planes[n++] = q->lo;
-    }
-    dot(plane + r->row * width, width, 1, planes, n, r->s->t->groups, out);
-}
-
-void tier_refine_ahead(struct share *s, enum tier_plane p, uint32_t w, size_t width)
-{
-    const struct tier_source *src = s->t->src;
-
-    if (src->ahead)
-        src->ahead(src->arg, &s->scan.b, p, s->w.row[w] * width, width);
-}
-
-/* The six-bit sums of all queries; as far as the first tier has them, its own. */
-static void sum_six(struct refining *r)
-{
-    const struct share *s = r->s;
-    const struct tier *t = s->t;
-    const size_t width = t->groups * QKERN_SIX;
-    int32_t sums[2 * TOGETHER];
-
-    if (t->bits) {
-        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count,
-                PART_HI | PART_LO, sums);
-        s->work->rows_six += r->count;
-    } else if (!t->fine) {
-        sum_row(r, qkern->dot_six, r->h->plane[TIER_SIX], width, NULL, r->count, PART_LO, sums);
-    }
-    for (size_t j = 0; j < r->count; j++) {
-        const size_t at = r->query[j] * s->w.room + r->w;
-
-        if (t->bits)
-            r->six[j] = tier_whole(sums[2 * j], sums[2 * j + 1]);
-        else
-            r->six[j] = tier_whole(s->w.hi[at], t->fine ? s->w.lo[at] : sums[j]);
-    }
-}
-
-/* Lists row w for query r->query[j] where the eight-bit bound leaves it. */
-static int list(struct refining *r, size_t j, struct bound b, double weight, struct err *e)
-{
-    const size_t i = r->query[j];
+    const double weight = tier_weight(&s->w, w);
     int failed = 0;
 
     for (int end = 0; end < TIER_ENDS && !failed; end++) {
-        struct left left = {.w = r->w};
+        struct left left = {.w = w};
 
-        if (r->s->list[end] && tier_may(r->s->t, i, end, b, weight, &left.upper))
-            failed = tier_left_push(r->s, i, end, left, e);
+        if (s->list[end] && tier_may(s->t, i, end, b, weight, &left.upper))
+            failed = tier_left_push(s, i, end, left, e);
     }
     return failed;
 }
 
-/* Queries that the six-bit bound leaves; returns how many. */
-static size_t keep_six(const struct refining *r, size_t *pick)
+/* The sum of Q c6 that the first tier has, where that is fine. */
+static double first_six(const struct share *s, size_t i, uint32_t w)
 {
-    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
-    const double length = factor_of(r, CODE_LENGTH6), weight = tier_weight(&r->s->w, r->w);
-    size_t count = 0;
+    const size_t at = i * s->w.room + w;
 
-    for (size_t j = 0; j < r->count; j++) {
-        const uint32_t i = r->query[j];
-        struct bound b = bound_six(&r->s->t->bounds[i], r->six[j], scale, rest, length);
-
-        if (may_at_any(r->s, i, b, weight))
-            pick[count++] = j;
-    }
-    return count;
+    return tier_whole(s->w.hi[at], s->w.lo[at]);
 }
 
-/* Probabilistic: six bits say enough for the exact kernel to go on with. */
-static int list_six(struct refining *r, struct err *e)
+/* --- probabilistic: one bit left them; six say enough for the exact kernel to go on with ------- */
+
+static struct bound odds_bound(const struct refining *r, size_t i, uint32_t n, double six)
 {
     const struct tier *t = r->s->t;
-    const double scale = factor_of(r, CODE_SCALE), rest = factor_of(r, CODE_REST6);
-    const double length6 = factor_of(r, CODE_LENGTH6), length = factor_of(r, CODE_LENGTH);
-    const double along = bound_along(rest, length6, length);
-    const double weight = tier_weight(&r->s->w, r->w);
-    int failed = 0;
+    const struct bound_query *q = &t->bounds[i];
+    const double rest = r->f.rest6[n], length = r->f.length[n];
+    const double along = bound_along(rest, r->f.length6[n], length);
+    const struct bound b = bound_six(q, six, r->f.scale[n], rest, r->f.length6[n]);
 
-    for (size_t j = 0; j < r->count && !failed; j++) {
-        const struct bound_query *q = &t->bounds[r->query[j]];
-        struct bound b = bound_six(q, r->six[j], scale, rest, length6);
+    return bound_odds(q, b, q->rest, rest, along, length, t->cut, t->slack);
+}
 
-        b = bound_odds(q, b, q->rest, rest, along, length, t->cut, t->slack);
-        failed = list(r, j, b, weight, e);
-    }
+static int refine_bits(struct refining *r, struct err *e)
+{
+    struct picked *p = &r->p;
+    int failed = tier_sums(r->s, p, TIER_SIX, PART_HI | PART_LO, r->a, e);
+
+    r->s->work->rows_six += pairs_of(p);
+    for (size_t j = 0; j < p->count; j++)
+        for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(m);
+            const int32_t *sum = r->a + 2 * (n * p->count + j);
+            const double six = tier_whole(sum[0], sum[1]);
+
+            failed = list(r->s, p->query[j], p->from + n, odds_bound(r, p->query[j], n, six), e);
+        }
     return failed;
 }
 
-/* Reads the low plane for queries pick[0 .. count). */
-static int refine_low(struct refining *r, const size_t *pick, size_t count, struct err *e)
+/* --- certified: two more bits for what six leave ----------------------------------------------- */
+
+static struct bound eight_bound(const struct refining *r, size_t i, uint32_t n, double six,
+                                int32_t low)
 {
-    const struct tier *t = r->s->t;
-    const double scale = factor_of(r, CODE_SCALE), length = factor_of(r, CODE_LENGTH8);
-    const double rest6 = factor_of(r, CODE_REST6), rest8 = factor_of(r, CODE_REST8);
-    const double weight = tier_weight(&r->s->w, r->w);
-    int32_t low[2 * TOGETHER];
-    int failed = 0;
+    return bound_eight(&r->s->t->bounds[i], six, (double)low, r->f.scale[n], r->f.rest6[n],
+                       r->f.rest8[n], r->f.length8[n]);
+}
 
-    sum_row(r, qkern->dot_low, r->h->plane[TIER_LOW], t->groups * QKERN_LOW, pick, count, PART_HI,
-            low);
-    r->s->work->rows_low += count;
-    for (size_t n = 0; n < count && !failed; n++) {
-        const size_t j = pick[n];
-        struct bound b = bound_eight(&t->bounds[r->query[j]], r->six[j], (double)low[n], scale,
-                                     rest6, rest8, length);
+static int refine_fine(struct refining *r, struct err *e)
+{
+    struct picked *p = &r->p;
+    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->b, e);
 
-        failed = list(r, j, b, weight, e);
-    }
+    r->s->work->rows_low += pairs_of(p);
+    for (size_t j = 0; j < p->count; j++)
+        for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
+            const int32_t low = r->b[n * p->count + j];
+
+            failed = list(r->s, i, w, eight_bound(r, i, n, first_six(r->s, i, w), low), e);
+        }
     return failed;
 }
 
-/* Certified: two more bits for what six leave. */
-static int refine_six(struct refining *r, struct err *e)
+/* What eight bits say of a query of hi alone: most of what six left, without the query's lower half
+ * over six bits. Clears the pairs that are out. */
+static void drop_by_eight_hi(struct refining *r)
 {
-    size_t pick[TOGETHER];
-    const size_t left = keep_six(r, pick);
-    int failed = left ? tier_held_plane(r->s, &r->s->scan, TIER_LOW, e) : 0;
+    struct picked *p = &r->p;
 
-    if (left && !failed)
-        tier_refine_ahead(r->s, TIER_LOW, r->w, r->s->t->groups * QKERN_LOW);
-    return left && !failed ? refine_low(r, pick, left, e) : failed;
+    for (size_t j = 0; j < p->count; j++)
+        for (uint64_t m = p->mask[j]; m; m &= m - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
+            const double hi = (double)r->s->w.hi[i * r->s->w.room + w];
+            const struct bound b =
+                bound_eight_hi(&r->s->t->bounds[i], hi, (double)r->b[n * p->count + j],
+                               r->f.scale[n], r->f.rest8[n], r->f.length8[n]);
+
+            if (!may_at_any(r->s, i, b, tier_weight(&r->s->w, w)))
+                p->mask[j] &= ~(UINT64_C(1) << n);
+        }
 }
 
-int tier_refine_row(struct share *s, uint32_t w, const uint32_t *query, size_t count, struct err *e)
+static int refine_coarse(struct refining *r, struct err *e)
 {
-    int failed = tier_held_take(s, &s->scan, s->w.block[w], e);
+    struct picked *p = &r->p;
+    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->b, e);
 
-    if (!failed)
-        failed = tier_held_plane(s, &s->scan, TIER_FACTORS, e);
-    if (!failed && (s->t->bits || !s->t->fine))
-        failed = tier_held_plane(s, &s->scan, TIER_SIX, e);
-    for (size_t from = 0; from < count && !failed; from += TOGETHER) {
-        struct refining r = {.s = s, .h = &s->scan, .w = w, .row = s->w.row[w],
-                             .query = query + from};
+    if (failed)
+        return failed;
+    r->s->work->rows_low += pairs_of(p);
+    drop_by_eight_hi(r);
+    failed = tier_sums(r->s, p, TIER_SIX, PART_LO, r->a, e);
+    for (size_t j = 0; j < p->count; j++)
+        for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
+            const size_t at = n * p->count + j;
+            const double six = tier_whole(r->s->w.hi[i * r->s->w.room + w], r->a[at]);
 
-        r.count = count - from < TOGETHER ? count - from : TOGETHER;
-        sum_six(&r);
-        failed = s->t->odds ? list_six(&r, e) : refine_six(&r, e);
-    }
+            failed = list(r->s, i, w, eight_bound(r, i, n, six, r->b[at]), e);
+        }
     return failed;
 }
 
-int tier_refine_first(struct share *s, uint32_t w, uint32_t i, struct err *e)
+/* --- a tile ------------------------------------------------------------------------------------ */
+
+/* Rows of the tile that lie in the same block as row n. */
+static uint64_t same_block(const struct window *w, uint32_t from, uint32_t n)
 {
-    struct refining r = {.s = s, .w = w, .query = &i, .count = 1};
+    const size_t most = w->count - from < TIER_TILE ? w->count - from : TIER_TILE;
+    uint64_t out = 0;
+
+    for (uint32_t m = 0; m < most; m++)
+        out |= (uint64_t)(w->block[from + m] == w->block[from + n]) << m;
+    return out;
+}
+
+/* Queries of one group, rows of one block. */
+static int refine_group(struct share *s, uint32_t from, const uint32_t *query,
+                        const uint64_t *mask, size_t count, uint64_t rows, struct err *e)
+{
+    uint32_t own[TIER_GROUP];
+    uint64_t left[TIER_GROUP];
+    struct refining r;
+
+    r.s = s;
+    r.p = (struct picked){.from = from, .query = own, .mask = left};
+    for (size_t j = 0; j < count; j++)
+        if (mask[j] & rows) {
+            own[r.p.count] = query[j];
+            left[r.p.count++] = mask[j] & rows;
+        }
+    if (!r.p.count)
+        return 0;
+    note_factors(&r);
+    if (s->t->bits)
+        return refine_bits(&r, e);
+    return s->t->fine ? refine_fine(&r, e) : refine_coarse(&r, e);
+}
+
+/* Where the first tier's bound is all there is before the exact kernel. */
+static int list_first(struct share *s, uint32_t from, size_t i, uint64_t mask, struct err *e)
+{
     struct bounds b;
+    int failed = 0;
 
-    tier_first_bounds(s, i, w - w % TIER_TILE, &b);
-    return list(&r, 0, (struct bound){b.at[w % TIER_TILE], b.off[w % TIER_TILE]},
-                tier_weight(&s->w, w), e);
+    if (mask)
+        tier_first_bounds(s, i, from, &b);
+    for (; mask && !failed; mask &= mask - 1) {
+        const uint32_t n = (uint32_t)__builtin_ctzll(mask);
+
+        failed = list(s, i, from + n, (struct bound){b.at[n], b.off[n]}, e);
+    }
+    return failed;
+}
+
+static size_t group_of(const struct tier *t)
+{
+    const size_t queries = QUERY_BYTES / (t->groups * QKERN_GROUP);
+
+    return queries < 4 ? 4 : queries > TIER_GROUP ? TIER_GROUP : queries;
+}
+
+int tier_refine_tile(struct share *s, uint32_t from, const uint32_t *query, const uint64_t *mask,
+                     size_t count, struct err *e)
+{
+    const size_t group = group_of(s->t);
+    uint64_t any = 0;
+    int failed = 0;
+
+    for (size_t j = 0; j < count && !failed; j++)
+        if (s->t->odds && !s->t->bits)
+            failed = list_first(s, from, query[j], mask[j], e);
+        else
+            any |= mask[j];
+    while (any && !failed) {
+        const uint32_t n = (uint32_t)__builtin_ctzll(any);
+        const uint64_t rows = same_block(&s->w, from, n);
+
+        failed = tier_held_take(s, &s->scan, s->w.block[from + n], e);
+        if (!failed)
+            failed = tier_held_plane(s, &s->scan, TIER_FACTORS, e);
+        for (size_t j = 0; j < count && !failed; j += group)
+            failed = refine_group(s, from, query + j, mask + j,
+                                  count - j < group ? count - j : group, rows, e);
+        any &= ~rows;
+    }
+    return failed;
 }

@@ -7,16 +7,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "index/qkern.h"
 #include "index/tier_part.h"
 #include "storage/base/mem.h"
 
 /* --- raising the bars ------------------------------------------------------------------------- */
 
-/* A row that looks best to the first tier, for one query. */
+/* A row that looks best to the first tier. */
 struct pick {
     double at;
-    uint32_t w, query;
+    uint32_t w;
 };
 
 static void picks_sift(struct pick *heap, size_t count, size_t i)
@@ -66,7 +65,7 @@ static void pick_tile(struct share *s, size_t i, int end, uint32_t from, size_t 
     for (; may; may &= may - 1) {
         const uint32_t n = (uint32_t)__builtin_ctzll(may);
 
-        picks_offer(heap, count, most, (struct pick){at[n], from + n, (uint32_t)i});
+        picks_offer(heap, count, most, (struct pick){at[n], from + n});
     }
 }
 
@@ -84,9 +83,7 @@ static int by_row(const void *a, const void *b)
 {
     const struct pick *x = a, *y = b;
 
-    if (x->w != y->w)
-        return x->w < y->w ? -1 : 1;
-    return x->query < y->query ? -1 : x->query > y->query;
+    return x->w < y->w ? -1 : x->w > y->w;
 }
 
 /* How many rows are tried to raise a bar. One bit orders them badly. */
@@ -95,17 +92,19 @@ static size_t tries(const struct tier *t, size_t k)
     return !k ? 0 : t->bits ? 2 * k + 32 : k;
 }
 
-/* Refines `count` picks in the order of rows. */
-static int refine_picks(struct share *s, struct pick *picks, size_t count, struct err *e)
+/* Refines `count` picks of query i, tile by tile. */
+static int refine_picks(struct share *s, uint32_t i, struct pick *picks, size_t count, struct err *e)
 {
     int failed = 0;
 
     qsort(picks, count, sizeof *picks, by_row);
-    for (size_t n = 0; n < count && !failed; n++) {
-        if (n && by_row(&picks[n - 1], &picks[n]) == 0)
-            continue; /* picked at both ends */
-        failed = tier_is_enough(s->t) ? tier_refine_first(s, picks[n].w, picks[n].query, e)
-                                 : tier_refine_row(s, picks[n].w, &picks[n].query, 1, e);
+    for (size_t n = 0; n < count && !failed;) {
+        const uint32_t from = picks[n].w - picks[n].w % TIER_TILE;
+        uint64_t mask = 0;
+
+        for (; n < count && picks[n].w - from < TIER_TILE; n++)
+            mask |= UINT64_C(1) << (picks[n].w - from); /* once, where picked at both ends */
+        failed = tier_refine_tile(s, from, &i, &mask, 1, e);
     }
     return failed;
 }
@@ -119,7 +118,7 @@ static int raise_bars(struct share *s, size_t i, struct pick *picks, struct err 
     int failed;
 
     count += opp ? pick_best(s, i, TIER_OPP, opp, picks + count) : 0;
-    failed = refine_picks(s, picks, count, e);
+    failed = refine_picks(s, (uint32_t)i, picks, count, e);
     for (int end = 0; end < TIER_ENDS && !failed; end++)
         failed = tier_left_drain(s, i, end, e);
     for (size_t n = 0; n < count; n++)
@@ -166,46 +165,20 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     return may;
 }
 
-/* The rows of six bits that a tile's queries want: where they are not in memory, one wait for
- * all. */
-static int tell_tile(struct share *s, uint32_t from, const uint32_t count[TIER_TILE], struct err *e)
-{
-    int failed = 0;
-
-    for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
-        if (!count[n])
-            continue;
-        failed = tier_held_take(s, &s->scan, s->w.block[from + n], e);
-        if (!failed)
-            failed = tier_held_plane(s, &s->scan, TIER_SIX, e);
-        if (!failed)
-            tier_refine_ahead(s, TIER_SIX, from + n, s->t->groups * QKERN_SIX);
-    }
-    return failed;
-}
-
-/* Queries are the outer loop over the sums, rows over the planes: each is read side by side. */
+/* Queries are the outer loop over the sums, then groups of them over the planes: each is read side by
+ * side. */
 static int sweep_tile(struct share *s, uint32_t from, struct err *e)
 {
-    const size_t queries = s->t->q->count;
-    uint32_t count[TIER_TILE] = {0};
-    int failed = 0;
+    size_t count = 0;
 
-    for (uint32_t i = 0; i < queries; i++)
-        for (uint64_t may = left_by_first(s, i, from); may; may &= may - 1) {
-            const size_t n = (size_t)__builtin_ctzll(may);
+    for (uint32_t i = 0; i < s->t->q->count; i++) {
+        const uint64_t may = left_by_first(s, i, from);
 
-            s->bucket[n * queries + count[n]++] = i;
-        }
-    if (s->t->bits && s->t->src->ahead && !tier_is_enough(s->t))
-        failed = tell_tile(s, from, count, e);
-    for (uint32_t n = 0; n < TIER_TILE && !failed; n++) {
-        if (count[n] && !tier_is_enough(s->t))
-            failed = tier_refine_row(s, from + n, s->bucket + n * queries, count[n], e);
-        for (uint32_t j = 0; j < count[n] && tier_is_enough(s->t) && !failed; j++)
-            failed = tier_refine_first(s, from + n, s->bucket[n * queries + j], e);
+        s->picked_query[count] = i;
+        s->picked[count] = may;
+        count += may != 0;
     }
-    return failed;
+    return tier_refine_tile(s, from, s->picked_query, s->picked, count, e);
 }
 
 int tier_settle_window(struct share *s, struct err *e)

@@ -154,6 +154,8 @@ static double check_deterministic(const struct row *r, const struct query *q, si
     most = within(bound_six_hi(&q->b, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     most = fmax(most, within(bound_six(&q->b, six, f[CODE_SCALE], f[CODE_REST6],
                                        f[CODE_LENGTH6]), score));
+    most = fmax(most, within(bound_eight_hi(&q->b, hi, low, f[CODE_SCALE], f[CODE_REST8],
+                                            f[CODE_LENGTH8]), score));
     return fmax(most, within(bound_eight(&q->b, six, low, f[CODE_SCALE], f[CODE_REST6],
                                          f[CODE_REST8], f[CODE_LENGTH8]), score));
 }

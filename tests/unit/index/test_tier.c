@@ -111,16 +111,17 @@ static int corpus_plane(void *arg, struct tier_block *b, enum tier_plane p,
     return 0;
 }
 
-/* What is told lies in a plane of bits that few rows are read of, and is one row's. */
+/* What is told lies in a plane that few rows are read of, and is of rows side by side. */
 static void corpus_ahead(void *arg, struct tier_block *b, enum tier_plane p, size_t from,
                          size_t len)
 {
     const struct corpus *c = arg;
     const struct block *block = b->ctx;
+    const size_t row = p == TIER_SIX ? code_six_bytes(c->dim, 1) : code_low_bytes(c->dim, 1);
 
     assert_true(block->coded && (p == TIER_SIX || p == TIER_LOW));
-    assert_true(len == (p == TIER_SIX ? code_six_bytes(c->dim, 1) : code_low_bytes(c->dim, 1)));
-    assert_true(from % len == 0 && from / len < block->rows);
+    assert_true(from % row == 0 && len % row == 0 && len > 0);
+    assert_true(from / row + len / row <= block->rows);
 }
 
 static int corpus_row(void *arg, struct tier_block *b, uint32_t row, const void **out,
