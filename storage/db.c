@@ -217,12 +217,19 @@ uint64_t db_used(const struct db *db)
     return ((uint64_t)info.me_last_pgno + 1) * st.ms_psize;
 }
 
-int db_make_room(const struct db *db, uint64_t more, struct err *e)
+int db_descriptor(const struct db *db)
 {
     mdb_filehandle_t fd;
+
+    return mdb_env_get_fd(db->env, &fd) ? -1 : fd;
+}
+
+int db_make_room(const struct db *db, uint64_t more, struct err *e)
+{
+    int fd = db_descriptor(db);
     struct stat st;
 
-    if (mdb_env_get_fd(db->env, &fd) || fstat(fd, &st))
+    if (fd < 0 || fstat(fd, &st))
         return 0;
     if (fallocate(fd, FALLOC_FL_KEEP_SIZE, st.st_size, (off_t)more) == 0)
         return 0;

@@ -58,6 +58,9 @@ uint64_t db_used(const struct db *db);
  * disk; so room is asked for first, where the file system can tell. */
 int db_make_room(const struct db *db, uint64_t more, struct err *e);
 
+/* The descriptor that data is written by, the environment's own; -1 when there is none. */
+int db_descriptor(const struct db *db);
+
 /* Flushes a no_sync environment. */
 int db_sync(struct db *db, struct err *e);
 

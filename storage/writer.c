@@ -6,6 +6,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/push.h"
 
 /* LMDB keeps what a transaction wrote in memory; past this it is committed and the next begun. The
  * chunks do not exist before the ledger names them, so a cut here is not visible. */
@@ -31,12 +32,18 @@ void writer_begin(struct writer *w, struct shard_home *home, const struct shard_
 
 static int commit_txn(struct writer *w, struct err *e)
 {
+    struct push push;
+    int rc;
+
     if (!w->in_txn)
         return 0;
+    push_begin(&push, &w->shard->db, w->txn_bytes);
+    rc = txn_commit(&w->txn, e);
+    push_end(&push);
     w->in_txn = false;
     w->txn_bytes = 0;
-    if (txn_commit(&w->txn, e))
-        return (int)e->code;
+    if (rc)
+        return rc;
     w->shard->tail = w->next_chunk - 1;
     return 0;
 }
