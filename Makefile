@@ -19,6 +19,7 @@ CFLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer -DASCRIBE_DE
 CFLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -DASCRIBE_DEBUG
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DASCRIBE_DEBUG
 CFLAGS_debug   := -O0 -g3 -DASCRIBE_DEBUG
+CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address -fno-omit-frame-pointer -DASCRIBE_DEBUG
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -DASCRIBE_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -fPIC -pthread -ffp-contract=off -fno-math-errno -MMD -MP $(WARN) $(CFLAGS_$(FLAVOUR))
 LDFLAGS  += -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
@@ -168,6 +169,8 @@ $(BENCH): $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BENCH_HELP) $(LIBST
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(LIBS_storage) $(LIBS_index)
 .PHONY: bench-programs
 bench-programs: $(BENCH)
+
+include tests/fuzz/fuzz.mk
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
