@@ -1,0 +1,155 @@
+/* methods.js - the ways to find examples: what each is called, what it asks of the server, and what comes back,
+ * in one shape for all. No elements here.
+ *
+ * A method in the address: "task:NAME" (TrackStar), "cosine", "dot", "words".
+ * A subject is what is asked about: {prompt, target, saved} or {prompt, target, body, vector} (a live one). */
+import { call, path } from "./server.js";
+
+const WORD_DEPTH = 1000; /* ranks by words are known so deep */
+const BINS = 64;
+const IDS_MOST = 1000;
+
+export function known(corpus, tasks) {
+    const fitted = corpus.whitened;
+    return [
+        ...tasks.filter((t) => t.state === "ready").map((t) => ({
+            key: `task:${t.name}`, label: `TrackStar \u00b7 ${t.name}`, short: t.name, task: t.name, gradient: true,
+            note: `whitened; the task\u2019s own directions held down (\u03bb ${t.lambda?.toPrecision(2) ?? "?"})` })),
+        { key: "cosine", label: fitted ? "TrackStar \u00b7 corpus only" : "Cosine", short: fitted ? "corpus" : "cosine", gradient: true, score: "cosine",
+          note: fitted ? "cosine of gradients whitened by the corpus\u2019s Hessian"
+              : corpus.manifest?.encoded ? "cosine of encodings, as they were given" : "cosine of gradients; the corpus is not fitted" },
+        { key: "dot", label: "Dot product", short: "dot", gradient: true, score: "dot",
+          note: "lengths left in: a few long gradients win" },
+        { key: "words", label: "Words \u00b7 BM25", short: "words", gradient: false, note: "texts with the same words; knows no model" },
+    ];
+}
+
+/* The methods that an address names, in its order; of those that are not there, their names. */
+export function choose(text, all) {
+    const first = all.find((m) => m.task);
+    const names = text ? text.split(",").filter(Boolean) : [first?.key, "cosine", "words"].filter(Boolean);
+    const unique = [...new Set(names)];
+    return { chosen: unique.map((name) => all.find((m) => m.key === name)).filter(Boolean),
+             missing: unique.filter((name) => !all.some((m) => m.key === name)) };
+}
+
+const answers = new Map();
+const ANSWERS_MOST = 120;
+
+/* Asks once for each different question while the page is open; see forgetAnswers. */
+async function remembered(name, ask) {
+    if (answers.has(name))
+        return answers.get(name);
+    const answer = await ask();
+    answers.set(name, answer);
+    if (answers.size > ANSWERS_MOST)
+        answers.delete(answers.keys().next().value);
+    return answer;
+}
+
+export function forgetAnswers() {
+    answers.clear();
+}
+
+export function subjectKey(subject) {
+    return subject.saved ? `saved ${subject.saved}` : subject.like ? `like ${subject.like}` : `live ${JSON.stringify([subject.prompt, subject.target])}`;
+}
+
+function searchText(subject) {
+    return `${subject.prompt ?? ""} ${subject.target ?? ""}`.trim();
+}
+
+function byWords(c, subject, options, signal) {
+    const text = searchText(subject).slice(0, 8000);
+    if (!text)
+        return { results: [], matches: 0 };
+    return call("POST", path("corpora", c, "search"),
+                { json: { text, k: options.k, filter: options.filter || undefined, texts: options.texts }, signal });
+}
+
+/* The parameters of a query go by its address, but a filter that may be long and lists of ids, by JSON. A live query's
+ * gradient is then JSON too. */
+function ask(c, method, subject, params, extra, signal) {
+    const query = { ...params, task: method.task, score: method.score === "dot" ? "dot" : null };
+    const json = { ...extra };
+    const where = path("corpora", c, "query");
+    if (subject.saved)
+        return call("POST", where, { query: { ...query, saved: subject.saved }, json, signal });
+    if (subject.like)
+        return call("POST", where, { query: { ...query, like: subject.like }, json, signal });
+    if (!extra.ids && (extra.filter ?? "").length < 1000)
+        return call("POST", where, { query: { ...query, filter: extra.filter }, body: subject.body, signal });
+    return call("POST", where, { query, json: { ...json, queries: [Array.from(subject.vector)] }, signal });
+}
+
+/* {proponents, opponents, exact, delta, engine, took_ms, examples, matches?} of one method. options: k, opponents, filter. */
+export function list(c, method, subject, options, signal) {
+    const name = `list ${c} ${method.key} ${subjectKey(subject)} ${JSON.stringify(options)}`;
+    return remembered(name, async () => {
+        if (!method.gradient) {
+            const found = await byWords(c, subject, { k: options.k, filter: options.filter, texts: true }, signal);
+            return { proponents: found.results, opponents: [], took_ms: found.took_ms, matches: found.matches, examples: found.examples };
+        }
+        const params = { k: options.k, opponents: options.opponents, blocks: options.blocks === false ? null : 1 };
+        const extra = options.filter ? { filter: options.filter } : {};
+        const answer = await ask(c, method, subject, params, extra, signal);
+        return { ...answer.results[0], exact: answer.exact, delta: answer.delta, engine: answer.engine, reason: answer.engine_reason,
+                 took_ms: answer.took_ms, examples: answer.examples };
+    });
+}
+
+/* What an older server does not take: left out, once for all. */
+const refusedHere = new Set();
+
+async function askWhole(c, method, subject, want, signal) {
+    const params = { k: 0, opponents: 0, text: 0 }, extra = {};
+    if (!refusedHere.has("histogram"))
+        params.histogram = BINS;
+    if (want.group)
+        params.group = want.group;
+    if (!refusedHere.has("ids"))
+        extra.ids = want.ids.slice(0, IDS_MOST);
+    if (want.filter)
+        extra.filter = want.filter;
+    try {
+        return await ask(c, method, subject, params, extra, signal);
+    } catch (error) {
+        if (error.code !== "invalid_request" && error.code !== "bad_json")
+            throw error;
+        const field = ["histogram", "ids"].find((f) => !refusedHere.has(f) && (error.field === f || error.detail?.includes(f)));
+        if (!field)
+            throw error;
+        refusedHere.add(field);
+        return askWhole(c, method, subject, want, signal);
+    }
+}
+
+/* What needs every score: {histogram, places: Map id -> {score, rank, percentile}, groups, groups_other, examples}.
+ * want: ids, group, filter. For words the places alone, so deep as is asked. */
+export function whole(c, method, subject, want, signal) {
+    const name = `whole ${c} ${method.key} ${subjectKey(subject)} ${JSON.stringify(want)}`;
+    return remembered(name, async () => {
+        if (!method.gradient) {
+            const found = await byWords(c, subject, { k: WORD_DEPTH, filter: want.filter, texts: false }, signal);
+            const places = new Map(found.results.map((hit) => [hit.id, { rank: hit.rank, score: hit.score }]));
+            return { places, depth: found.matches > WORD_DEPTH ? WORD_DEPTH : null };
+        }
+        const answer = await askWhole(c, method, subject, want, signal);
+        const result = answer.results[0];
+        return { histogram: result.histogram ?? null, groups: result.groups ?? null, groups_other: result.groups_other ?? null,
+                 examples: answer.examples, places: new Map((result.ids ?? []).filter((one) => !one.missing).map((one) => [one.id, one])) };
+    });
+}
+
+
+/* Can this server say how all scores lie? Known after the first whole answer. */
+export function lacking() {
+    return [...refusedHere];
+}
+
+export function explain(c, method, subject, id, signal) {
+    const query = { task: method.task, score: method.score === "dot" ? "dot" : null };
+    const where = path("corpora", c, "examples", id, "explain");
+    return subject.saved ? call("POST", where, { query: { ...query, saved: subject.saved }, signal })
+        : call("POST", where, { query, body: subject.body, signal });
+}
