@@ -75,6 +75,9 @@ int corpora_get_work(struct job *j);
 int corpora_delete_work(struct job *j);
 void corpora_delete_commit(struct job *const *jobs, size_t count);
 
+int norms_parse(struct job *j);
+int norms_work(struct job *j);
+
 int batches_put_parse(struct job *j);
 int batches_put_work(struct job *j);
 void batches_put_commit(struct job *const *jobs, size_t count);

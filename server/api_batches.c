@@ -10,6 +10,8 @@
 #include "server/ingest.h"
 #include "server/metrics.h"
 #include "server/runtime.h"
+#include "server/scan.h"
+#include "server/vitals.h"
 #include "storage/commit.h"
 
 enum { AGAIN_MAX = 8 }; /* fits that one batch may meet on its way: one takes seconds */
@@ -80,6 +82,7 @@ static void settle(struct job *j, const struct commit_batch *b)
     if (!b->already) {
         metrics_add(j->rt->metrics, METRIC_ROWS_INGESTED, b->examples_new);
         metrics_add(j->rt->metrics, METRIC_ROWS_DUPLICATE, b->duplicates);
+        vitals_grew(j->rt->vitals, put->corpus, b->examples_new, scan_now());
     }
     put_record(j, b->name, b->examples_new, b->duplicates, b->sequence, NULL);
 }

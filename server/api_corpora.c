@@ -1,6 +1,7 @@
 /* api_corpora.c - /v1/corpora: create, list, look, drop. */
 #include "server/api.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,15 +11,41 @@
 #include "server/manifest.h"
 #include "server/runtime.h"
 #include "server/saved.h"
+#include "server/scan.h"
+#include "server/vitals.h"
 #include "storage/annex.h"
 #include "storage/store.h"
 
-static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
+static int put_vitals(struct job *j, struct corpus *c, const struct view *v)
 {
+    struct buf *b = &j->reply_body;
+    struct vitals_planes p;
+    struct vitals_pace pace;
+    int code = vitals_weigh(j->rt->vitals, v, &p, &j->err);
+
+    if (code)
+        return code;
+    vitals_pace(j->rt->vitals, c, scan_now(), &pace);
+    buf_format(b, ",\"planes\":{\"rows\":%" PRIu64 ",\"bits\":%" PRIu64 ",\"six\":%" PRIu64
+               ",\"low\":%" PRIu64 ",\"factors\":%" PRIu64 ",\"ids\":%" PRIu64 ",\"texts\":%" PRIu64
+               "}", p.rows, p.bits, p.six, p.low, p.factors, p.ids, p.texts);
+    buf_add_text(b, ",\"ingest\":{\"rows_per_s\":");
+    json_put_real(b, pace.rows_per_s);
+    buf_add_text(b, ",\"bytes_per_s\":");
+    json_put_real(b, pace.bytes_per_s);
+    buf_add(b, "}", 1);
+    return 0;
+}
+
+/* whole: with manifest, fit and what has to be looked up. */
+static int put_corpus(struct job *j, struct corpus *c, bool whole)
+{
+    struct buf *b = &j->reply_body;
     const struct corpus_def *def = corpus_def(c);
     char fingerprint[2 * STORE_FINGERPRINT_BYTES + 1];
     const struct view *v = corpus_view(c);
     struct corpus_stats s;
+    int code = 0;
 
     corpus_stats(c, &s);
     bytes_hex(def->fingerprint, STORE_FINGERPRINT_BYTES, fingerprint);
@@ -32,14 +59,16 @@ static void put_corpus(struct buf *b, struct corpus *c, bool with_manifest)
     buf_format(b, ",\"shards\":%llu,\"bytes\":%llu,\"next_sequence\":%llu,\"generation\":%llu",
                (unsigned long long)s.shards, (unsigned long long)s.bytes,
                (unsigned long long)s.next_sequence, (unsigned long long)s.generation);
-    if (with_manifest) {
+    if (whole) {
         buf_add_text(b, ",\"manifest\":");
         buf_add_text(b, def->manifest);
         buf_add_text(b, ",\"fit\":");
         buf_add_text(b, v->state ? annex_def(v->state)->text : "null");
+        code = put_vitals(j, c, v);
     }
     buf_add(b, "}", 1);
     view_release(v);
+    return code ? api_seen(j, code) : api_body_done(j);
 }
 
 /* ---- PUT /v1/corpora/{c} --------------------------------------------------------------------- */
@@ -81,9 +110,9 @@ static int create(struct job *j, struct corpus_put *put)
     code = store_corpus_create(j->rt->store, &put->def, &put->created, &c, &j->err);
     if (code)
         return code;
-    put_corpus(&j->reply_body, c, true);
+    code = put_corpus(j, c, true);
     corpus_release(c);
-    return api_body_done(j);
+    return code;
 }
 
 void corpora_put_commit(struct job *const *jobs, size_t count)
@@ -113,7 +142,7 @@ int corpora_list_work(struct job *j)
     for (size_t i = 0; i < count; i++) {
         if (i)
             buf_add(&j->reply_body, ",", 1);
-        put_corpus(&j->reply_body, list[i], false);
+        put_corpus(j, list[i], false);
         corpus_release(list[i]);
     }
     free(list);
@@ -128,9 +157,9 @@ int corpora_get_work(struct job *j)
 
     if (code)
         return code;
-    put_corpus(&j->reply_body, c, true);
+    code = put_corpus(j, c, true);
     corpus_release(c);
-    return api_body_done(j);
+    return code;
 }
 
 /* ---- DELETE /v1/corpora/{c} ------------------------------------------------------------------ */
@@ -158,6 +187,7 @@ static void drop(struct job *j)
     if (!store_corpus_drop(j->rt->store, j->path[0], &j->err)) {
         api_audit(j, "corpus dropped", j->path[0]);
         saved_forget(j->rt->store, corpus_id(c));
+        vitals_forget(j->rt->vitals, c);
         for (size_t i = 0; i < v->chunk_count; i++)
             flat_forget(j->rt->flat, v->chunks[i].id);
     }

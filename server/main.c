@@ -25,6 +25,7 @@
 #include "server/server.h"
 #include "server/sift.h"
 #include "server/tasks.h"
+#include "server/vitals.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
 
@@ -96,6 +97,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     rt->flat = flat_new(c->memory);
     rt->sift = sift_new(LIMIT_FILTER_KEPT);
     rt->bm25 = bm25_new(rt->store);
+    rt->vitals = vitals_new();
     s = server_new(rt);
     rt->pool = pool_new((unsigned)c->threads, (unsigned)c->read_queue, server_job_done, s);
     rt->cost = cost_new(c->memory);
@@ -134,6 +136,7 @@ static void close_all(struct runtime *rt)
         flat_free(rt->flat);
     sift_free(rt->sift);
     bm25_free(rt->bm25);
+    vitals_free(rt->vitals);
     metrics_free(rt->metrics);
     auth_free(rt->auth);
     if (rt->store)

@@ -15,6 +15,9 @@ const struct route route_table[] = {
      corpora_list_work, NULL, api_ok, NULL},
     {"GET", "/v1/corpora/{c}", SCOPE_READ, BODY_NONE, false, "A corpus: manifest and numbers", NULL,
      api_parse_corpus, corpora_get_work, NULL, api_ok, NULL},
+    {"GET", "/v1/corpora/{c}/norms", SCOPE_READ, BODY_NONE, false,
+     "How long the examples are: bins, extremes, median", "bins filter", norms_parse, norms_work,
+     NULL, api_ok, NULL},
     {"DELETE", "/v1/corpora/{c}", SCOPE_ADMIN, BODY_NONE, false, "Drop a corpus", NULL,
      api_parse_corpus, corpora_delete_work, corpora_delete_commit, api_no_content, NULL},
 

@@ -14,6 +14,7 @@ struct tasks;
 struct sift;
 struct join;
 struct bm25;
+struct vitals;
 struct server;
 
 struct runtime {
@@ -25,6 +26,7 @@ struct runtime {
     struct join *join;       /* server/join.h: scans that requests share */
     struct cost *cost;       /* server/cost.h: which engine for which query */
     struct bm25 *bm25;       /* server/bm25.h: search by words */
+    struct vitals *vitals;   /* server/vitals.h: what corpora weigh, and how fast they grow */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */
     struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */

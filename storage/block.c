@@ -113,6 +113,21 @@ void block_prefetch(const struct view_chunk *c, enum block_kind kind)
     txn_abort(&t);
 }
 
+int block_stored_bytes(const struct view_chunk *c, enum block_kind kind, uint64_t *out,
+                       struct err *e)
+{
+    struct span value;
+    struct txn t;
+    int rc;
+
+    shard_begin_read(c->shard, &t);
+    rc = find_value(c, kind, &t, &value, e);
+    if (rc == 0)
+        *out = value.len;
+    txn_abort(&t);
+    return rc;
+}
+
 /* ---- Single rows ----------------------------------------------------------------------------- */
 
 int block_open_rows(const struct view_chunk *c, struct block *out, struct err *e)

@@ -126,6 +126,10 @@ void block_ahead(const struct block *b, size_t from, size_t len);
  * wait and reports nothing: the block's own block_open will. */
 void block_prefetch(const struct view_chunk *c, enum block_kind kind);
 
+/* Bytes of a block as stored, its header too; the block itself is not read. Fails as block_open. */
+int block_stored_bytes(const struct view_chunk *c, enum block_kind kind, uint64_t *out,
+                       struct err *e);
+
 /* Opens the encodings for reading single rows: no sum of the whole is checked, which would read all
  * of it, and each row's is when it is asked for. (In a chunk that is not `summed` the whole block
  * is checked, here.) */

@@ -443,7 +443,7 @@ class Concurrent(h.Case):
 
         self.assert_status(client.post("/v1/corpora/c/search", {"text": "x"}), 200)  # its index is open then
         h.wait_until(lambda: client.get("/v1/info").json()["rates"]["measured"], "the rates, and their buffers to go")
-        before_corpus = client.get("/v1/corpora/c").json()
+        before_corpus = {**client.get("/v1/corpora/c").json(), "ingest": None}
         abort(500)  # warm: caches of malloc and of the engine
         h.wait_until(quiet, "connections to go")
         memory, files = server.rss_kib()
@@ -453,7 +453,7 @@ class Concurrent(h.Case):
         self.assertEqual(files_after, files)
         if not h.FLAVOUR:  # sanitizers keep freed memory on purpose; malloc what waited at once on a busy machine
             self.assertLess(memory_after - memory, 48 << 10, "KiB more than before")  # the bodies are 150 MiB
-        self.assertEqual(client.get("/v1/corpora/c").json(), before_corpus)
+        self.assertEqual({**client.get("/v1/corpora/c").json(), "ingest": None}, before_corpus)
         print(f"figure: 2000 aborted requests: {files_after - files} descriptors, {memory_after - memory} KiB more")
 
     def test_drain_answers_what_runs(self):

@@ -176,9 +176,9 @@ class Survey(h.ServerCase):
     def test_the_most_places(self):
         self.create(self.client, "many", 1)
         self.ingest(self.client, "many", "b", [[1.0]], ["a"])
-        body = {"queries": [[1]] * 1024, "ids": ["a"] * 1000}
+        body = {"queries": [[1]] * 100, "ids": ["a"] * 1000}
         got = self.assert_status(self.client.post("/v1/corpora/many/query", body), 200).json()
-        self.assertEqual(got["results"][1023]["ids"][999], {"id": "a", "score": 1.0, "rank": 1, "percentile": 0.0})
+        self.assertEqual(got["results"][99]["ids"][999], {"id": "a", "score": 1.0, "rank": 1, "percentile": 0.0})
 
 
 class Like(Survey):
