@@ -2,25 +2,47 @@
 #include <stdlib.h>
 
 #include "server/conn.h"
+#include "server/limits.h"
 #include "server/metrics.h"
 #include "storage/base/mem.h"
 
 /* A peer that vanished without a word is noticed by the kernel after this many idle seconds. */
 enum { KEEPALIVE_S = 60 };
 
-/* Too many: the connection that idles longest makes room; with none idle, the new one goes. */
+/* How well a connection can be spared; 0: not at all. */
+static unsigned spare(const struct conn *c)
+{
+    uint64_t in_state = c->server->now_ns - c->since;
+
+    if (c->state == CONN_HEAD && c->in_len == 0)
+        return 3; /* idles */
+    if (c->state == CONN_LINGER)
+        return 2; /* was refused, and has been told why */
+    if (c->state == CONN_HEAD && in_state > LIMIT_HEAD_GRACE_MS * UINT64_C(1000000))
+        return 1; /* has shown no key yet, and takes long over what fits into one packet */
+    return 0;
+}
+
+/* Too many: the one that can best be spared makes room, of equals the one that has been so for
+ * longest; with none of those, the new one goes. */
 static bool make_room(struct server *s)
 {
-    struct conn *oldest = NULL;
+    struct conn *worst = NULL;
+    unsigned most = 0;
 
     if (s->conn_count < s->rt->config->connections)
         return true;
-    for (struct conn *c = s->conns; c; c = c->next)
-        if (c->state == CONN_HEAD && c->in_len == 0 && (!oldest || c->since < oldest->since))
-            oldest = c;
-    if (oldest)
-        conn_kill(oldest);
-    return oldest != NULL;
+    for (struct conn *c = s->conns; c; c = c->next) {
+        unsigned n = spare(c);
+
+        if (n > most || (n && n == most && c->since < worst->since)) {
+            worst = c;
+            most = n;
+        }
+    }
+    if (worst)
+        conn_kill(worst);
+    return worst != NULL;
 }
 
 static void on_refused_closed(uv_handle_t *h)

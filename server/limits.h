@@ -19,6 +19,7 @@
 
 /* Times, in milliseconds */
 #define LIMIT_HEAD_MS 10000u    /* from the first byte to the end of the headers */
+#define LIMIT_HEAD_GRACE_MS 500u /* a slower head may lose its place to a new connection */
 #define LIMIT_IDLE_MS 60000u    /* a kept-alive connection without a request */
 #define LIMIT_BODY_RATE 1024u   /* bytes a second, averaged, after a grace of LIMIT_HEAD_MS */
 #define LIMIT_DEADLINE_MS 60000u /* default for one request's work */
@@ -56,10 +57,24 @@
 #define LIMIT_NAMED 1000u         /* example ids in one query: each is scored for every row of it */
 #define LIMIT_CORPORA 10000u
 #define LIMIT_KEYS 1000u
+#define LIMIT_KEY_S (UINT64_C(10) * 366 * 86400) /* longest life of a key that ends by itself */
+#define LIMIT_KEY_OVERLAP_S (UINT64_C(90) * 86400) /* the old key beside the new one: a quarter */
+#define LIMIT_KEY_OVERLAP_DEFAULT_S UINT64_C(86400) /* time to carry it to where it is used */
+#define LIMIT_KEY_MEMORY_S (30 * 86400) /* keys that ended are listed this long */
+#define LIMIT_KEY_USED_S 600 /* last use is written down: one small commit */
+#define LIMIT_KEY_RATE 1000000u /* requests a second: more than the loop parses */
 #define LIMIT_TASKS_KEPT 1000u    /* finished jobs that /v1/jobs still answers for */
 
 #define LIMIT_TASK_BYTES (UINT64_C(1) << 30) /* gradients of tasks that wait */
 #define LIMIT_FIT_BYTES (UINT64_C(3) << 30) /* Gram sums at once; one block always fits */
+
+/* The encoder: a process of the operator's, trusted to be named, not to be right */
+#define LIMIT_ENCODER_QUEUE 32u   /* requests that wait for it: it serves one at a time */
+#define LIMIT_ENCODER_LINE (1u << 20)  /* first line of an answer: a continuation, escaped */
+#define LIMIT_ENCODER_BODY (32u << 20) /* 1,048,576 floats; or a token for each byte of a text */
+#define LIMIT_ENCODER_TIMEOUT_MS 60000u /* one answer, its start included: loading takes longest */
+#define LIMIT_PROMPT_BYTES (64u << 10) /* of a prompt or target: it travels in a tensor header */
+#define LIMIT_CONTINUE_TOKENS 1024u
 
 /* Inside */
 #define LIMIT_READ_QUEUE 256u   /* jobs waiting for a reader; more is 503 at once */

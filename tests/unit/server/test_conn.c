@@ -180,10 +180,10 @@ static void make_key(const char *scope, char text[AUTH_TEXT_CHARS + 1])
 {
     struct auth_key k;
     struct err e = ERR_INIT;
-    unsigned scopes;
+    struct auth_grant grant = {.label = ""};
 
-    assert_true(auth_scopes_from_name(scope, &scopes));
-    assert_int_equal(auth_make(scopes, "", &k, text, &e), 0);
+    assert_true(auth_scopes_from_name(scope, &grant.scopes));
+    assert_int_equal(auth_make(&grant, &k, text, &e), 0);
     auth_publish(t.rt.auth, &k);
 }
 
@@ -1035,6 +1035,32 @@ static void test_connection_limit(void **state)
         close(fd[i]);
 }
 
+/* Heads that never end hold every place: whoever comes next gets the oldest one's. */
+static void test_connection_limit_slow_heads(void **state)
+{
+    enum { MANY = 8 };
+    int fd[MANY], mine;
+
+    (void)state;
+    t.config.connections = MANY;
+    t.config.head_ms = 60000;
+    for (int i = 0; i < MANY; i++) {
+        fd[i] = dial();
+        say(fd[i], "GET /healthz HT", 15);
+        usleep(1000);
+    }
+    usleep((LIMIT_HEAD_GRACE_MS + 300) * 1000);
+    mine = dial();
+    ask(mine, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert_int_equal(hear(mine)->status, 200);
+    assert_true(at_end(fd[0]));
+    ask(fd[MANY - 1], "TP/1.1\r\nHost: x\r\n\r\n"); /* slow, but not the slowest */
+    assert_int_equal(hear(fd[MANY - 1])->status, 200);
+    close(mine);
+    for (int i = 0; i < MANY; i++)
+        close(fd[i]);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1067,6 +1093,7 @@ int main(void)
         TEST(test_drain),
         TEST(test_aborts),
         TEST(test_connection_limit),
+        TEST(test_connection_limit_slow_heads),
     };
     int rc;
 
