@@ -486,15 +486,32 @@ int asc_compact(struct asc_client *c, const char *corpus, struct asc_job *out,
 
 struct asc_key {
     char id[64];
-    char scope[16]; /* read, write, admin */
-    char created[40];
+    char scope[16];     /* read, write, admin */
+    char created[40];   /* these as 2027-01-01T00:00:00Z */
+    char expires[40];   /* "": it does not end by itself */
+    char last_used[40]; /* "": never; written down by the server every ten minutes */
+    char corpus[64];    /* the only corpus it is for; "": all */
+    uint64_t rate;      /* requests a second; 0: the server's own limit */
     char *label;  /* owned */
-    char *secret; /* owned: the whole key, from asc_key_create only; else NULL */
+    char *secret; /* owned: the whole key, from create and rotate only; else NULL */
 };
 
-/* `label` may be NULL. Free with asc_key_clear; a list with asc_keys_free. */
-int asc_key_create(struct asc_client *c, const char *scope, const char *label,
-                   struct asc_key *out, struct asc_error *e);
+/* What a new key is to allow. A zeroed struct: read, every corpus, no end. */
+struct asc_key_grant {
+    const char *scope;  /* NULL: read */
+    const char *label;  /* or NULL */
+    const char *corpus; /* only this one, with scope read or write; NULL: all */
+    uint64_t expires_s; /* it ends so many seconds from now; 0: never */
+    uint64_t rate;      /* requests a second; 0: the server's own limit */
+};
+
+/* Free with asc_key_clear; a list with asc_keys_free. */
+int asc_key_create(struct asc_client *c, const struct asc_key_grant *grant, struct asc_key *out,
+                   struct asc_error *e);
+/* A second key with the rights of key `id`, which itself ends overlap_s from now. UINT64_MAX: as
+ * the server has it, a day. */
+int asc_key_rotate(struct asc_client *c, const char *id, uint64_t overlap_s, struct asc_key *out,
+                   struct asc_error *e);
 int asc_key_list(struct asc_client *c, struct asc_key **out, size_t *out_count,
                  struct asc_error *e);
 int asc_key_revoke(struct asc_client *c, const char *id, struct asc_error *e);

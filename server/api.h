@@ -141,6 +141,9 @@ int keys_list_reply(struct job *j);
 int keys_post_work(struct job *j);
 void keys_post_commit(struct job *const *jobs, size_t count);
 int keys_post_reply(struct job *j);
+void keys_post_finish(struct job *j);
+int keys_rotate_work(struct job *j);
+void keys_rotate_commit(struct job *const *jobs, size_t count);
 int keys_delete_work(struct job *j);
 void keys_delete_commit(struct job *const *jobs, size_t count);
 

@@ -139,10 +139,12 @@ int corpora_list_work(struct job *j)
     size_t count = store_corpus_list(j->rt->store, &list);
 
     buf_add_text(&j->reply_body, "{\"corpora\":[");
-    for (size_t i = 0; i < count; i++) {
-        if (i)
-            buf_add(&j->reply_body, ",", 1);
-        put_corpus(j, list[i], false);
+    for (size_t i = 0, shown = 0; i < count; i++) {
+        if (!j->key_corpus || strcmp(corpus_def(list[i])->name, j->key_corpus) == 0) {
+            if (shown++)
+                buf_add(&j->reply_body, ",", 1);
+            put_corpus(j, list[i], false);
+        }
         corpus_release(list[i]);
     }
     free(list);

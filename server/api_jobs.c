@@ -8,14 +8,14 @@
 int jobs_list_reply(struct job *j)
 {
     buf_add_text(&j->reply_body, "{\"jobs\":");
-    tasks_list(j->rt->tasks, &j->reply_body);
+    tasks_list(j->rt->tasks, j->key_corpus, &j->reply_body);
     buf_add(&j->reply_body, "}", 1);
     return api_body_done(j);
 }
 
 int jobs_get_reply(struct job *j)
 {
-    int code = tasks_describe(j->rt->tasks, j->path[0], &j->reply_body, &j->err);
+    int code = tasks_describe(j->rt->tasks, j->path[0], j->key_corpus, &j->reply_body, &j->err);
 
     return code ? code : api_body_done(j);
 }
@@ -28,7 +28,7 @@ int jobs_delete_reply(struct job *j)
         return code;
     api_audit(j, "job cancelled", j->path[0]);
     buf_add_text(&j->reply_body, "{\"job\":");
-    code = tasks_describe(j->rt->tasks, j->path[0], &j->reply_body, &j->err);
+    code = tasks_describe(j->rt->tasks, j->path[0], NULL, &j->reply_body, &j->err);
     buf_add(&j->reply_body, "}", 1);
     j->status = 202;
     return code ? code : api_body_done(j);

@@ -16,13 +16,13 @@ int meta_info(struct job *j);
 #define API_META_ROUTES                                                                            \
     {"GET", "/healthz", SCOPE_OPEN, BODY_NONE, false, "Is the process alive", NULL, meta_parse,    \
      NULL, NULL, meta_healthz, NULL},                                                              \
-    {"GET", "/readyz", SCOPE_READ, BODY_NONE, false, "Does it take requests", NULL, meta_parse,    \
-     NULL, NULL, meta_readyz, NULL},                                                               \
+    {"GET", "/readyz", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "Does it take requests", NULL, \
+     meta_parse, NULL, NULL, meta_readyz, NULL},                                                   \
     {"GET", "/metrics", SCOPE_READ, BODY_NONE, false, "Numbers for Prometheus", NULL, meta_parse,  \
      NULL, NULL, meta_metrics, NULL},                                                              \
-    {"GET", "/openapi.json", SCOPE_READ, BODY_NONE, false, "This interface, as OpenAPI 3.1", NULL, \
-     meta_parse, NULL, NULL, meta_openapi, NULL},                                                  \
-    {"GET", "/v1/info", SCOPE_READ, BODY_NONE, false, "Version, limits, engines, instruction set", \
-     NULL, meta_parse, NULL, NULL, meta_info, NULL}
+    {"GET", "/openapi.json", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false,                          \
+     "This interface, as OpenAPI 3.1", NULL, meta_parse, NULL, NULL, meta_openapi, NULL},          \
+    {"GET", "/v1/info", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false,                               \
+     "Version, limits, engines, instruction set", NULL, meta_parse, NULL, NULL, meta_info, NULL}
 
 #endif

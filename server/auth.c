@@ -1,8 +1,6 @@
-/* auth.c - see auth.h. */
+/* auth.c - see auth.h. The list in memory: keys and their text, the check, the buckets. */
 #include "server/auth.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -10,23 +8,21 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "server/limits.h"
+#include "server/server.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
-#include "storage/store.h"
 
-enum { ID_BYTES = 8, SECRET_BYTES = 32, RECORD_VERSION = 1 };
-enum { RECORD_HEAD = 1 + 1 + 8 + AUTH_HASH_BYTES }; /* then the label */
-
-/* The label of the key in DIR/admin.key; it is what --new-admin-key withdraws. */
-static const char FILE_LABEL[] = "admin.key";
+enum { ID_BYTES = 8, SECRET_BYTES = 32 };
 
 struct auth {
     pthread_mutex_t lock;
     struct auth_key *keys; /* owned, by id */
     size_t count, room;
+    double rate, burst; /* requests a second, requests; 0: no limit */
+    bool used;          /* a key was, since that was last asked for */
+    int64_t used_saved; /* Unix seconds */
 };
 
 struct auth *auth_new(void)
@@ -35,6 +31,7 @@ struct auth *auth_new(void)
 
     require(sodium_init() >= 0);
     pthread_mutex_init(&a->lock, NULL);
+    a->used_saved = (int64_t)time(NULL);
     return a;
 }
 
@@ -45,6 +42,12 @@ void auth_free(struct auth *a)
     pthread_mutex_destroy(&a->lock);
     free(a->keys);
     free(a);
+}
+
+void auth_set_rate(struct auth *a, uint64_t rate, uint64_t burst)
+{
+    a->rate = (double)rate;
+    a->burst = (double)burst;
 }
 
 /* ---- keys and their text --------------------------------------------------------------------- */
@@ -99,22 +102,31 @@ static int check_label(const char *label, struct err *e)
     return 0;
 }
 
-int auth_make(unsigned scopes, const char *label, struct auth_key *out,
-              char text[AUTH_TEXT_CHARS + 1], struct err *e)
+int auth_make(const struct auth_grant *grant, struct auth_key *out, char text[AUTH_TEXT_CHARS + 1],
+              struct err *e)
 {
     unsigned char id[ID_BYTES], secret[SECRET_BYTES];
     char hex[2 * SECRET_BYTES + 1];
-    struct auth_key k = {.scopes = scopes, .created = (int64_t)time(NULL)};
+    struct auth_key k = {.scopes = grant->scopes, .rate = grant->rate,
+                         .created = (int64_t)time(NULL)};
 
-    if (check_label(label, e))
+    if (check_label(grant->label, e))
         return (int)e->code;
-    memcpy(k.label, label, strlen(label) + 1);
+    require(!grant->corpus || strlen(grant->corpus) <= STORE_NAME_MAX);
+    memcpy(k.label, grant->label, strlen(grant->label) + 1);
+    if (grant->corpus)
+        memcpy(k.corpus, grant->corpus, strlen(grant->corpus) + 1);
+    if (grant->lifetime_s)
+        k.expires = k.created + (int64_t)grant->lifetime_s;
     randombytes_buf(id, sizeof id);
     randombytes_buf(secret, sizeof secret);
     bytes_hex(id, sizeof id, k.id);
     bytes_hex(secret, sizeof secret, hex);
     hash_secret(secret, k.hash);
-    snprintf(text, AUTH_TEXT_CHARS + 1, "asc_%s_%s", k.id, hex);
+    memcpy(text, "asc_", 4); /* not printf, which keeps copies */
+    memcpy(text + 4, k.id, AUTH_ID_CHARS);
+    text[4 + AUTH_ID_CHARS] = '_';
+    memcpy(text + 5 + AUTH_ID_CHARS, hex, sizeof hex);
     sodium_memzero(secret, sizeof secret);
     sodium_memzero(hex, sizeof hex);
     *out = k;
@@ -174,12 +186,22 @@ void auth_publish(struct auth *a, const struct auth_key *k)
     pthread_mutex_unlock(&a->lock);
 }
 
-static size_t admins(const struct auth *a)
+bool auth_is_lasting(const struct auth_key *k)
+{
+    return (k->scopes & SCOPE_ADMIN) && !k->corpus[0] && !k->expires;
+}
+
+bool auth_has_expired(const struct auth_key *k, int64_t now)
+{
+    return k->expires && k->expires <= now;
+}
+
+static size_t lasting(const struct auth *a)
 {
     size_t n = 0;
 
     for (size_t i = 0; i < a->count; i++)
-        n += (a->keys[i].scopes & SCOPE_ADMIN) != 0;
+        n += auth_is_lasting(&a->keys[i]);
     return n;
 }
 
@@ -193,8 +215,9 @@ int auth_withdraw(struct auth *a, const char *id, struct auth_key *out, struct e
     at = place(a, id, &there);
     if (!there) {
         rc = err_set(e, ERR_UNKNOWN_KEY, "no key has the id \"%.32s\"", id);
-    } else if ((a->keys[at].scopes & SCOPE_ADMIN) && admins(a) == 1) {
-        rc = err_set(e, ERR_CONFLICT, "%s is the last admin key; make another one first", id);
+    } else if (auth_is_lasting(&a->keys[at]) && lasting(a) == 1) {
+        rc = err_set(e, ERR_CONFLICT,
+                     "%s is the last admin key that does not expire; make another one first", id);
     } else {
         *out = a->keys[at];
         memmove(a->keys + at, a->keys + at + 1, (a->count - at - 1) * sizeof *a->keys);
@@ -202,6 +225,28 @@ int auth_withdraw(struct auth *a, const char *id, struct auth_key *out, struct e
     }
     pthread_mutex_unlock(&a->lock);
     return rc;
+}
+
+bool auth_copy(struct auth *a, const char *id, struct auth_key *out)
+{
+    bool there;
+    size_t at;
+
+    pthread_mutex_lock(&a->lock);
+    at = place(a, id, &there);
+    if (there)
+        *out = a->keys[at];
+    pthread_mutex_unlock(&a->lock);
+    return there;
+}
+
+bool auth_find(struct auth *a, const char *id, struct auth_key *out)
+{
+    bool there = auth_copy(a, id, out);
+
+    if (there)
+        memset(out->hash, 0, sizeof out->hash);
+    return there;
 }
 
 size_t auth_list(struct auth *a, struct auth_key *out, size_t max)
@@ -218,6 +263,21 @@ size_t auth_list(struct auth *a, struct auth_key *out, size_t max)
     return count;
 }
 
+bool auth_used_due(struct auth *a)
+{
+    int64_t now = (int64_t)time(NULL);
+    bool due;
+
+    pthread_mutex_lock(&a->lock);
+    due = a->used && now - a->used_saved >= LIMIT_KEY_USED_S;
+    if (due) {
+        a->used = false;
+        a->used_saved = now;
+    }
+    pthread_mutex_unlock(&a->lock);
+    return due;
+}
+
 /* ---- the check ------------------------------------------------------------------------------- */
 
 static int unauthorized(struct err *e, const char *what)
@@ -225,196 +285,106 @@ static int unauthorized(struct err *e, const char *what)
     return err_set(e, ERR_UNAUTHORIZED, "%s", what);
 }
 
-int auth_check(struct auth *a, const char *header, unsigned *out_scopes,
-               char out_id[AUTH_ID_CHARS + 1], struct err *e)
+/* A token bucket: it fills at the rate, holds `burst`, and each request takes one. Under the
+ * lock. False: empty, and *out_wait_s says when it is not. */
+static bool draw(const struct auth *a, struct auth_key *k, uint64_t now_ns, unsigned *out_wait_s)
 {
-    /* what an unknown id is compared with: nobody has a secret of this hash */
-    static const unsigned char nobody[AUTH_HASH_BYTES];
-    unsigned char secret[SECRET_BYTES], hash[AUTH_HASH_BYTES], kept[AUTH_HASH_BYTES];
-    char id[AUTH_ID_CHARS + 1];
-    unsigned scopes = 0;
-    size_t at;
-    bool there;
+    double rate = k->rate ? (double)k->rate : a->rate;
+    double burst = k->rate || a->burst == 0 ? 2 * rate : a->burst;
 
-    if (!header)
-        return unauthorized(e, "no key: send Authorization: Bearer KEY");
-    if (strncasecmp(header, "Bearer ", 7) != 0)
-        return unauthorized(e, "of the schemes only Bearer is taken");
-    header += 7 + strspn(header + 7, " ");
-    if (!parse_text(header, id, secret))
-        return unauthorized(e, "the key has not the form asc_<id>_<secret>");
-    hash_secret(secret, hash);
-    sodium_memzero(secret, sizeof secret);
-    pthread_mutex_lock(&a->lock);
-    at = place(a, id, &there);
-    memcpy(kept, there ? a->keys[at].hash : nobody, sizeof kept);
-    if (there)
-        scopes = a->keys[at].scopes;
-    pthread_mutex_unlock(&a->lock);
-    if (sodium_memcmp(hash, kept, sizeof hash) != 0 || !there)
-        return unauthorized(e, "the key is not known");
-    *out_scopes = scopes;
-    memcpy(out_id, id, sizeof id);
-    return 0;
-}
-
-/* ---- records --------------------------------------------------------------------------------- */
-
-int auth_save(struct auth *a, struct store *s, const struct auth_key *k, struct err *e)
-{
-    unsigned char record[RECORD_HEAD + AUTH_LABEL_MAX];
-    size_t label = strlen(k->label);
-    size_t count = auth_list(a, NULL, 0);
-
-    if (count >= LIMIT_KEYS) {
-        err_set(e, ERR_BUSY, "there are %u keys already; take one away first", LIMIT_KEYS);
-        return err_at_limit(e, LIMIT_KEYS);
-    }
-    record[0] = RECORD_VERSION;
-    record[1] = (unsigned char)k->scopes;
-    bytes_put_le64(record + 2, (uint64_t)k->created);
-    memcpy(record + 10, k->hash, AUTH_HASH_BYTES);
-    memcpy(record + RECORD_HEAD, k->label, label);
-    return store_record_put(s, STORE_KEYS, k->id, AUTH_ID_CHARS, record, RECORD_HEAD + label, e);
-}
-
-int auth_erase(struct store *s, const char *id, struct err *e)
-{
-    return store_record_delete(s, STORE_KEYS, id, strlen(id), e);
-}
-
-struct loading {
-    struct auth *auth;
-    size_t unreadable;
-};
-
-static bool load_one(void *arg, const void *key, size_t key_len, const void *value,
-                     size_t value_len)
-{
-    struct loading *l = arg;
-    const unsigned char *record = value;
-    struct auth_key k = {.scopes = 0};
-
-    if (key_len != AUTH_ID_CHARS || value_len < RECORD_HEAD ||
-        value_len > RECORD_HEAD + AUTH_LABEL_MAX || record[0] != RECORD_VERSION) {
-        l->unreadable++;
+    if (rate == 0)
         return true;
+    if (burst < 1)
+        burst = 1;
+    if (!k->filled_ns)
+        k->tokens = burst;
+    else
+        k->tokens += (double)(now_ns - k->filled_ns) * 1e-9 * rate;
+    if (k->tokens > burst)
+        k->tokens = burst;
+    k->filled_ns = now_ns;
+    if (k->tokens < 1) {
+        *out_wait_s = 1 + (unsigned)((1 - k->tokens) / rate);
+        return false;
     }
-    memcpy(k.id, key, key_len);
-    k.scopes = record[1];
-    k.created = (int64_t)bytes_get_le64(record + 2);
-    memcpy(k.hash, record + 10, AUTH_HASH_BYTES);
-    memcpy(k.label, record + RECORD_HEAD, value_len - RECORD_HEAD);
-    auth_publish(l->auth, &k);
+    k->tokens -= 1;
     return true;
 }
 
-/* ---- admin.key ------------------------------------------------------------------------------- */
-
-static int write_all(int fd, const char *text, size_t len)
+static int expired(const struct auth_key *k, struct err *e)
 {
-    while (len) {
-        ssize_t n = write(fd, text, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return errno;
-        text += n;
-        len -= (size_t)n;
+    time_t when = (time_t)k->expires;
+    char text[32];
+    struct tm tm;
+
+    gmtime_r(&when, &tm);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return err_set(e, ERR_KEY_EXPIRED, "the key %s ended at %s", k->id, text);
+}
+
+/* The secret was right. */
+static int admit(struct auth *a, const char *id, struct auth_caller *out, struct err *e)
+{
+    int64_t now = (int64_t)time(NULL);
+    struct auth_key *k;
+    bool there;
+    int code = 0;
+    size_t at;
+
+    pthread_mutex_lock(&a->lock);
+    at = place(a, id, &there);
+    k = there ? &a->keys[at] : NULL;
+    if (!k) {
+        code = unauthorized(e, "the key is not known");
+    } else if (auth_has_expired(k, now)) {
+        code = expired(k, e);
+    } else {
+        memcpy(out->label, k->label, sizeof out->label);
+        memcpy(out->corpus, k->corpus, sizeof out->corpus);
+        out->scopes = k->scopes;
+        a->used = true;
+        k->used = now;
+        if (!draw(a, k, server_now(), &out->wait_s))
+            code = err_set(e, ERR_RATE_LIMITED, "the key %s has used up its rate", id);
     }
-    return fsync(fd) ? errno : 0;
+    pthread_mutex_unlock(&a->lock);
+    return code;
 }
 
-static int sync_directory(const char *dir)
+/* Does a key of this id have this secret? What an unknown id is compared with: nobody has a secret
+ * of the hash zero. */
+static bool right(struct auth *a, const char *id, const unsigned char secret[SECRET_BYTES])
 {
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int failed = 0;
+    unsigned char hash[AUTH_HASH_BYTES], kept[AUTH_HASH_BYTES] = {0};
+    size_t at;
+    bool there;
 
-    if (fd < 0)
-        return errno;
-    if (fsync(fd))
-        failed = errno;
-    close(fd);
-    return failed;
+    hash_secret(secret, hash);
+    pthread_mutex_lock(&a->lock);
+    at = place(a, id, &there);
+    if (there)
+        memcpy(kept, a->keys[at].hash, sizeof kept);
+    pthread_mutex_unlock(&a->lock);
+    return sodium_memcmp(hash, kept, sizeof hash) == 0 && there;
 }
 
-/* Beside, synced, renamed: a crash leaves the old file or the new one, whole and 0600. */
-static int write_file(const char *dir, const char *text, struct err *e)
+int auth_check(struct auth *a, const char *header, struct auth_caller *out, struct err *e)
 {
-    char path[4096], beside[4096];
-    int fd, failed;
+    unsigned char secret[SECRET_BYTES];
+    int code;
 
-    if (snprintf(path, sizeof path, "%s/admin.key", dir) >= (int)sizeof path ||
-        snprintf(beside, sizeof beside, "%s/admin.key.new", dir) >= (int)sizeof beside)
-        return err_set(e, ERR_INVALID, "the store's path is too long");
-    unlink(beside); /* of a start that crashed here */
-    fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return err_errno(e, errno, beside);
-    failed = write_all(fd, text, strlen(text));
-    close(fd);
-    if (!failed && rename(beside, path))
-        failed = errno;
-    if (!failed)
-        failed = sync_directory(dir);
-    return failed ? err_errno(e, failed, path) : 0;
-}
-
-/* The file first: a crash in between leaves a key that is not known, and the next start makes
- * another one, because there is still no admin key. */
-static int make_admin(struct auth *a, struct store *s, struct err *e)
-{
-    char text[AUTH_TEXT_CHARS + 2];
-    struct auth_key k;
-    unsigned scopes = 0;
-    int rc;
-
-    auth_scopes_from_name("admin", &scopes);
-    if (auth_make(scopes, FILE_LABEL, &k, text, e))
-        return (int)e->code;
-    text[AUTH_TEXT_CHARS] = '\n';
-    text[AUTH_TEXT_CHARS + 1] = '\0';
-    rc = write_file(store_dir(s), text, e);
-    sodium_memzero(text, sizeof text);
-    if (rc || auth_save(a, s, &k, e))
-        return (int)e->code;
-    auth_publish(a, &k);
-    return 0;
-}
-
-/* The keys that admin.key held before now. */
-static int withdraw_old(struct auth *a, struct store *s, const struct auth_key *old, size_t count,
-                        struct err *e)
-{
-    struct auth_key gone;
-
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(old[i].label, FILE_LABEL) == 0 &&
-            (auth_withdraw(a, old[i].id, &gone, e) || auth_erase(s, old[i].id, e)))
-            return (int)e->code;
-    return 0;
-}
-
-int auth_start(struct auth *a, struct store *s, bool renew, struct err *e)
-{
-    struct loading l = {.auth = a};
-    struct auth_key *old;
-    size_t count;
-    int rc = 0;
-
-    if (store_record_each(s, STORE_KEYS, "", 0, load_one, &l, e))
-        return (int)e->code;
-    if (l.unreadable)
-        return err_set(e, ERR_CORRUPT, "%zu key records are damaged or of a newer version",
-                       l.unreadable);
-    if (admins(a) && !renew)
-        return 0;
-    count = a->count;
-    old = mem_new(count, sizeof *old);
-    auth_list(a, old, count);
-    rc = make_admin(a, s, e);
-    if (!rc && renew)
-        rc = withdraw_old(a, s, old, count, e);
-    free(old);
-    return rc;
+    memset(out, 0, sizeof *out);
+    if (!header)
+        return unauthorized(e, "no key: send Authorization: Bearer KEY (in a URL none is taken)");
+    if (strncasecmp(header, "Bearer ", 7) != 0)
+        return unauthorized(e, "of the schemes only Bearer is taken");
+    header += 7 + strspn(header + 7, " ");
+    if (!parse_text(header, out->id, secret))
+        code = unauthorized(e, "the key has not the form asc_<id>_<secret>");
+    else if (!right(a, out->id, secret))
+        code = unauthorized(e, "the key is not known");
+    else
+        code = admit(a, out->id, out, e);
+    sodium_memzero(secret, sizeof secret);
+    return code;
 }

@@ -21,6 +21,7 @@
  */
 #include "server/conn.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +55,8 @@ static void on_closed(uv_handle_t *h)
         s->conns = c->next;
     if (c->next)
         c->next->prev = c->prev;
+    if (c->in_len)
+        sodium_memzero(c->in, c->in_len);
     free(c->in);
     free(c);
 }
@@ -124,11 +127,14 @@ static void end_stream(struct conn *c)
 
 /* ---- the states: each returns true when it moved, false to wait for an event ----------------- */
 
+/* What is let go of is wiped: a head has a key in it. */
 static void drop_input(struct conn *c, size_t n)
 {
     c->in_len -= n;
     if (c->in_len)
         memmove(c->in, c->in + n, c->in_len);
+    if (n)
+        sodium_memzero(c->in + c->in_len, n);
 }
 
 static void head_failed(struct conn *c, const struct err *e)
@@ -281,7 +287,7 @@ static bool linger(struct conn *c)
         c->gone = true;
         return true;
     }
-    c->in_len = 0;
+    drop_input(c, c->in_len);
     enter(c, CONN_LINGER);
     return true;
 }
@@ -406,8 +412,10 @@ static void took(struct conn *c, size_t n)
 {
     metrics_add(c->server->rt->metrics, METRIC_BYTES_IN, n);
     c->progress = c->server->now_ns;
-    if (c->state == CONN_LINGER)
+    if (c->state == CONN_LINGER) {
+        sodium_memzero(c->server->scratch, n); /* may be a whole further request, key and all */
         return;
+    }
     if (c->state == CONN_BODY && !c->x->framing.chunked) {
         c->x->bytes_in += n;
         exchange_body_filled(c->x, n);

@@ -1,6 +1,7 @@
 /* exchange.c - see exchange.h. */
 #include "server/exchange.h"
 
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ struct exchange *exchange_new(struct server *s, struct conn *c)
     x->job.core = x;
     err_clear(&x->job.err);
     x->job.content_type = "";
-    x->job.key_id = "";
+    x->job.key_id = x->job.key_label = "";
     x->job.started_ns = server_now();
     x->framing.method = "";
     snprintf(x->job.request_id, sizeof x->job.request_id, "%08x%08llx", s->boot,
@@ -57,6 +58,8 @@ static void reply_free(struct exchange *x)
     struct arena none = {.head = NULL};
     struct buf *b = &x->job.reply_body;
 
+    if (x->job.secret && b->data)
+        sodium_memzero(b->data, b->cap);
     if (b->len >= REAP_BYTES) {
         server_reap(x->server, b->data, &none);
         *b = (struct buf){.data = NULL};
@@ -237,7 +240,7 @@ static void answer_problem(struct exchange *x)
     if (j->status == 503) {
         j->reply_extra = "Retry-After: 1\r\n";
         metrics_add(j->rt->metrics, METRIC_BUSY, 1);
-    } else if (j->status != 401 && j->status != 405) {
+    } else if (j->status != 401 && j->status != 405 && j->status != 429) {
         j->reply_extra = NULL;
     }
     if (j->status >= 500 && j->status != 503 && j->status != 504)

@@ -2,6 +2,7 @@
  * target, route, key, scope, type, length, the route's own parse. Nothing of the body is read,
  * and no memory for it taken, before all of that has passed. See exchange.h. Loop thread.
  */
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -12,8 +13,7 @@
 #include "server/route.h"
 #include "server/server.h"
 
-static const char *header(struct exchange *x, const struct head *h, const char *bytes,
-                          const char *name)
+static char *header(struct exchange *x, const struct head *h, const char *bytes, const char *name)
 {
     unsigned count;
     const struct head_field *f = head_find(h, bytes, name, &count);
@@ -74,34 +74,60 @@ static int admit_query(struct job *j, const char *query, size_t len)
     return 0;
 }
 
-/* Route, then key, then scope: without a key nothing but the open routes is told apart. */
+/* May a key of one corpus come here? Either the path names that corpus, or the route is common. */
+static bool within(const struct route *r, const struct job *j)
+{
+    static const char own[] = "/v1/corpora/{c}";
+
+    return !j->key_corpus || (r->scope & SCOPE_COMMON) ||
+           (strncmp(r->path, own, sizeof own - 1) == 0 && strcmp(j->path[0], j->key_corpus) == 0);
+}
+
+static int admit_key(struct exchange *x, const char *authorization)
+{
+    struct job *j = &x->job;
+    struct auth_caller who;
+    int code = auth_check(j->rt->auth, authorization, &who, &j->err);
+
+    j->key_id = arena_copy(&j->arena, who.id, strlen(who.id));
+    j->key_label = arena_copy(&j->arena, who.label, strlen(who.label));
+    if (who.corpus[0])
+        j->key_corpus = arena_copy(&j->arena, who.corpus, strlen(who.corpus));
+    j->scopes = who.scopes;
+    if (code == ERR_UNAUTHORIZED || code == ERR_KEY_EXPIRED)
+        j->reply_extra = "WWW-Authenticate: Bearer\r\n";
+    else if (code == ERR_RATE_LIMITED)
+        j->reply_extra = arena_format(&j->arena, "Retry-After: %u\r\n", who.wait_s);
+    return code;
+}
+
+/* Route, then key, then scope: without a key nothing but the open routes is told apart, and a key
+ * of one corpus is not told which others there are. */
 static int admit_route(struct exchange *x, const struct http_target *t, const char *authorization)
 {
     struct job *j = &x->job;
     const char *method = x->head_only ? "GET" : x->framing.method;
-    char allow[64], id[AUTH_ID_CHARS + 1] = "";
     const struct route *r = NULL;
-    struct err key = ERR_INIT;
+    char allow[64];
     int rc = route_find(j, method, t->path, t->path_len, &r, allow);
 
     if (r && r->scope == SCOPE_OPEN) {
         j->route = r;
         return 0;
     }
-    if (auth_check(j->rt->auth, authorization, &j->scopes, id, &key)) {
-        j->err = key;
-        j->reply_extra = "WWW-Authenticate: Bearer\r\n";
-        return (int)key.code;
-    }
-    j->key_id = arena_copy(&j->arena, id, strlen(id));
+    if (admit_key(x, authorization))
+        return (int)j->err.code;
     if (rc == ERR_METHOD)
         j->reply_extra = arena_format(&j->arena, "Allow: %s\r\n", allow);
     if (rc)
         return rc;
     j->route = r;
     if ((j->scopes & r->scope) == 0)
-        return err_set(&j->err, ERR_FORBIDDEN, "the key %s has the scope %s, this needs %s", id,
-                       auth_scopes_name(j->scopes), auth_scopes_name(r->scope));
+        return err_set(&j->err, ERR_FORBIDDEN, "the key %s has the scope %s, this needs %s",
+                       j->key_id, auth_scopes_name(j->scopes), auth_scopes_name(r->scope));
+    if (!within(r, j))
+        return err_set(&j->err, ERR_FORBIDDEN, "the key %s is for the corpus %s alone", j->key_id,
+                       j->key_corpus);
     return 0;
 }
 
@@ -176,7 +202,7 @@ static int admit_room(struct exchange *x)
 }
 
 static int admit_headers(struct exchange *x, const struct head *h, const char *bytes,
-                         const char **authorization)
+                         char **authorization)
 {
     struct job *j = &x->job;
     const char *type;
@@ -191,19 +217,19 @@ static int admit_headers(struct exchange *x, const struct head *h, const char *b
     return (int)j->err.code;
 }
 
-int exchange_admit(struct exchange *x, const struct head *head, const char *bytes)
+static int admit(struct exchange *x, const struct head *head, const char *bytes,
+                 char **authorization)
 {
     struct job *j = &x->job;
     struct http_target t;
-    const char *authorization;
 
     if (head_framing(head, bytes, &x->framing, &j->err))
         return (int)j->err.code;
     x->keep_alive = x->framing.keep_alive && !x->server->draining;
     x->head_only = strcmp(x->framing.method, "HEAD") == 0;
-    if (admit_headers(x, head, bytes, &authorization) ||
+    if (admit_headers(x, head, bytes, authorization) ||
         http_target(bytes + head->target.at, head->target.len, &t, &j->err) ||
-        admit_route(x, &t, authorization))
+        admit_route(x, &t, *authorization))
         return (int)j->err.code;
     if (x->server->draining && j->route->work)
         return err_set(&j->err, ERR_DRAINING, "the server is shutting down");
@@ -213,4 +239,16 @@ int exchange_admit(struct exchange *x, const struct head *head, const char *byte
     if (j->route->parse && j->route->parse(j))
         return (int)j->err.code;
     return admit_room(x);
+}
+
+/* The key is needed no longer: no copy of it outlives the head. The bytes it came in are wiped by
+ * conn.c as it lets go of them. */
+int exchange_admit(struct exchange *x, const struct head *head, const char *bytes)
+{
+    char *authorization = NULL;
+    int code = admit(x, head, bytes, &authorization);
+
+    if (authorization)
+        sodium_memzero(authorization, strlen(authorization));
+    return code;
 }

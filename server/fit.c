@@ -568,5 +568,7 @@ int fit_start(struct runtime *rt, struct corpus *c, const struct fit_options *o,
         code = tasks_start(rt->tasks, "fit", run_fit, drop_fit, f, id, out, e);
     if (code)
         drop_fit(f);
+    else
+        tasks_bind(rt->tasks, id, corpus_def(c)->name);
     return code;
 }

@@ -31,7 +31,16 @@ struct conn;
 
 enum { JOB_PATH_PARAMS = 2, JOB_QUERY_PARAMS = 16, JOB_REQUEST_ID_MAX = 64 };
 
-enum scope { SCOPE_OPEN = 0, SCOPE_READ = 1, SCOPE_WRITE = 2, SCOPE_ADMIN = 4 }; /* bits */
+/* Bits. COMMON is no right but a property of a route: keys of one corpus may call it as well, though
+ * its path names none, because it shows them nothing of others. */
+enum scope {
+    SCOPE_OPEN = 0,
+    SCOPE_READ = 1,
+    SCOPE_WRITE = 2,
+    SCOPE_ADMIN = 4,
+    SCOPE_RIGHTS = SCOPE_READ | SCOPE_WRITE | SCOPE_ADMIN,
+    SCOPE_COMMON = 8,
+};
 
 struct job_param {
     const char *name;  /* query: percent-decoded, NUL-terminated, in the arena */
@@ -55,7 +64,9 @@ struct job {
     const unsigned char *body; /* the connection's buffer, NUL after it; as long as the job */
     size_t body_len;
     unsigned scopes;   /* of the key; 0 when there is none */
-    const char *key_id; /* for the audit log; "" when there is none */
+    const char *key_id;    /* "" when there is none */
+    const char *key_label; /* "" when there is none */
+    const char *key_corpus; /* the only one the key is for; NULL: all */
 
     /* control */
     _Atomic bool cancelled;  /* client gone, deadline, or drain: ask job_stopped between blocks */
@@ -73,6 +84,7 @@ struct job {
     int status;                 /* 0: 200 */
     const char *reply_type;     /* NULL: application/json */
     struct buf reply_body;      /* owned by the job */
+    bool secret;                /* reply_body is wiped once it went out */
     const char *reply_location; /* Location header, or NULL */
     const char *reply_extra;    /* further header lines, each with CRLF, or NULL */
 

@@ -61,6 +61,7 @@ static void body(struct buf *out, const struct route *r)
 
 static const char *scope_name(unsigned scope)
 {
+    scope &= SCOPE_RIGHTS;
     return scope == SCOPE_READ ? "read" : scope == SCOPE_WRITE ? "write" : "admin";
 }
 

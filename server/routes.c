@@ -11,8 +11,8 @@ const struct route route_table[] = {
 
     {"PUT", "/v1/corpora/{c}", SCOPE_WRITE, BODY_JSON, false, "Create a corpus", NULL,
      corpora_put_parse, corpora_put_work, corpora_put_commit, corpora_put_reply, NULL},
-    {"GET", "/v1/corpora", SCOPE_READ, BODY_NONE, false, "List the corpora", NULL, api_parse_plain,
-     corpora_list_work, NULL, api_ok, NULL},
+    {"GET", "/v1/corpora", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "List the corpora", NULL,
+     api_parse_plain, corpora_list_work, NULL, api_ok, NULL},
     {"GET", "/v1/corpora/{c}", SCOPE_READ, BODY_NONE, false, "A corpus: manifest and numbers", NULL,
      api_parse_corpus, corpora_get_work, NULL, api_ok, NULL},
     {"GET", "/v1/corpora/{c}/norms", SCOPE_READ, BODY_NONE, false,
@@ -79,10 +79,10 @@ const struct route route_table[] = {
      "Every example's score, streamed as safetensors", "dtype filter task score", scores_parse,
      scores_work, NULL, api_ok, NULL},
 
-    {"GET", "/v1/jobs", SCOPE_READ, BODY_NONE, false, "Long work, newest first", NULL,
-     api_parse_plain, NULL, NULL, jobs_list_reply, NULL},
-    {"GET", "/v1/jobs/{j}", SCOPE_READ, BODY_NONE, false, "One job", NULL, api_parse_plain, NULL,
-     NULL, jobs_get_reply, NULL},
+    {"GET", "/v1/jobs", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "Long work, newest first",
+     NULL, api_parse_plain, NULL, NULL, jobs_list_reply, NULL},
+    {"GET", "/v1/jobs/{j}", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "One job", NULL,
+     api_parse_plain, NULL, NULL, jobs_get_reply, NULL},
     {"DELETE", "/v1/jobs/{j}", SCOPE_ADMIN, BODY_NONE, false, "Ask a job to stop", NULL,
      api_parse_plain, NULL, NULL, jobs_delete_reply, NULL},
 
@@ -97,7 +97,10 @@ const struct route route_table[] = {
     {"GET", "/v1/admin/keys", SCOPE_ADMIN, BODY_NONE, false, "Keys, without their secrets", NULL,
      api_parse_plain, NULL, NULL, keys_list_reply, NULL},
     {"POST", "/v1/admin/keys", SCOPE_ADMIN, BODY_JSON, false, "Make a key", NULL, api_parse_plain,
-     keys_post_work, keys_post_commit, keys_post_reply, NULL},
+     keys_post_work, keys_post_commit, keys_post_reply, keys_post_finish},
+    {"POST", "/v1/admin/keys/{id}/rotate", SCOPE_ADMIN, BODY_JSON, true,
+     "A second key with the same rights; the old one ends after an overlap", NULL, api_parse_plain,
+     keys_rotate_work, keys_rotate_commit, keys_post_reply, keys_post_finish},
     {"DELETE", "/v1/admin/keys/{id}", SCOPE_ADMIN, BODY_NONE, false, "End a key, effective at once",
      NULL, api_parse_plain, keys_delete_work, keys_delete_commit, api_no_content, NULL},
 };

@@ -511,6 +511,8 @@ int task_build_start(struct runtime *rt, struct corpus *c, const struct task_bui
         b->what.gradients = NULL;
         b->reserved = 0;
         drop_build(b);
+    } else {
+        tasks_bind(rt->tasks, id, corpus_def(c)->name);
     }
     return code;
 }
@@ -525,8 +527,10 @@ bool task_build_extend(struct runtime *rt, struct corpus *c, struct annex *a)
     memcpy(b->what.name, annex_def(a)->name, strlen(annex_def(a)->name));
     corpus_retain(c);
     annex_retain(a);
-    if (!tasks_start(rt->tasks, "denominators", run_extend, drop_build, b, id, NULL, &ignored))
+    if (!tasks_start(rt->tasks, "denominators", run_extend, drop_build, b, id, NULL, &ignored)) {
+        tasks_bind(rt->tasks, id, corpus_def(c)->name);
         return true;
+    }
     drop_build(b);
     return false;
 }

@@ -31,6 +31,7 @@ struct task {
     /* under the mutex */
     enum task_state state;
     bool held; /* the pool will still call: must not be freed */
+    char *corpus; /* owned; NULL: of none, or of several */
     struct timespec started;
     struct buf result;
     struct err err;
@@ -59,6 +60,7 @@ struct tasks *tasks_new(struct pool *pool)
 static void task_free(struct task *t)
 {
     buf_free(&t->result);
+    free(t->corpus);
     free(t);
 }
 
@@ -271,26 +273,53 @@ int tasks_cancel(struct tasks *ts, const char *id, struct err *e)
     return t ? 0 : unknown(id, e);
 }
 
-int tasks_describe(struct tasks *ts, const char *id, struct buf *out, struct err *e)
+void tasks_bind(struct tasks *ts, const char *id, const char *corpus)
 {
     struct task *t;
 
     pthread_mutex_lock(&ts->lock);
     t = find(ts, id);
+    if (t) {
+        free(t->corpus);
+        t->corpus = mem_new(strlen(corpus) + 1, 1);
+        memcpy(t->corpus, corpus, strlen(corpus) + 1);
+    }
+    pthread_mutex_unlock(&ts->lock);
+}
+
+static bool shown(const struct task *t, const char *corpus)
+{
+    return !corpus || (t->corpus && strcmp(t->corpus, corpus) == 0);
+}
+
+int tasks_describe(struct tasks *ts, const char *id, const char *corpus, struct buf *out,
+                   struct err *e)
+{
+    struct task *t;
+
+    pthread_mutex_lock(&ts->lock);
+    t = find(ts, id);
+    if (t && !shown(t, corpus))
+        t = NULL;
     if (t)
         put_task(t, out);
     pthread_mutex_unlock(&ts->lock);
     return t ? 0 : unknown(id, e);
 }
 
-void tasks_list(struct tasks *ts, struct buf *out)
+void tasks_list(struct tasks *ts, const char *corpus, struct buf *out)
 {
+    bool first = true;
+
     buf_add(out, "[", 1);
     pthread_mutex_lock(&ts->lock);
     for (struct task *t = ts->newest; t; t = t->older) {
-        put_task(t, out);
-        if (t->older)
+        if (!shown(t, corpus))
+            continue;
+        if (!first)
             buf_add(out, ",", 1);
+        first = false;
+        put_task(t, out);
     }
     pthread_mutex_unlock(&ts->lock);
     buf_add(out, "]", 1);

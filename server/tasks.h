@@ -50,9 +50,15 @@ bool tasks_report(void *task, uint64_t done, uint64_t total);
  * to; one that ended stays as it is. */
 int tasks_cancel(struct tasks *ts, const char *id, struct err *e);
 
-/* Appends the task as the object of docs/protocol.md; UNKNOWN_JOB. */
-int tasks_describe(struct tasks *ts, const char *id, struct buf *out, struct err *e);
-/* Appends the array of all, newest first. */
-void tasks_list(struct tasks *ts, struct buf *out);
+/* Says that the task is about this corpus alone, so that keys of that corpus may see it. One that
+ * was trimmed meanwhile is nobody's. */
+void tasks_bind(struct tasks *ts, const char *id, const char *corpus);
+
+/* Appends the task as the object of docs/protocol.md; UNKNOWN_JOB. `corpus`: only when it is bound
+ * to that one; NULL: any. */
+int tasks_describe(struct tasks *ts, const char *id, const char *corpus, struct buf *out,
+                   struct err *e);
+/* Appends the array of all (of those bound to `corpus`), newest first. */
+void tasks_list(struct tasks *ts, const char *corpus, struct buf *out);
 
 #endif

@@ -254,5 +254,7 @@ int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
         code = tasks_start(rt->tasks, "compact", run_compact, compact_drop, c, id, out, e);
     if (code)
         compact_drop(c);
+    else if (corpus)
+        tasks_bind(rt->tasks, id, corpus);
     return code;
 }

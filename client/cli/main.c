@@ -22,7 +22,7 @@ static const struct command commands[] = {
     {"backup", "have the server write a backup", cmd_job_backup},
     {"verify", "have the server check everything it stores", cmd_job_verify},
     {"compact", "reclaim the room of deleted examples", cmd_job_compact},
-    {"key", "create, list or revoke keys", cmd_key},
+    {"key", "create, list, rotate or revoke keys", cmd_key},
     {"completion", "a script that has the shell complete all this", cmd_completion},
     {0},
 };

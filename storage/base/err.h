@@ -21,7 +21,8 @@
     X(BAD_FILTER, "bad_filter", 400, false, "a filter or path does not parse; index is the byte")  \
     X(BAD_UTF8, "bad_utf8", 400, false, "a text is not UTF-8")                                     \
     X(UNAUTHORIZED, "unauthorized", 401, false, "no key, or a key that is not known")              \
-    X(FORBIDDEN, "forbidden", 403, false, "the key lacks the scope")                               \
+    X(KEY_EXPIRED, "key_expired", 401, false, "the key was right and has ended")                   \
+    X(FORBIDDEN, "forbidden", 403, false, "the key lacks the scope or is of another corpus")       \
     X(UNKNOWN_ROUTE, "unknown_route", 404, false, "no such route")                                 \
     X(UNKNOWN_CORPUS, "unknown_corpus", 404, false, "no such corpus")                              \
     X(UNKNOWN_EXAMPLE, "unknown_example", 404, false, "no such example in the corpus")             \
@@ -51,6 +52,7 @@
     X(BAD_ID, "bad_id", 422, false, "an id is empty, too long, not UTF-8 or has control bytes")    \
     X(DUPLICATE_ID, "duplicate_id", 422, false, "one id twice in one batch")                       \
     X(HEADERS_TOO_LARGE, "headers_too_large", 431, false, "the header block is too large")         \
+    X(RATE_LIMITED, "rate_limited", 429, true, "the key has used up its rate; see Retry-After")    \
     X(CANCELLED, "cancelled", 499, true, "the client left or the job was cancelled")               \
     X(INTERNAL, "internal", 500, false, "a fault of the server; the log has the request id")       \
     X(CORRUPT, "corrupt", 500, false, "stored data is damaged; the text names what and where")     \

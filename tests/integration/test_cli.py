@@ -416,6 +416,19 @@ class TestRest(CliCase):
         mine = [k for k in listed if k["label"] == "note book"]
         self.assertEqual([k["scope"] for k in mine], ["read"])
         self.assertNotIn(key.split("_")[2], json.dumps(listed))
+        out, err = self.cli("key", "rotate", mine[0]["id"], "--overlap", "2h")
+        self.assertIn("2:00:00", err)
+        for each in (key, out.strip()):
+            self.cli("corpus", "list", env={**bare, "ASCRIBE_KEY": each})
+        self.cli("key", "rotate", mine[0]["id"], "--overlap", "2", code=1)
+        for bad in ("0d", "3", "d", "2001-01-01", "2100-13-01", "1y"):
+            self.cli("key", "create", "--expires", bad, code=1)
+        out = self.cli("--json", "key", "create", "--expires", "2w", "--corpus", "no-such", "--rate", "9")[0]
+        made = json.loads(out)
+        self.assertEqual((made["corpus"], made["rate"], made["scope"]), ("no-such", 9, "read"))
+        self.assertTrue(made["expires"] > made["created"])
+        self.assertEqual(self.cli("corpus", "list", env={**bare, "ASCRIBE_KEY": made["key"]})[0], "")
+        self.assertIn("no-such", self.cli("key", "list")[0])
         self.cli("key", "revoke", mine[0]["id"])
         self.cli("corpus", "list", code=2, env={**bare, "ASCRIBE_KEY": key})
 

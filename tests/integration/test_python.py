@@ -291,6 +291,9 @@ class Routes(h.ServerCase):
         with self.assertRaises(ascribe.Unauthorized) as caught:
             reader.corpus("seen").delete_example("doc-0")
         self.assertEqual(caught.exception.code, "forbidden")
+        follows = self.ascribe.rotate_key(key.id, overlap_s=60)
+        self.assertEqual((follows.scope, follows.label, follows.expires), ("read", "notebook", None))
+        self.assertTrue({k.id: k.expires for k in self.ascribe.keys()}[key.id])
         self.ascribe.revoke_key(key.id)
         with self.assertRaises(ascribe.Unauthorized):
             reader.info()

@@ -195,11 +195,21 @@ class Client:
         """Keys, without their secrets."""
         return [records.Key.of(k) for k in self._wire.json("GET", "/v1/admin/keys")["keys"]]
 
-    def create_key(self, scope: str = "read", label: Optional[str] = None) -> records.Key:
-        """Makes a key; `secret` of the answer is shown only this once."""
-        body = {"scope": scope, "label": label}
+    def create_key(self, scope: str = "read", label: Optional[str] = None,
+                   corpus: Optional[str] = None, expires_s: Optional[int] = None,
+                   rate: Optional[int] = None) -> records.Key:
+        """Makes a key; `secret` of the answer is shown only this once. corpus: for that one alone;
+        expires_s: it ends so many seconds from now; rate: requests a second."""
+        body = {"scope": scope, "label": label, "corpus": corpus, "expires_s": expires_s,
+                "rate": rate}
         return records.Key.of(self._wire.json("POST", "/v1/admin/keys", None,
                                               {k: v for k, v in body.items() if v is not None}))
+
+    def rotate_key(self, id: str, overlap_s: Optional[int] = None) -> records.Key:
+        """A second key with the same rights; the old one ends after the overlap (a day)."""
+        body = {} if overlap_s is None else {"overlap_s": overlap_s}
+        path = "/v1/admin/keys/" + wire.segment(id) + "/rotate"
+        return records.Key.of(self._wire.json("POST", path, None, body))
 
     def revoke_key(self, id: str) -> None:
         """Ends a key, effective at once."""

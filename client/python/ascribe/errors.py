@@ -104,7 +104,7 @@ class ServerFailed(AnswerError):
 
 
 class Busy(ServerFailed):
-    """503 and 504: try again later; the retries of this client are used up."""
+    """429 (the key's rate), 503 and 504: try again later; the retries of this client are used up."""
 
 
 class JobFailed(AscribeError):
@@ -129,6 +129,6 @@ def kind_of(status: int) -> Type[AnswerError]:
         return Conflict
     if status in (400, 413, 415, 422):
         return BadInput
-    if status in (503, 504):
+    if status in (429, 503, 504):
         return Busy
     return Refused if status < 500 else ServerFailed

@@ -194,7 +194,12 @@ class Key:
     label: Optional[str]
     created: str
     secret: Optional[str] = field(default=None, repr=False)
+    corpus: Optional[str] = None  # the only one it is for
+    expires: Optional[str] = None
+    last_used: Optional[str] = None  # written down by the server every ten minutes
+    rate: Optional[int] = None  # requests a second; None: the server's own limit
 
     @classmethod
     def of(cls, a: Json) -> Key:
-        return cls(a["id"], a["scope"], a.get("label"), a["created"], a.get("key"))
+        return cls(a["id"], a["scope"], a.get("label"), a["created"], a.get("key"), a.get("corpus"),
+                   a.get("expires"), a.get("last_used"), a.get("rate"))

@@ -285,12 +285,13 @@ static void what_is_not_safe_is_sent_once(void **state)
     struct server s;
     struct asc_client *c;
     struct asc_error e;
+    const struct asc_key_grant grant = {.scope = "read", .label = "x"};
     struct asc_key key;
 
     (void)state;
     start(&s, reset, NULL);
     c = client(&s, NULL);
-    assert_int_equal(asc_key_create(c, "read", "x", &key, &e), ASC_NETWORK);
+    assert_int_equal(asc_key_create(c, &grant, &key, &e), ASC_NETWORK);
     assert_string_equal(e.code, "connection");
     asc_close(c);
     assert_int_equal(end(&s), 1);
@@ -298,7 +299,7 @@ static void what_is_not_safe_is_sent_once(void **state)
 
     start(&s, busy, NULL); /* 503 is said before anything is done */
     c = client(&s, NULL);
-    assert_int_equal(asc_key_create(c, "read", "x", &key, &e), 0);
+    assert_int_equal(asc_key_create(c, &grant, &key, &e), 0);
     assert_string_equal(key.secret, "asc_a_b");
     asc_key_clear(&key);
     asc_close(c);
@@ -318,6 +319,7 @@ static void a_stale_connection_is_replaced(void **state)
     struct asc_client *c;
     struct asc_corpus corpus;
     struct asc_error e;
+    const struct asc_key_grant grant = {.scope = "read", .label = "x"};
     struct asc_key key;
 
     (void)state;
@@ -326,7 +328,7 @@ static void a_stale_connection_is_replaced(void **state)
     assert_int_equal(asc_corpus_get(c, "x", &corpus, &e), 0);
     asc_corpus_clear(&corpus);
     poll(NULL, 0, 100);
-    assert_int_equal(asc_key_create(c, "read", "x", &key, &e), 0);
+    assert_int_equal(asc_key_create(c, &grant, &key, &e), 0);
     asc_key_clear(&key);
     asc_close(c);
     assert_int_equal(end(&s), 2);

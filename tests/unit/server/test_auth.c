@@ -46,14 +46,26 @@ static void read_key(char text[128])
     text[strcspn(text, "\n")] = '\0';
 }
 
+static struct auth_caller who;
+
 static int try_key(struct auth *a, const char *key, unsigned *scopes)
 {
-    char header[192], id[AUTH_ID_CHARS + 1];
+    char header[192];
+    int code;
 
     snprintf(header, sizeof header, "Bearer %s", key);
     err_clear(&e);
-    *scopes = 0;
-    return auth_check(a, header, scopes, id, &e);
+    code = auth_check(a, header, &who, &e);
+    *scopes = who.scopes;
+    return code;
+}
+
+static int make(unsigned scopes, const char *label, struct auth_key *out, char *text)
+{
+    struct auth_grant grant = {.scopes = scopes, .label = label};
+
+    err_clear(&e);
+    return auth_make(&grant, out, text, &e);
 }
 
 static void test_start(void **state)
@@ -103,22 +115,22 @@ static void test_check(void **state)
 {
     struct auth *a = auth_new();
     struct auth_key k;
-    char text[AUTH_TEXT_CHARS + 1], wrong[160], id[AUTH_ID_CHARS + 1];
+    char text[AUTH_TEXT_CHARS + 1], wrong[160];
     unsigned scopes;
 
     (void)state;
-    assert_int_equal(auth_make(SCOPE_READ, "r", &k, text, &e), 0);
+    assert_int_equal(make(SCOPE_READ, "r", &k, text), 0);
     assert_int_equal(try_key(a, text, &scopes), ERR_UNAUTHORIZED); /* not yet published */
     auth_publish(a, &k);
     assert_int_equal(try_key(a, text, &scopes), 0);
     assert_int_equal(scopes, SCOPE_READ);
     snprintf(wrong, sizeof wrong, "bearer   %s", text);
-    assert_int_equal(auth_check(a, wrong, &scopes, id, &e), 0);
-    assert_string_equal(id, k.id);
-    assert_int_equal(auth_check(a, NULL, &scopes, id, &e), ERR_UNAUTHORIZED);
-    assert_int_equal(auth_check(a, "", &scopes, id, &e), ERR_UNAUTHORIZED);
-    assert_int_equal(auth_check(a, text, &scopes, id, &e), ERR_UNAUTHORIZED);
-    assert_int_equal(auth_check(a, "Basic eDp5", &scopes, id, &e), ERR_UNAUTHORIZED);
+    assert_int_equal(auth_check(a, wrong, &who, &e), 0);
+    assert_string_equal(who.id, k.id);
+    assert_int_equal(auth_check(a, NULL, &who, &e), ERR_UNAUTHORIZED);
+    assert_int_equal(auth_check(a, "", &who, &e), ERR_UNAUTHORIZED);
+    assert_int_equal(auth_check(a, text, &who, &e), ERR_UNAUTHORIZED);
+    assert_int_equal(auth_check(a, "Basic eDp5", &who, &e), ERR_UNAUTHORIZED);
     for (size_t i = 0; i < AUTH_TEXT_CHARS; i++) { /* every character counts */
         snprintf(wrong, sizeof wrong, "%s", text);
         wrong[i] = wrong[i] == '0' ? '1' : '0';
@@ -142,7 +154,7 @@ static void test_withdraw(void **state)
     (void)state;
     auth_scopes_from_name("admin", &admin);
     for (int i = 0; i < 40; i++) {
-        assert_int_equal(auth_make(i ? SCOPE_READ : admin, "", &keys[i], text[i], &e), 0);
+        assert_int_equal(make(i ? SCOPE_READ : admin, "", &keys[i], text[i]), 0);
         auth_publish(a, &keys[i]);
     }
     assert_int_equal(auth_list(a, list, 40), 40);
@@ -168,12 +180,12 @@ static void test_labels(void **state)
     (void)state;
     memset(label, 'x', sizeof label);
     label[AUTH_LABEL_MAX + 1] = '\0';
-    assert_int_equal(auth_make(SCOPE_READ, label, &k, text, &e), ERR_INVALID);
+    assert_int_equal(make(SCOPE_READ, label, &k, text), ERR_INVALID);
     assert_string_equal(e.field, "label");
     label[AUTH_LABEL_MAX] = '\0';
-    assert_int_equal(auth_make(SCOPE_READ, label, &k, text, &e), 0);
-    assert_int_equal(auth_make(SCOPE_READ, "a\nb", &k, text, &e), ERR_INVALID);
-    assert_int_equal(auth_make(SCOPE_READ, "\xff", &k, text, &e), ERR_BAD_UTF8);
+    assert_int_equal(make(SCOPE_READ, label, &k, text), 0);
+    assert_int_equal(make(SCOPE_READ, "a\nb", &k, text), ERR_INVALID);
+    assert_int_equal(make(SCOPE_READ, "\xff", &k, text), ERR_BAD_UTF8);
 }
 
 static void test_records(void **state)
@@ -188,7 +200,7 @@ static void test_records(void **state)
     (void)state;
     auth_scopes_from_name("write", &nested);
     assert_int_equal(auth_start(a, s, false, &e), 0);
-    assert_int_equal(auth_make(nested, "notebook \xc3\xa9", &k, text, &e), 0);
+    assert_int_equal(make(nested, "notebook \xc3\xa9", &k, text), 0);
     assert_int_equal(auth_save(a, s, &k, &e), 0);
     auth_free(a);
     a = auth_new();
@@ -214,6 +226,210 @@ static void test_records(void **state)
     store_close(s);
 }
 
+/* A key that ended is told so, and only who has the secret is told. */
+static void test_expiry(void **state)
+{
+    struct auth *a = auth_new();
+    struct auth_grant grant = {.scopes = SCOPE_READ, .label = "", .lifetime_s = 3600};
+    struct auth_key k;
+    char text[AUTH_TEXT_CHARS + 1];
+    unsigned scopes;
+
+    (void)state;
+    assert_int_equal(auth_make(&grant, &k, text, &e), 0);
+    assert_int_equal(k.expires, k.created + 3600);
+    auth_publish(a, &k);
+    assert_int_equal(try_key(a, text, &scopes), 0);
+    k.expires = k.created; /* the second in which it ends is not its own any more */
+    auth_publish(a, &k);
+    assert_int_equal(try_key(a, text, &scopes), ERR_KEY_EXPIRED);
+    assert_int_equal(scopes, 0);
+    assert_string_equal(who.id, k.id);
+    assert_non_null(strstr(e.text, k.id));
+    text[AUTH_TEXT_CHARS - 1] = text[AUTH_TEXT_CHARS - 1] == '0' ? '1' : '0';
+    assert_int_equal(try_key(a, text, &scopes), ERR_UNAUTHORIZED);
+    auth_free(a);
+}
+
+static unsigned admitted(struct auth *a, const char *text, unsigned tries)
+{
+    unsigned scopes, n = 0;
+
+    for (unsigned i = 0; i < tries; i++)
+        n += try_key(a, text, &scopes) == 0;
+    return n;
+}
+
+static void test_rate(void **state)
+{
+    struct auth *a = auth_new();
+    struct auth_grant grant = {.scopes = SCOPE_READ, .label = "", .rate = 5};
+    struct auth_key own, others;
+    char text[AUTH_TEXT_CHARS + 1], other[AUTH_TEXT_CHARS + 1];
+    unsigned scopes;
+
+    (void)state;
+    assert_int_equal(auth_make(&grant, &own, text, &e), 0);
+    assert_int_equal(make(SCOPE_READ, "", &others, other), 0);
+    auth_publish(a, &own);
+    auth_publish(a, &others);
+    assert_int_equal(admitted(a, other, 1000), 1000); /* no limit by default */
+    assert_in_range(admitted(a, text, 100), 10, 11);  /* twice its rate at once */
+    assert_int_equal(try_key(a, text, &scopes), ERR_RATE_LIMITED);
+    assert_int_equal(who.wait_s, 1);
+    usleep(450 * 1000); /* two more, whatever the machine does meanwhile */
+    assert_true(admitted(a, text, 100) >= 2);
+
+    auth_set_rate(a, 1, 3);
+    assert_in_range(admitted(a, other, 100), 3, 4);
+    assert_int_equal(try_key(a, other, &scopes), ERR_RATE_LIMITED);
+    auth_free(a);
+}
+
+static void test_rotate(void **state)
+{
+    struct store *s = open_store();
+    struct auth *a = auth_new();
+    struct auth_grant grant = {.scopes = SCOPE_READ, .label = "dash", .corpus = "c",
+                               .lifetime_s = 1000, .rate = 7};
+    struct auth_key k, fresh, old, found;
+    char text[AUTH_TEXT_CHARS + 1], next[128], admin[128];
+    unsigned scopes;
+
+    (void)state;
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    assert_int_equal(auth_make(&grant, &k, text, &e), 0);
+    assert_int_equal(auth_save(a, s, &k, &e), 0);
+    auth_publish(a, &k);
+    assert_int_equal(auth_rotate(a, s, k.id, 100, &fresh, &old, next, &e), 0);
+    assert_string_equal(old.id, k.id);
+    assert_in_range(old.expires, k.created + 100, k.created + 102);
+    assert_int_equal(fresh.expires - fresh.created, 1000);
+    assert_int_equal(try_key(a, text, &scopes), 0);
+    assert_int_equal(try_key(a, next, &scopes), 0);
+    assert_string_equal(who.corpus, "c");
+    assert_string_equal(who.label, "dash");
+    /* without overlap the old one is dead at once; a life is never made longer */
+    assert_int_equal(auth_rotate(a, s, k.id, 5000, &fresh, &old, next, &e), 0);
+    assert_in_range(old.expires, k.created + 100, k.created + 102);
+    assert_int_equal(auth_rotate(a, s, k.id, 0, &fresh, &old, next, &e), 0);
+    assert_int_equal(try_key(a, text, &scopes), ERR_KEY_EXPIRED);
+    assert_int_equal(auth_rotate(a, s, k.id, 0, &fresh, &old, next, &e), ERR_CONFLICT);
+    assert_int_equal(auth_rotate(a, s, "0000", 0, &fresh, &old, next, &e), ERR_UNKNOWN_KEY);
+
+    /* the key of the file: the file has the new one, the old one lives on for the overlap */
+    read_key(admin);
+    assert_int_equal(try_key(a, admin, &scopes), 0);
+    snprintf(k.id, sizeof k.id, "%s", who.id);
+    assert_int_equal(auth_rotate(a, s, k.id, 60, &fresh, &old, next, &e), 0);
+    assert_int_equal(fresh.expires, 0);
+    assert_int_equal(try_key(a, admin, &scopes), 0);
+    read_key(admin);
+    assert_string_equal(admin, next);
+    assert_int_equal(auth_withdraw(a, fresh.id, &found, &e), ERR_CONFLICT); /* the last that lasts */
+    auth_free(a);
+
+    a = auth_new(); /* all of it after a restart, and no further admin key is made */
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    assert_int_equal(try_key(a, text, &scopes), ERR_KEY_EXPIRED);
+    assert_int_equal(try_key(a, admin, &scopes), 0);
+    assert_true(auth_find(a, old.id, &found));
+    assert_int_equal(found.expires, old.expires);
+    read_key(next);
+    assert_string_equal(admin, next);
+    auth_free(a);
+    store_close(s);
+}
+
+static void test_last_used(void **state)
+{
+    struct store *s = open_store();
+    struct auth *a = auth_new();
+    struct auth_key k, found;
+    char text[AUTH_TEXT_CHARS + 1];
+    unsigned scopes;
+    int64_t used;
+
+    (void)state;
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    assert_int_equal(make(SCOPE_READ, "", &k, text), 0);
+    assert_int_equal(auth_save(a, s, &k, &e), 0);
+    auth_publish(a, &k);
+    assert_true(auth_find(a, k.id, &found));
+    assert_int_equal(found.used, 0);
+    assert_int_equal(try_key(a, text, &scopes), 0);
+    assert_true(auth_find(a, k.id, &found));
+    used = found.used;
+    assert_true(used >= k.created);
+    assert_false(auth_used_due(a)); /* not at each use */
+    assert_int_equal(auth_save_used(a, s, &e), 0);
+    auth_free(a);
+    a = auth_new();
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    assert_true(auth_find(a, k.id, &found));
+    assert_int_equal(found.used, used);
+    auth_free(a);
+    store_close(s);
+}
+
+/* Records as version 0.1 wrote them are read; what nobody wrote is refused by number. */
+static void test_old_records(void **state)
+{
+    struct store *s = open_store();
+    struct auth *a = auth_new();
+    struct auth_key k, found;
+    char text[AUTH_TEXT_CHARS + 1];
+    unsigned char record[128] = {1, SCOPE_READ};
+    unsigned scopes;
+
+    (void)state;
+    assert_int_equal(make(SCOPE_READ, "old", &k, text), 0);
+    bytes_put_le64(record + 2, 1234567);
+    memcpy(record + 10, k.hash, AUTH_HASH_BYTES);
+    memcpy(record + 42, "old", 3);
+    assert_int_equal(store_record_put(s, STORE_KEYS, k.id, AUTH_ID_CHARS, record, 45, &e), 0);
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    assert_int_equal(try_key(a, text, &scopes), 0);
+    assert_true(auth_find(a, k.id, &found));
+    assert_int_equal(found.created, 1234567);
+    assert_int_equal(found.expires | found.rate, 0);
+    assert_string_equal(found.label, "old");
+    auth_free(a);
+    for (int i = 0; i < 3; i++) {
+        static const unsigned char version[] = {0, 2, 3};
+        record[0] = version[i]; /* as version 2 it is too short */
+        assert_int_equal(store_record_put(s, STORE_KEYS, k.id, AUTH_ID_CHARS, record, 45, &e), 0);
+        a = auth_new();
+        assert_int_equal(auth_start(a, s, false, &e), ERR_CORRUPT);
+        auth_free(a);
+    }
+    assert_int_equal(auth_erase(s, k.id, &e), 0);
+    store_close(s);
+}
+
+/* Keys that ended long ago do not fill the list. */
+static void test_forgotten(void **state)
+{
+    struct store *s = open_store();
+    struct auth *a = auth_new();
+    struct auth_key k, found;
+    char text[AUTH_TEXT_CHARS + 1];
+
+    (void)state;
+    assert_int_equal(auth_start(a, s, false, &e), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(make(SCOPE_READ, "", &k, text), 0);
+        k.expires = k.created - (i ? 29 : 31) * 86400;
+        assert_int_equal(auth_save(a, s, &k, &e), 0);
+        auth_free(a);
+        a = auth_new();
+        assert_int_equal(auth_start(a, s, false, &e), 0);
+        assert_int_equal(auth_find(a, k.id, &found), i);
+    }
+    auth_free(a);
+    store_close(s);
+}
+
 static int gone(const char *path, const struct stat *st, int type, struct FTW *f)
 {
     (void)st;
@@ -227,7 +443,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_start),  cmocka_unit_test(test_check),
         cmocka_unit_test(test_withdraw), cmocka_unit_test(test_labels),
-        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_records),  cmocka_unit_test(test_expiry),
+        cmocka_unit_test(test_rate),     cmocka_unit_test(test_rotate),
+        cmocka_unit_test(test_last_used), cmocka_unit_test(test_old_records),
+        cmocka_unit_test(test_forgotten),
     };
     int rc;
 

@@ -91,7 +91,7 @@ static json_t *describe(struct fixture *f, const char *id)
     struct buf b = {0};
     json_t *o;
 
-    assert_int_equal(tasks_describe(f->tasks, id, &b, &e), 0);
+    assert_int_equal(tasks_describe(f->tasks, id, NULL, &b, &e), 0);
     o = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES, NULL);
     assert_non_null(o);
     buf_free(&b);
@@ -243,8 +243,8 @@ static void test_only_so_many_are_kept(void **state)
         begin(&f, run_quick, id);
         json_decref(await(&f, id, "succeeded"));
     }
-    assert_int_equal(tasks_describe(f.tasks, first, &b, &e), ERR_UNKNOWN_JOB);
-    tasks_list(f.tasks, &b);
+    assert_int_equal(tasks_describe(f.tasks, first, NULL, &b, &e), ERR_UNKNOWN_JOB);
+    tasks_list(f.tasks, NULL, &b);
     list = json_loadb((const char *)b.data, b.len, 0, NULL);
     assert_int_equal(json_array_size(list), LIMIT_TASKS_KEPT);
     assert_string_equal(text_of(json_array_get(list, 0), "id"), id); /* the newest first */
