@@ -21,6 +21,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 LEDGER = os.path.join(HERE, "ledger.jsonl")
+# Seconds of the clock that one input may take. On a busy machine a process may just not be running
+# for some of them; the longest that was seen is in the ledger ("slowest", whole seconds).
+HANG = 30
 MAX_LEN = {"http": 20000, "matrix": 8192, "ckpt": 65536, "text": 16384}
 
 
@@ -44,7 +47,7 @@ def fuzz(name, build, seconds, seed):
     command = [os.path.join(ROOT, build, "fuzz", "fuzz_" + name), found]
     command += [kept] if os.path.isdir(kept) else []
     command += [f"-dict={words}"] if os.path.exists(words) else []
-    command += [f"-max_total_time={seconds}", f"-max_len={MAX_LEN.get(name, 4096)}", "-timeout=1",
+    command += [f"-max_total_time={seconds}", f"-max_len={MAX_LEN.get(name, 4096)}", f"-timeout={HANG}",
                 "-rss_limit_mb=2048", f"-seed={seed}", f"-artifact_prefix={broken}/",
                 "-print_final_stats=1", "-detect_leaks=1"]
     env = dict(os.environ, LSAN_OPTIONS="suppressions=" + os.path.join(ROOT, "tests/lsan.supp"),
@@ -54,9 +57,11 @@ def fuzz(name, build, seconds, seed):
                          errors="replace")
     took = time.monotonic() - begin
     count = re.search(r"stat::number_of_executed_units:\s*(\d+)", run.stderr)
+    slowest = re.search(r"stat::slowest_unit_time_sec:\s*(\d+)", run.stderr)
     cover = re.findall(r"cov: (\d+)", run.stderr)
     return {"target": name, "commit": commit(), "seed": seed, "seconds": round(took, 1),
             "executions": int(count.group(1)) if count else 0,
+            "slowest": int(slowest.group(1)) if slowest else None,
             "edges": int(cover[-1]) if cover else 0, "findings": 0 if run.returncode == 0 else 1,
             }, run.stderr[-4000:]
 
