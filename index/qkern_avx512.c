@@ -4,6 +4,7 @@
  * a small integer in float64): there it rounds as a product and a sum do. Nothing is read or
  * written past the end. Pure functions; any thread. See qkern.h.
  */
+#include <stdbool.h>
 #include <string.h>
 
 #include "index/qkern.h"

@@ -1,6 +1,7 @@
 /* qkern_avx512vnni.c - the dots for processors that multiply bytes in one instruction (Cascade
  * Lake, Zen 4 and later): the same bits as qkern_generic.c. The rest is AVX-512's. See qkern.h.
  */
+#include <stdbool.h>
 #include <string.h>
 
 #include "index/qkern.h"

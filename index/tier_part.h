@@ -227,8 +227,8 @@ int tier_left_drain(struct share *s, size_t i, int end, struct err *e);
 /* --- tier_sums.c --- */
 enum { TIER_GROUP = 32 }; /* queries at a time */
 
-/* Pairs of rows of one block and queries: bit n of mask[j] is row from + n of the window and query[j];
- * at most TIER_GROUP queries. */
+/* Pairs of rows of one block and queries: bit n of mask[j] is row from + n of the window and
+ * query[j]; at most TIER_GROUP queries. */
 struct picked {
     uint32_t from; /* a multiple of TIER_TILE */
     const uint32_t *query;
@@ -239,8 +239,8 @@ struct picked {
 /* Which part of a query a row is multiplied with. */
 enum { PART_HI = 1, PART_LO = 2 };
 
-/* Sums over plane p of s->scan's block, opened there: of pair (n, j) at out[n * count + j], or of both
- * parts at out[2 * (n * count + j)]; what is no pair may be written too. */
+/* Sums over plane p of s->scan's block, opened there: of pair (n, j) at out[n * count + j], or
+ * of both parts at out[2 * (n * count + j)]; what is no pair may be written too. */
 int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, unsigned parts,
               int32_t *out, struct err *e);
 

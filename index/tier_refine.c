@@ -90,7 +90,7 @@ static double first_six(const struct share *s, size_t i, uint32_t w)
     return tier_whole(s->w.hi[at], s->w.lo[at]);
 }
 
-/* --- probabilistic: one bit left them; six say enough for the exact kernel to go on with ------- */
+/* --- probabilistic: one bit left them; six say enough for the exact kernel to go on with ------ */
 
 static struct bound odds_bound(const struct refining *r, size_t i, uint32_t n, double six)
 {
@@ -120,7 +120,7 @@ static int refine_bits(struct refining *r, struct err *e)
     return failed;
 }
 
-/* --- certified: two more bits for what six leave ----------------------------------------------- */
+/* --- certified: two more bits for what six leave ---------------------------------------------- */
 
 static struct bound eight_bound(const struct refining *r, size_t i, uint32_t n, double six,
                                 int32_t low)
@@ -185,7 +185,7 @@ static int refine_coarse(struct refining *r, struct err *e)
     return failed;
 }
 
-/* --- a tile ------------------------------------------------------------------------------------ */
+/* --- a tile ----------------------------------------------------------------------------------- */
 
 /* Rows of the tile that lie in the same block as row n. */
 static uint64_t same_block(const struct window *w, uint32_t from, uint32_t n)

@@ -93,7 +93,8 @@ static size_t tries(const struct tier *t, size_t k)
 }
 
 /* Refines `count` picks of query i, tile by tile. */
-static int refine_picks(struct share *s, uint32_t i, struct pick *picks, size_t count, struct err *e)
+static int refine_picks(struct share *s, uint32_t i, struct pick *picks, size_t count,
+                        struct err *e)
 {
     int failed = 0;
 
@@ -165,8 +166,8 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     return may;
 }
 
-/* Queries are the outer loop over the sums, then groups of them over the planes: each is read side by
- * side. */
+/* Queries are the outer loop over the sums, then groups of them over the planes: each is read
+ * side by side. */
 static int sweep_tile(struct share *s, uint32_t from, struct err *e)
 {
     size_t count = 0;

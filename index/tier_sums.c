@@ -1,9 +1,9 @@
-/* tier_sums.c - products of picked rows of a tile with parts of the queries they are picked for. See
- * tier_part.h.
+/* tier_sums.c - products of picked rows of a tile with parts of the queries they are picked for.
+ * See tier_part.h.
  *
- * Rows side by side go together: a kernel takes four at the price of two and a half, and asks memory for
- * the next while it multiplies. Where rows lie apart, the next piece is asked for before this one is
- * multiplied: a few rows a tile are too few for the processor to guess.
+ * Rows side by side go together: a kernel takes four at the price of two and a half, and asks
+ * memory for the next while it multiplies. Where rows lie apart, the next piece is asked for
+ * before this one is multiplied: a few rows a tile are too few for the processor to guess.
  */
 #include "index/qkern.h"
 #include "index/tier_part.h"
@@ -13,8 +13,8 @@ enum {
     LINE = 64,    /* bytes that memory gives at once */
 };
 
-/* Rows n .. n + rows - 1 of the tile, side by side in the block. All are multiplied when rows > 1, also
- * for a query that wants only some. */
+/* Rows n .. n + rows - 1 of the tile, side by side in the block. All are multiplied when rows >
+ * 1, also for a query that wants only some. */
 struct piece {
     uint32_t n, rows;
 };
@@ -52,8 +52,8 @@ static bool is_dense(const struct work *k, uint32_t n)
     const uint32_t last = n + TOGETHER - 1;
     size_t wanted = 0, queries = 0;
 
-    if (last >= TIER_TILE || p->from + last >= k->s->w.count || row[last] - row[n] != TOGETHER - 1 ||
-        block[last] != block[n])
+    if (last >= TIER_TILE || p->from + last >= k->s->w.count ||
+        row[last] - row[n] != TOGETHER - 1 || block[last] != block[n])
         return false;
     for (size_t j = 0; j < p->count; j++) {
         const uint64_t own = p->mask[j] & bits_from(n, TOGETHER);
@@ -64,8 +64,8 @@ static bool is_dense(const struct work *k, uint32_t n)
     return wanted * 8 >= queries * TOGETHER * 5;
 }
 
-/* The tile's picked rows in pieces; returns how many. For a single query a piece grows as long as it is
- * dense: one call, and no wait between. */
+/* The tile's picked rows in pieces; returns how many. For a single query a piece grows as long
+ * as it is dense: one call, and no wait between. */
 static size_t cut(const struct work *k, struct piece piece[TIER_TILE])
 {
     uint64_t any = 0;
@@ -148,11 +148,14 @@ int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, un
 
     if (failed)
         return failed;
-    k.dot = plane == TIER_BITS ? qkern->dot_bits : plane == TIER_SIX ? qkern->dot_six : qkern->dot_low;
+    k.dot = plane == TIER_BITS  ? qkern->dot_bits
+            : plane == TIER_SIX ? qkern->dot_six
+                                : qkern->dot_low;
     k.plane = s->scan.plane[plane];
     k.width = width_of(s->t, plane);
     count = cut(&k, piece);
-    for (size_t a = 0; a < count && src->ahead; a++) /* where they are not in memory, one wait for all */
+    /* Where they are not in memory, one wait for all. */
+    for (size_t a = 0; a < count && src->ahead; a++)
         src->ahead(src->arg, &s->scan.b, plane, s->w.row[p->from + piece[a].n] * k.width,
                    piece[a].rows * k.width);
     for (size_t a = 0; a < count; a++) {

@@ -16,6 +16,7 @@ enum {
     TILE_BYTES = 384 << 10, /* of rows: tile and queries stay in a second-level cache */
     QUERY_BYTES = 512 << 10,
     MOST_PLANES = 64,
+    PANEL = 32, /* groups: TIER_TILE rows and MOST_PLANES planes of it are the two above */
 };
 
 static bool is_dead(const struct tier_block *b, uint32_t row)
@@ -38,19 +39,26 @@ static uint32_t next_tile(const struct tier_block *b, uint32_t *row, uint32_t mo
     return *row < b->rows ? last - *row + 1 : 0;
 }
 
-/* How many rows, and how many planes, a kernel takes at a time. */
-static uint32_t tile_rows(size_t row_bytes)
+static size_t clamp(size_t v, size_t least, size_t most)
 {
-    size_t rows = TILE_BYTES / row_bytes;
-
-    return rows < 4 ? 4 : rows > TIER_TILE ? TIER_TILE : (uint32_t)rows;
+    return v < least ? least : v > most ? most : v;
 }
 
-static size_t tile_planes(size_t groups)
-{
-    size_t planes = QUERY_BYTES / (groups * QKERN_GROUP);
+/* How a tile of rows is multiplied: how many of them, with how many planes and groups at a time.
+ * Few planes go over whole rows, as the rows come from memory; many go panel by panel, so that
+ * however long the rows are, each vector loaded into a cache is used often. */
+struct shape {
+    size_t rows, planes, groups;
+};
 
-    return planes < 4 ? 4 : planes > MOST_PLANES ? MOST_PLANES : planes;
+static struct shape shape_of(const struct tier *t)
+{
+    const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
+    const size_t planes = clamp(QUERY_BYTES / (t->groups * QKERN_GROUP), 4, MOST_PLANES);
+
+    if (t->first_count > planes)
+        return (struct shape){TIER_TILE, MOST_PLANES, PANEL};
+    return (struct shape){clamp(TILE_BYTES / width, 4, TIER_TILE) & ~(size_t)3, planes, t->groups};
 }
 
 /* Puts the sums of the tile's live rows where the window has them, query by query. */
@@ -107,13 +115,33 @@ static void note_rows(struct share *s, const struct held *h, uint32_t row, const
     }
 }
 
+/* sums[r * planes + p]: of rows side by side with planes first .. first+planes-1. */
+static void sum_tile(const struct tier *t, const unsigned char *rows, uint32_t count, size_t first,
+                     size_t planes, size_t panel, int32_t *sums)
+{
+    const size_t bytes = t->bits ? QKERN_BITS : QKERN_SIX;
+    int32_t part[TIER_TILE * MOST_PLANES];
+    const int8_t *q[MOST_PLANES];
+
+    for (size_t g = 0; g < t->groups; g += panel) {
+        const size_t groups = t->groups - g < panel ? t->groups - g : panel;
+
+        for (size_t p = 0; p < planes; p++)
+            q[p] = t->first[first + p] + g * QKERN_GROUP;
+        (t->bits ? qkern->dot_bits : qkern->dot_six)(rows + g * bytes, t->groups * bytes, count, q,
+                                                     planes, groups, g ? part : sums);
+        for (size_t n = 0; g && n < count * planes; n++)
+            sums[n] += part[n];
+    }
+}
+
 /* Rows row .. row+rows-1 of the open block. */
-static void fill_tile(struct share *s, const struct held *h, uint32_t row, uint32_t rows)
+static void fill_tile(struct share *s, const struct held *h, struct shape shape, uint32_t row,
+                      uint32_t rows)
 {
     const struct tier *t = s->t;
     const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
     const unsigned char *plane = h->plane[t->bits ? TIER_BITS : TIER_SIX] + row * width;
-    const size_t together = tile_planes(t->groups);
     uint32_t live[TIER_TILE];
     int32_t sums[TIER_TILE * MOST_PLANES];
     size_t count = 0;
@@ -122,9 +150,8 @@ static void fill_tile(struct share *s, const struct held *h, uint32_t row, uint3
         if (!is_dead(&h->b, row + r))
             live[count++] = r;
     for (size_t first = 0, planes; first < t->first_count; first += planes) {
-        planes = t->first_count - first < together ? t->first_count - first : together;
-        (t->bits ? qkern->dot_bits : qkern->dot_six)(plane, width, rows, t->first + first, planes,
-                                                     t->groups, sums);
+        planes = t->first_count - first < shape.planes ? t->first_count - first : shape.planes;
+        sum_tile(t, plane, rows, first, planes, shape.groups, sums);
         spread(s, live, count, first, planes, sums);
     }
     note_rows(s, h, row, live, count);
@@ -136,7 +163,7 @@ static void fill_tile(struct share *s, const struct held *h, uint32_t row, uint3
 static int fill_block(struct share *s, struct err *e)
 {
     const struct tier *t = s->t;
-    const uint32_t most = tile_rows(t->groups * (t->bits ? QKERN_BITS : QKERN_SIX));
+    const struct shape shape = shape_of(t);
     struct held *h = &s->scan;
     uint32_t rows;
     int failed = tier_held_take(s, h, s->block, e);
@@ -156,10 +183,10 @@ static int fill_block(struct share *s, struct err *e)
     while (!failed && s->w.count < s->w.room) {
         const size_t room = s->w.room - s->w.count;
 
-        rows = next_tile(&h->b, &s->row, room < most ? (uint32_t)room : most);
+        rows = next_tile(&h->b, &s->row, room < shape.rows ? (uint32_t)room : (uint32_t)shape.rows);
         if (!rows)
             break;
-        fill_tile(s, h, s->row, rows);
+        fill_tile(s, h, shape, s->row, rows);
         s->row += rows;
     }
     s->inside = s->row < h->b.rows;
