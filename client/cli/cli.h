@@ -56,6 +56,7 @@ int cmd_info(struct cli *cli, int argc, char **argv);
 int cmd_ingest(struct cli *cli, int argc, char **argv);
 int cmd_job(struct cli *cli, int argc, char **argv);
 int cmd_key(struct cli *cli, int argc, char **argv);
+int cmd_page(struct cli *cli, int argc, char **argv);
 int cmd_query(struct cli *cli, int argc, char **argv);
 int cmd_saved(struct cli *cli, int argc, char **argv);
 int cmd_scores(struct cli *cli, int argc, char **argv);
@@ -73,6 +74,10 @@ int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, c
 
 /* --- session.c: the server, the key, and stopping --------------------------------------------- */
 
+/* The key that requests carry: of --key-file, ASCRIBE_KEY, the store's admin.key. NULL when there is
+ * none, which is fine (the server will say). Prints what is wrong; gives an exit code. Free with
+ * free(). */
+int session_key(const struct cli *cli, char **out);
 /* Opens a client as the options say. Prints what is wrong; gives an exit code, 0 on success.
  * on_tick may be NULL: the call still ends when the person interrupts. */
 int session_open(const struct cli *cli, int (*on_tick)(void *, const struct asc_transfer *),

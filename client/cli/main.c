@@ -17,6 +17,7 @@ static const struct command commands[] = {
     {"example", "get, list or delete examples; fetch an encoding", cmd_example},
     {"search", "examples by words (BM25)", cmd_search},
     {"saved", "prompts with their gradients, kept in the server", cmd_saved},
+    {"page", "a link that opens the server's page in a browser", cmd_page},
     {"info", "version, limits and state of the server", cmd_info},
     {"job", "list, show, cancel or wait for long work", cmd_job},
     {"backup", "have the server write a backup", cmd_job_backup},

@@ -60,8 +60,7 @@ static int read_key(const struct cli *cli, const char *path, char **out)
     return 0;
 }
 
-/* --key-file, ASCRIBE_KEY, the store's admin.key; none is fine (the server will say). */
-static int find_key(const struct cli *cli, char **out)
+int session_key(const struct cli *cli, char **out)
 {
     const char *env = getenv("ASCRIBE_KEY");
     char path[4096];
@@ -87,7 +86,7 @@ int session_open(const struct cli *cli, int (*on_tick)(void *, const struct asc_
         .size = sizeof o, .on_tick = on_tick ? on_tick : only_stop, .user = user};
     struct asc_error e;
     char *key;
-    int rc = find_key(cli, &key);
+    int rc = session_key(cli, &key);
 
     if (rc != 0)
         return rc;
