@@ -34,14 +34,16 @@ export function choose(text, all) {
 }
 
 const answers = new Map();
-const ANSWERS_MOST = 120;
+const ANSWERS_MOST = 120, ANSWERS_MS = 60000; /* the corpus may be growing */
 
-/* Asks once for each different question while the page is open; see forgetAnswers. */
+/* Leafing back and changing one column asks nothing twice, for a minute. */
 async function remembered(name, ask) {
-    if (answers.has(name))
-        return answers.get(name);
+    const had = answers.get(name);
+    if (had && performance.now() - had.at < ANSWERS_MS)
+        return had.answer;
     const answer = await ask();
-    answers.set(name, answer);
+    answers.delete(name);
+    answers.set(name, { at: performance.now(), answer });
     if (answers.size > ANSWERS_MOST)
         answers.delete(answers.keys().next().value);
     return answer;

@@ -26,6 +26,13 @@ export function score(x) {
     return (x < 0 ? MINUS : "+") + text;
 }
 
+/* Writes numbers that stand in one column: with the decimals that the largest of them needs. */
+export function aligned(values) {
+    const most = Math.max(...values.map(Math.abs).filter(Number.isFinite), 0);
+    const decimals = most > 0 ? 3 - Math.ceil(Math.log10(most)) : 0;
+    return (x) => (!Number.isFinite(x) ? "\u2013" : decimals > 8 ? score(x) : (x < 0 ? MINUS : "+") + Math.abs(x).toFixed(Math.max(0, decimals)));
+}
+
 export function figure(x) {
     if (x === null || x === undefined || !Number.isFinite(x))
         return "\u2013";

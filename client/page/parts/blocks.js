@@ -1,6 +1,6 @@
 /* blocks.js - what each block of the gradient adds to a score: bars to either side of a middle line. */
 import { h } from "../dom.js";
-import { score } from "../words.js";
+import { aligned } from "../words.js";
 
 const SHOWN = 16;
 
@@ -8,6 +8,7 @@ export function blocks(list) {
     const most = Math.max(...list.map((b) => Math.abs(b.share)), 1e-300);
     const keep = new Set([...list].sort((a, b) => Math.abs(b.share) - Math.abs(a.share)).slice(0, SHOWN));
     const rest = list.filter((b) => !keep.has(b));
+    const score = aligned(list.map((b) => b.share));
     return h("table.blocks", { test: "blocks" },
              h("caption.unseen", {}, "Share of the score by block"),
              h("thead.unseen", {}, h("tr", {}, h("th", { scope: "col" }, "block"), h("th", { scope: "col" }, "bar"), h("th", { scope: "col" }, "share"))),

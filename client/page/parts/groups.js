@@ -1,6 +1,6 @@
 /* groups.js - the sums of all scores of a corpus by a field of its examples: which sources push which way. */
 import { h } from "../dom.js";
-import { count, score } from "../words.js";
+import { aligned, count, score } from "../words.js";
 
 const SHOWN = 24;
 
@@ -12,6 +12,7 @@ function nameOf(value) {
 export function groups(list, other, field) {
     const most = Math.max(...list.map((g) => Math.abs(g.sum)), 1e-300);
     const cut = list.length > SHOWN ? [...list.slice(0, SHOWN / 2), ...list.slice(-SHOWN / 2)] : list;
+    const sum = aligned(cut.map((g) => g.sum)), mean = aligned(cut.map((g) => g.mean));
     return h("div.scroll", { tabindex: "0", role: "region", "aria-label": `Sums by ${field}` },
              h("table.groups", { test: "groups" },
                h("caption", {}, `All scores, summed by ${field}`, list.length > SHOWN && `: the highest and lowest ${SHOWN / 2} of ${list.length}`),
@@ -20,6 +21,6 @@ export function groups(list, other, field) {
                h("tbody", {}, cut.map((g) => h("tr", {},
                    h("th", { scope: "row" }, nameOf(g.value)),
                    h("td.bars", {}, h(`div.diverging.${g.sum < 0 ? "con" : "pro"}`, { css: { "--part": Math.abs(g.sum) / most } })),
-                   h("td.n", {}, score(g.sum)), h("td.n", {}, score(g.mean)), h("td.n", {}, count(g.count)))))),
+                   h("td.n", {}, sum(g.sum)), h("td.n", {}, mean(g.mean)), h("td.n", {}, count(g.count)))))),
              other && h("p.fine", {}, `${count(other.count)} examples with further values together: ${score(other.sum)}`));
 }

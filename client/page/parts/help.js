@@ -19,7 +19,7 @@ function make() {
                h("h2", { id: "help-title" }, "What you are looking at"),
                h("p", {}, "A language model said something; here are the training examples that made it say so. ",
                  h("b", {}, "Proponents"), " pushed the model towards its words, ", h("b", {}, "opponents"),
-                 " away from them. Every score is exact, and every list is that of the whole corpus."),
+                 " away from them. Scores are exact: nothing is sampled, nothing approximated."),
                h("p", {}, "Influence is not attribution: an example may push a model towards a fact without stating it. " +
                  "The column of words (BM25) finds texts that say the same; where the two differ is where it gets interesting."),
                h("p", {}, "In a text, ", h("mark.target", {}, "words of the target"), " and ",

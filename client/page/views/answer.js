@@ -65,7 +65,7 @@ function tools(state, all, chosen, box, options) {
     const group = pick("Group by", "group", state.g ?? "", [["", "nothing"], ...(state.g ? [[state.g, state.g]] : [])], (g) => go(changed({ g })));
     return { group: group.querySelector("select"),
              node: h("div.tools-row", { role: "group", "aria-label": "How to look" },
-                     h("label.pick", {}, h("span", {}, "Method"), add),
+                     h("label.pick", {}, h("span", {}, "Methods"), add),
                      pick("Proponents", "k", options.k, counts([], options.k), (k) => go(changed({ k }))),
                      pick("Opponents", "o", options.opponents, counts([0], options.opponents), (o) => go(changed({ o }))),
                      group, box.node) };

@@ -66,9 +66,9 @@ async function one(root, state, signal) {
            fact("self-influence", figure(example.self_influence), whitened ? "g\u1d40 R\u207b\u00b9 g: how much it moves its own loss" : "squared length of its gradient"),
            fact("length", figure(example.norm), "before it was normalised"),
            fact("place", count(example.sequence + 1), "in the order of ingest")),
-         section("Nearest examples", { test: "near-part" }, near),
          section("Takedown", {}, allowed ? takedown(state.c, example.id, () => gone(root, state), signal)
-             : h("p.quiet", { test: "takedown-scope" }, "The key of this page may only read. Taking an example down needs the scope \u201cwrite\u201d.")));
+             : h("p.quiet", { test: "takedown-scope" }, "The key of this page may only read. Taking an example down needs the scope \u201cwrite\u201d.")),
+         section("Nearest examples", { test: "near-part" }, near)); /* last: it grows */
     document.title = `${example.id} \u00b7 ascribe`;
     await nearest(state, example, near, signal);
 }

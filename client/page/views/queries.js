@@ -22,7 +22,7 @@ export function filtered(list, { s, tag, kind }) {
 function row(q, state) {
     const said = (q.target ?? q.output ?? "").trim();
     return h("li.query", {},
-             h("a", { href: view("answer", { q: q.name, s: state.s, tag: state.tag, kind: state.kind, p: state.p }), test: "query", "data-name": q.name },
+             h("a", { href: view("answer", { q: q.name, s: state.s, tag: state.tag, kind: state.kind, p: state.p > 1 ? state.p : null }), test: "query", "data-name": q.name },
                h("span.prompt", { dir: "auto" }, q.prompt || q.name), " ", said && h("span.said", {}, said),
                h("span.query-foot.fine", {}, h("code", {}, q.name), kindOf(q) && h("span.chip.kind", {}, kindOf(q)),
                  plainTags(q).map((tag) => h("span.chip", {}, tag)))));
@@ -113,13 +113,15 @@ function listOf(state, list, body) {
 }
 
 export async function show(root, state, signal) {
-    const asks = h("div.ask-place", {}, loading("the encoder", 1));
     const body = h("div", {}, loading("the saved queries", 8, "bone-row"));
+    document.title = `${state.c} \u00b7 ascribe`;
+    fill(root, h("h1", {}, "Why did the model say that?"), loading("the queries", 8, "bone-row"));
+    /* known at once, and it decides how high the box is: first, so that nothing moves */
+    const asks = await encoder().then((coder) => askBox(coder, signal), (error) => failed(error, () => go(location.hash)));
+    if (signal.aborted)
+        return;
     fill(root, h("h1", {}, "Why did the model say that?"), asks,
          h("section", { "aria-labelledby": "saved-title" }, h("h2", { id: "saved-title" }, "Saved queries"), body));
-    document.title = `${state.c} \u00b7 ascribe`;
-    encoder().then((coder) => !signal.aborted && fill(asks, askBox(coder, signal)),
-                   (error) => !signal.aborted && fill(asks, failed(error)));
     try {
         const list = await savedQueries(state.c);
         if (signal.aborted)
