@@ -15,7 +15,6 @@ on: takedowns, a compaction, a fit, a task, a backup; the kill comes up to 400 m
 Exits 1 at the first promise that does not hold, with the seed; the store is left for a look.
 """
 import argparse
-import http.client
 import os
 import random
 import shutil
@@ -28,13 +27,12 @@ import time
 import numpy as np
 
 import ledger as l
-from ledger import good, h, hold
+from ledger import GONE, good, h, hold
 
 ROWS, DIM, CLIENTS = 60, 96, 3
 WHITE_ROWS, WHITE_DIM, CLOSE = 400, 48, 2e-5
 LIFE = 24  # kills a store lives for
 ACTS = ("none", "delete", "compact", "fit", "task", "backup", "delete", "compact")
-GONE = (OSError, http.client.HTTPException)  # what a client meets when the server dies
 
 
 class Writers:
@@ -180,7 +178,7 @@ class Store:
     def start(self):
         self.server.start(create=True)
         self.ready.append(self.server.ready_seconds)
-        return self.server.client()
+        return l.Steady(self.server)
 
     # ---- what goes on beside the ingest; each ends when the server dies ----
 
@@ -277,7 +275,7 @@ class Store:
 
     def finish(self):
         """What had no answer is sent again and arrives once; then everything is looked at, backups too."""
-        client = self.server.client()
+        client = l.Steady(self.server)
         for batch in self.writers.pending:
             self.writers.resent += 1
             while not self.writers.send(client, batch):
@@ -313,7 +311,7 @@ class Store:
         self.verify(target)
         again = h.Server(target)
         again.start(create=False)
-        client = again.client(key=again.key if os.path.exists(target + "/admin.key") else self.server.key)
+        client = l.Steady(again, again.key if os.path.exists(target + "/admin.key") else self.server.key)
         # What was taken down later is still in it, what was taken down before is not.
         back = set(self.checker.present(client)[0]) & gone
         hold(not back, "deleted before the backup, and in it:", sorted(back)[:9])
@@ -347,11 +345,13 @@ def campaign(kills, seconds, seed, scratch, book):
                    and time.monotonic() - begin < seconds):
                 store.kill()
             store.finish()
-        except Exception:
+        except Exception as fault:
             print(f"kills.py: seed {seed + stores}, kill {store.counts['kills']}: {store.base}, "
                   f"ledger {store.notes}\n" + store.server.tail(30), file=sys.stderr)
             if store.server.process is not None:
                 store.server.process.kill()
+            l.record("kill", seed, total.get("kills", 0) + store.counts["kills"], 1, time.monotonic() - begin, book,
+                     fault=f"{type(fault).__name__}: {fault}"[:200], **{k: v for k, v in total.items() if k != "kills"})
             raise
         for word, count in store.counts.items():
             total[word] = total.get(word, 0) + count

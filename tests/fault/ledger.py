@@ -9,6 +9,7 @@ Checker   asks a running server and compares: acknowledged is within present, pr
 record    one line of tests/fault/ledger.jsonl for a campaign that ran; docs/reliability.md is made
           of that file (tests/fault/report.py).
 """
+import http.client
 import json
 import os
 import subprocess
@@ -98,6 +99,38 @@ class Ledger:
 def good(reply, *statuses):
     hold(reply.status in statuses, "status", reply.status, "is none of", statuses, reply)
     return reply
+
+
+GONE = (OSError, http.client.HTTPException)  # what a client meets when its server dies
+
+
+class Steady:
+    """A client whose requests may be sent again: once, on a new connection, while the server lives. (A
+    machine that stood still for a minute closes connections that were idle.)"""
+
+    def __init__(self, server, key=True):
+        self.server, self.client = server, server.client(key=key, timeout=120)
+
+    def send(self, verb, *args, **kw):
+        try:
+            return getattr(self.client, verb)(*args, **kw)
+        except GONE:
+            if not self.server.alive():
+                raise Violation("the server ended:\n" + self.server.tail(20))
+            self.client.close()
+            return getattr(self.client, verb)(*args, **kw)
+
+    def get(self, *args, **kw):
+        return self.send("get", *args, **kw)
+
+    def post(self, *args, **kw):
+        return self.send("post", *args, **kw)
+
+    def put(self, *args, **kw):
+        return self.send("put", *args, **kw)
+
+    def close(self):
+        self.client.close()
 
 
 class Checker:
