@@ -1,6 +1,6 @@
 /* live.js - words become a gradient: the encoder behind the server, asked once for each pair of prompt and target. */
 import { savedQuery } from "./data.js";
-import { floats, readTensors } from "./safetensors.js";
+import { readTensors } from "./safetensors.js";
 import { call, path } from "./server.js";
 
 const made = new Map();
@@ -11,7 +11,7 @@ export async function encode(prompt, target, signal) {
     if (!made.has(name)) {
         const body = await call("POST", path("encoder", "encode"), { json: { prompt, target }, as: "bytes", signal });
         const { meta, tensors } = readTensors(body);
-        made.set(name, { prompt, target, body, vector: floats(tensors.queries), loss: meta.loss ? Number(meta.loss) : null,
+        made.set(name, { prompt, target, body, gradient: tensors.queries, loss: meta.loss ? Number(meta.loss) : null,
                          took_ms: meta.took_ms ? Number(meta.took_ms) : null });
         if (made.size > MADE_MOST)
             made.delete(made.keys().next().value);
@@ -27,7 +27,7 @@ export function goOn(prompt, tokens, signal) {
     return call("POST", path("encoder", "continue"), { json: { prompt, tokens }, signal });
 }
 
-/* What an address asks about: {prompt, target, output, name, tags, methods, saved | body, vector}. */
+/* What an address asks about: {prompt, target, output, name, tags, methods, saved | body, gradient}. */
 export async function subjectOf(state, signal) {
     if (state.q) {
         const query = await savedQuery(state.c, state.q);

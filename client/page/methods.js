@@ -2,7 +2,8 @@
  * in one shape for all. No elements here.
  *
  * A method in the address: "task:NAME" (TrackStar), "cosine", "dot", "words".
- * A subject is what is asked about: {prompt, target, saved} or {prompt, target, body, vector} (a live one). */
+ * A subject is what is asked about: {prompt, target, saved} or {prompt, target, body, gradient} (a live one). */
+import { writeTensors } from "./safetensors.js";
 import { call, path } from "./server.js";
 
 const WORD_DEPTH = 1000; /* ranks by words are known so deep */
@@ -69,19 +70,19 @@ function byWords(c, subject, options, signal) {
                 { json: { text, k: options.k, filter: options.filter || undefined, texts: options.texts }, signal });
 }
 
-/* The parameters of a query go by its address, but a filter that may be long and lists of ids, by JSON. A live query's
- * gradient is then JSON too. */
+/* Numbers and names go by the address; a filter that may be long, and lists of ids, as JSON: alone, or in a tensor
+ * beside the gradient of a live query. */
 function ask(c, method, subject, params, extra, signal) {
     const query = { ...params, task: method.task, score: method.score === "dot" ? "dot" : null };
-    const json = { ...extra };
     const where = path("corpora", c, "query");
     if (subject.saved)
-        return call("POST", where, { query: { ...query, saved: subject.saved }, json, signal });
+        return call("POST", where, { query: { ...query, saved: subject.saved }, json: extra, signal });
     if (subject.like)
-        return call("POST", where, { query: { ...query, like: subject.like }, json, signal });
-    if (!extra.ids && (extra.filter ?? "").length < 1000)
-        return call("POST", where, { query: { ...query, filter: extra.filter }, body: subject.body, signal });
-    return call("POST", where, { query, json: { ...json, queries: [Array.from(subject.vector)] }, signal });
+        return call("POST", where, { query: { ...query, like: subject.like }, json: extra, signal });
+    const options = new TextEncoder().encode(JSON.stringify(extra));
+    const body = writeTensors([{ name: "queries", ...subject.gradient },
+                               ...(Object.keys(extra).length ? [{ name: "options", dtype: "U8", shape: [options.length], bytes: options }] : [])]);
+    return call("POST", where, { query, body, signal });
 }
 
 /* {proponents, opponents, exact, delta, engine, took_ms, examples, matches?} of one method. options: k, opponents, filter. */
@@ -109,7 +110,7 @@ async function askWhole(c, method, subject, want, signal) {
         params.histogram = BINS;
     if (want.group)
         params.group = want.group;
-    if (!refusedHere.has("ids"))
+    if (!refusedHere.has("ids") && want.ids.length)
         extra.ids = want.ids.slice(0, IDS_MOST);
     if (want.filter)
         extra.filter = want.filter;

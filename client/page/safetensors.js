@@ -1,5 +1,5 @@
-/* safetensors.js - the little of the format that the page needs: reading one float32 tensor with its
- * metadata, as the encoder's answer comes. */
+/* safetensors.js - the little of the format that the page needs: tensors with their metadata out of a file, as the
+ * encoder's answer comes, and into one, as a query goes. Tensors stay bytes: no number is looked at. */
 
 export function readTensors(bytes) {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -22,8 +22,22 @@ export function readTensors(bytes) {
     return { meta, tensors };
 }
 
-export function floats(tensor) {
-    if (!tensor || tensor.dtype !== "F32" || tensor.bytes.byteLength % 4)
-        throw new Error("a tensor of float32 was expected");
-    return new Float32Array(tensor.bytes.buffer);
+/* A file of tensors: [{name, dtype, shape, bytes}]. */
+export function writeTensors(tensors) {
+    const header = {};
+    let at = 0;
+    for (const t of tensors) {
+        header[t.name] = { dtype: t.dtype, shape: t.shape, data_offsets: [at, at + t.bytes.byteLength] };
+        at += t.bytes.byteLength;
+    }
+    const text = new TextEncoder().encode(JSON.stringify(header));
+    const out = new Uint8Array(8 + text.length + at);
+    new DataView(out.buffer).setBigUint64(0, BigInt(text.length), true);
+    out.set(text, 8);
+    at = 8 + text.length;
+    for (const t of tensors) {
+        out.set(t.bytes, at);
+        at += t.bytes.byteLength;
+    }
+    return out;
 }

@@ -122,7 +122,7 @@ async function answerOf(reply, as) {
     return reply.json();
 }
 
-/* Asks, and asks again while the server says that it is busy (503 with Retry-After) or is gone; every request
+/* Asks, and asks again while the server says that it is busy (503 or 429, with Retry-After) or is gone; every request
  * of this page may be sent twice. options: query, json or body (bytes), as ("json" or "bytes"), signal,
  * patient (false: one try). Throws a Problem, or the signal's reason. */
 export async function call(method, where, options = {}) {
@@ -145,13 +145,13 @@ export async function call(method, where, options = {}) {
         }
         if (problem.status === 401)
             tell("refused", problem);
-        const full = problem.status === 503, gone = problem.code === "network";
+        const full = problem.status === 503 || problem.status === 429, gone = problem.code === "network";
         busy += full ? 1 : 0;
         lost += gone ? 1 : 0;
         if (options.patient === false || !(full || gone) || busy > BUSY_TRIES || lost > LOST_TRIES)
             throw problem;
         const seconds = full ? Math.min(problem.wait * Math.max(1, busy - 2), 10) : 2 ** (lost - 1);
-        tell("waiting", { seconds, full, draining: problem.code === "draining" });
+        tell("waiting", { seconds, full, draining: problem.code === "draining", mine: problem.status === 429 });
         await pause(seconds * 1000, options.signal);
     }
 }
@@ -162,6 +162,8 @@ export function aborted(error) {
 
 const WORDS = {
     unauthorized: ["This key is not known here", "It may have been revoked, or it belongs to another store."],
+    key_expired: ["This key has ended", "It was given for a limited time. Ask whoever runs the server for a new link."],
+    rate_limited: ["This key has used up its rate", "It may ask only so often. Wait a little, and try again."],
     forbidden: ["This key may not do that", null],
     network: ["No answer from the server", "It may have been stopped, or the connection is down. Nothing is lost; try again when it is back."],
     busy: ["The server is very busy", "It refused several times in a row. Your request was not lost: try again in a moment."],

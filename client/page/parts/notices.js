@@ -12,7 +12,7 @@ export function watch(root) {
     news.addEventListener("waiting", ({ detail }) => {
         const until = performance.now() + detail.seconds * 1000;
         const why = detail.draining ? "The server is shutting down."
-            : detail.full ? "The server is busy with other requests." : "The server does not answer.";
+            : detail.mine ? "This key has used up its rate." : detail.full ? "The server is busy with other requests." : "The server does not answer.";
         const left = h("span", { "aria-hidden": "true" });
         clearInterval(timer);
         fill(root, h("div.notice", { test: detail.full ? "busy" : "offline" },

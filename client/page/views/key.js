@@ -2,13 +2,14 @@
 import { fill, h } from "../dom.js";
 
 export function askKey(root, refused, start) {
+    const ended = refused?.code === "key_expired";
     const field = h("input", { id: "key", type: "password", autocomplete: "off", spellcheck: "false", test: "key",
                                placeholder: "asc_\u2026", "aria-describedby": "key-help" });
     fill(root,
          h("div.alone", {},
-           h("h1", {}, refused ? "This key is not known here" : "Which training examples made the model say that?"),
+           h("h1", {}, refused ? (ended ? "This key has ended" : "This key is not known here") : "Which training examples made the model say that?"),
            refused && h("p", { role: "alert", test: "key-refused" },
-                        "The server refused it. It may have been revoked, or it belongs to another store. " +
+                        ended ? "It was given for a limited time, and that is over. " : "The server refused it. It may have been revoked, or it belongs to another store. ",
                         "Ask whoever runs the server for a new link."),
            h("form.key", { on: { submit: (event) => {
                event.preventDefault();
