@@ -2,7 +2,11 @@
  * is loaded from elsewhere, no script but our own files runs, whatever a text contains. */
 #include "server/page.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+#include "server/log.h"
 
 /* no-cache: kept, and asked about each time, so that a new version of the server is seen at once. */
 static const char headers[] =
@@ -50,4 +54,25 @@ int page_reply(struct job *j)
     else
         buf_add(&j->reply_body, f->data, (size_t)(f->end - f->data));
     return 0;
+}
+
+void page_tell_link(const char *address, const char *store)
+{
+    char path[4096], key[128] = "", line[512];
+    FILE *f;
+
+    if (!isatty(STDERR_FILENO) || strncmp(address, "unix:", 5) == 0 ||
+        (size_t)snprintf(path, sizeof path, "%s/admin.key", store) >= sizeof path)
+        return;
+    f = fopen(path, "re");
+    if (!f)
+        return; /* moved away by its owner: the page asks for a key then */
+    if (fgets(key, sizeof key, f)) {
+        key[strcspn(key, "\r\n")] = '\0';
+        snprintf(line, sizeof line, "page http://%s/#key=%s", address, key);
+        log_plain(line);
+    }
+    fclose(f);
+    explicit_bzero(key, sizeof key);
+    explicit_bzero(line, sizeof line);
 }

@@ -25,6 +25,11 @@ int page_parse(struct job *j);
 /* 200, or 304 when the client has it; UNKNOWN_ROUTE. */
 int page_reply(struct job *j);
 
+/* For whoever started the server by hand: a line with a link that opens the page, the key of
+ * STORE/admin.key in it. Only when standard error is a terminal: a key in a journal would be a leak.
+ * `address` is HOST:PORT; nothing is said for a unix socket. At start, before the loop. */
+void page_tell_link(const char *address, const char *store);
+
 /* Their rows of route_table; without a summary, so no part of the interface that /openapi.json lists. */
 #define PAGE_ROUTES                                                                                \
     {"GET", "/", SCOPE_OPEN, BODY_NONE, false, NULL, NULL, page_parse, NULL, NULL, page_reply,     \

@@ -1,11 +1,12 @@
-/* blocks.js - what each block of the gradient adds to a score: bars to either side of a middle line. */
+/* blocks.js - what each block of the gradient adds to a score: bars on one line of zero. */
 import { h } from "../dom.js";
+import { diverging } from "./diverging.js";
 import { aligned } from "../words.js";
 
 const SHOWN = 16;
 
 export function blocks(list) {
-    const most = Math.max(...list.map((b) => Math.abs(b.share)), 1e-300);
+    const bar = diverging(list.map((b) => b.share));
     const keep = new Set([...list].sort((a, b) => Math.abs(b.share) - Math.abs(a.share)).slice(0, SHOWN));
     const rest = list.filter((b) => !keep.has(b));
     const score = aligned(list.map((b) => b.share));
@@ -14,7 +15,7 @@ export function blocks(list) {
              h("thead.unseen", {}, h("tr", {}, h("th", { scope: "col" }, "block"), h("th", { scope: "col" }, "bar"), h("th", { scope: "col" }, "share"))),
              h("tbody", {}, list.filter((b) => keep.has(b)).map((b) => h("tr", {},
                  h("th", { scope: "row" }, b.name),
-                 h("td.bars", {}, h(`div.diverging.${b.share < 0 ? "con" : "pro"}`, { css: { "--part": Math.abs(b.share) / most } })),
+                 h("td.bars", {}, bar(b.share)),
                  h("td.n", {}, score(b.share)))),
                rest.length > 0 && h("tr", {}, h("th", { scope: "row" }, `${rest.length} more`), h("td"),
                                     h("td.n", {}, score(rest.reduce((sum, b) => sum + b.share, 0))))));

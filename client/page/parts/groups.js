@@ -1,5 +1,6 @@
 /* groups.js - the sums of all scores of a corpus by a field of its examples: which sources push which way. */
 import { h } from "../dom.js";
+import { diverging } from "./diverging.js";
 import { aligned, count, score } from "../words.js";
 
 const SHOWN = 24;
@@ -8,10 +9,10 @@ function nameOf(value) {
     return value === null ? "without it" : typeof value === "string" ? value : JSON.stringify(value);
 }
 
-/* groups: [{value, count, sum, mean}]; one bar each, from the middle to either side. */
+/* groups: [{value, count, sum, mean}]; one bar each. */
 export function groups(list, other, field) {
-    const most = Math.max(...list.map((g) => Math.abs(g.sum)), 1e-300);
     const cut = list.length > SHOWN ? [...list.slice(0, SHOWN / 2), ...list.slice(-SHOWN / 2)] : list;
+    const bar = diverging(cut.map((g) => g.sum));
     const sum = aligned(cut.map((g) => g.sum)), mean = aligned(cut.map((g) => g.mean));
     return h("div.scroll", { tabindex: "0", role: "region", "aria-label": `Sums by ${field}` },
              h("table.groups", { test: "groups" },
@@ -20,7 +21,7 @@ export function groups(list, other, field) {
                                 h("th.n", { scope: "col" }, "sum"), h("th.n", { scope: "col" }, "mean"), h("th.n", { scope: "col" }, "examples"))),
                h("tbody", {}, cut.map((g) => h("tr", {},
                    h("th", { scope: "row" }, nameOf(g.value)),
-                   h("td.bars", {}, h(`div.diverging.${g.sum < 0 ? "con" : "pro"}`, { css: { "--part": Math.abs(g.sum) / most } })),
+                   h("td.bars", {}, bar(g.sum)),
                    h("td.n", {}, sum(g.sum)), h("td.n", {}, mean(g.mean)), h("td.n", {}, count(g.count)))))),
              other && h("p.fine", {}, `${count(other.count)} examples with further values together: ${score(other.sum)}`));
 }

@@ -14,7 +14,7 @@ export function histogram(data, marks) {
     const x = d3.scaleLinear([from, to > from ? to : from + 1], [LEFT, W - RIGHT]);
     const y = d3.scaleLinear([0, Math.log1p(most)], [H - FOOT, TOP]);
     const step = (data.to - data.from) / data.counts.length;
-    const ticks = x.ticks(5);
+    const ticks = x.ticks(5).filter((v) => x(v) > LEFT + 10 && x(v) < W - RIGHT - 10);
     const svg = figure("histogram", W, H, "All scores",
                        `${count(total)} scores from ${score(data.from)} to ${score(data.to)}; ` +
                        `${marks.length} shown examples are marked. Heights are logarithmic.`);

@@ -9,7 +9,7 @@ export function spectrum(task) {
     const { place, train, eval: ev } = task.spectra;
     const rows = place.map((p, i) => ({ p: p + 1, train: train[i], eval: ev[i] }));
     const values = rows.flatMap((r) => [r.train, r.eval]).filter((v) => v > 0);
-    const top = d3.max(values) ?? 1, low = Math.max(d3.min(values) ?? 1e-3, top * 1e-10);
+    const top = d3.max(values) ?? 1, low = Math.max(d3.min(values) ?? 1e-3, top * 1e-7);
     const x = d3.scaleLog([1, Math.max(2, d3.max(rows, (r) => r.p) ?? 2)], [LEFT, W - RIGHT]);
     const y = d3.scaleLog([low, top], [H - FOOT, TOP]).clamp(true);
     const line = (name) => d3.line().defined((r) => r[name] > 0).x((r) => x(r.p)).y((r) => y(r[name]))(rows);

@@ -26,7 +26,7 @@ async function nearest(state, example, place, signal) {
         const pick = h("select", { "aria-label": "Nearest by", test: "near-method", on: { change: () => go(changed({ m: pick.value })) } },
                        all.map((m) => h("option", { value: m.key, selected: m === method }, m.label)));
         fill(place, h("p", {}, "by ", pick, " ", h("span.fine", {}, method.note)),
-             near.length ? h("ol.cards.grid", { test: "near" }, near.map((hit) => card({ hit, side: "pro", method, subject: { prompt: example.text ?? "", target: "" }, explain: null }).node))
+             near.length ? h("ol.cards.grid", { test: "near" }, near.map((hit, i) => card({ hit: { ...hit, rank: i + 1 }, side: "pro", method, subject: { prompt: example.text ?? "", target: "" }, explain: null }).node))
                  : h("p.quiet", {}, "There is no other example."));
     } catch (error) {
         if (aborted(error))
