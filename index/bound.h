@@ -1,8 +1,10 @@
 /* bound.h - what a code says about a score: estimates and how far they may be off.
  *
  * A query is rotated like the rows and rounded to integers, Q = 128 hi + lo, so that its product
- * with a code is a sum of integers; hi alone is a coarser query with a wider bound. All bounds are
- * proved in docs/exactness.md, rounding included. No allocation; pure functions; any thread.
+ * with a code is a sum of integers; hi alone is a coarser query with a wider bound. One bit takes
+ * integers Q1 of its own, which are rounded up or down by a toss, so that what that leaves cancels
+ * out over many dimensions. All bounds are proved in docs/exactness.md, rounding included. No
+ * allocation; any thread.
  */
 #ifndef INDEX_BOUND_H
 #define INDEX_BOUND_H
@@ -19,12 +21,18 @@ struct bound_query {
     double step;          /* sq: u^ = sq (128 hi + lo), or 128 sq hi */
     double rest, rest_hi; /* |R u - u^| or a little more */
     double sum, sum_hi;   /* of Q, and of hi: integers */
+
+    int8_t *one; /* Q1: as hi; NULL when no bits are read */
+    double step1, sum1;
 };
 
 /* Prepares from `vector` of dim finite float32; hi and lo are set by the caller and filled here.
- * scratch: code_padded(dim) floats. False when no bound can be had (its length is outside
- * 2^-64 ... 2^64, zero included): then every row must be scored. */
+ * scratch: code_padded(dim) floats, left with R u in them. False when no bound can be had (its
+ * length is outside 2^-64 ... 2^64, zero included): then every row must be scored. */
 bool bound_prepare(struct bound_query *q, const float *vector, size_t dim, float *scratch);
+
+/* Makes Q1 in q->one, the caller's too, from the scratch of bound_prepare. */
+void bound_prepare_one(struct bound_query *q, size_t dim, const float *scratch);
 
 /* An estimate of a score, and the most it is off: |score - at| <= off, score the exact kernel's. */
 struct bound {
@@ -66,14 +74,16 @@ static inline struct bound bound_eight_hi(const struct bound_query *q, double hi
                           q->length * rest8 + q->rest_hi * length8};
 }
 
-/* The 1-bit bound fails with the probability that `cut` was made for. `reach`: sqrt(padded dim);
- * `slack`: bound_slack1. From the sum of Q bit. */
+/* The 1-bit bound fails with the probability that `cut` and `toss` were made for. `reach`:
+ * sqrt(padded dim); `slack`: bound_slack1. From the sum of Q1 bit. */
 static inline struct bound bound_one(const struct bound_query *q, double sum1, double gain,
-                                     double spread, double cut, double reach, double slack)
+                                     double spread, double cut, double toss, double reach,
+                                     double slack)
 {
-    return (struct bound){q->step * gain * (2.0 * sum1 - q->sum),
-                          cut * q->length * spread +
-                              reach * gain * (q->rest + slack * q->length)};
+    const double query = q->step1 * toss + slack * (q->length + reach * q->step1);
+
+    return (struct bound){q->step1 * gain * (2.0 * sum1 - q->sum1),
+                          cut * q->length * spread + reach * gain * query};
 }
 
 /* How much of a row's six-bit residual lies along the row, as a share of the row: |<b, r>| / |x|^2
@@ -109,5 +119,9 @@ double bound_tail_log(size_t n, double t);
 /* The least t (within 2^-30) with count P(Z >= t) <= delta by that bound, for dim's sphere.
  * count >= 1; delta in (0, 1). */
 double bound_cut(size_t dim, double count, double delta);
+
+/* The same of what rounding by tosses leaves of Q1: |sum over n of p_i e_i| <= toss S |p|, S its
+ * step, p any vector that the tosses do not know. */
+double bound_toss(size_t dim, double count, double delta);
 
 #endif

@@ -22,7 +22,7 @@ enum {
     /* Up to so many, one bit first saves time: it leaves a tenth of the rows for six, of each query
      * others, and half of them when the other end is asked too. */
     BITS_MOST = 2,
-    ODDS = 3, /* what may fail for a row at an end: Z of one bit, and the two of six */
+    ODDS = 4, /* what may fail for a row at an end: Z and tosses of one bit, two Z of six */
     MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
     LEFT_LEAST = 64,
     LEFT_MOST = 8192,
@@ -64,7 +64,7 @@ static void plan(struct tier *t)
 
     t->odds = q->precision == TIER_PROBABILISTIC;
     t->bits = t->odds && q->count <= BITS_MOST && !q->opponents;
-    t->fine = t->bits || (!t->odds && q->count <= FINE_MOST);
+    t->fine = !t->odds && q->count <= FINE_MOST;
     t->groups = code_groups(t->src->dim);
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
     t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
@@ -72,6 +72,7 @@ static void plan(struct tier *t)
     t->left_rows = clamp(t->left_rows, LEFT_LEAST, LEFT_MOST);
     if (t->odds) {
         t->cut = bound_cut(t->src->dim, rows * (double)ends * ODDS, q->delta);
+        t->toss = bound_toss(t->src->dim, rows * (double)ends * ODDS, q->delta);
         t->reach = sqrt((double)code_padded(t->src->dim));
         t->slack = bound_slack1(t->src->dim);
     }
@@ -82,9 +83,10 @@ static void plan(struct tier *t)
 static int prepare_queries(struct tier *t, struct err *e)
 {
     const size_t count = t->q->count, dim = t->src->dim, padded = code_padded(dim);
+    const size_t planes = t->bits ? 3 : 2; /* a query */
     float *scratch = mem_big(padded, sizeof *scratch);
 
-    t->planes = mem_big(count, 2 * padded);
+    t->planes = mem_big(count, planes * padded);
     t->bounds = mem_big(count, sizeof *t->bounds);
     t->first = mem_big(2 * count, sizeof *t->first);
     if (!scratch || !t->planes || !t->bounds || !t->first) {
@@ -94,10 +96,13 @@ static int prepare_queries(struct tier *t, struct err *e)
     for (size_t i = 0; i < count && !t->whole; i++) {
         struct bound_query *b = &t->bounds[i];
 
-        b->hi = t->planes + 2 * i * padded;
+        b->hi = t->planes + planes * i * padded;
         b->lo = b->hi + padded;
+        b->one = t->bits ? b->lo + padded : NULL;
         t->whole = !bound_prepare(b, t->q->vectors + i * dim, dim, scratch);
-        t->first[t->first_count++] = b->hi;
+        if (t->bits && !t->whole)
+            bound_prepare_one(b, dim, scratch);
+        t->first[t->first_count++] = t->bits ? b->one : b->hi;
         if (t->fine)
             t->first[t->first_count++] = b->lo;
     }

@@ -15,18 +15,19 @@ void tier_first_estimates(const struct share *s, size_t i, uint32_t from, double
     const float *scale = s->w.factor[0] + from; /* or gain */
     const int32_t *hi = s->w.hi + i * s->w.room + from, *lo;
 
+    if (s->t->bits) {
+        for (int n = 0; n < TIER_TILE; n++)
+            at[n] = bound_one(q, (double)hi[n], (double)scale[n], 0.0, 0.0, 0.0, 0.0, 0.0).at;
+        return;
+    }
     if (!s->t->fine) {
         for (int n = 0; n < TIER_TILE; n++)
             at[n] = bound_six_hi(q, (double)hi[n], (double)scale[n], 0.0, 0.0).at;
         return;
     }
     lo = s->w.lo + i * s->w.room + from;
-    if (s->t->bits)
-        for (int n = 0; n < TIER_TILE; n++)
-            at[n] = bound_one(q, tier_whole(hi[n], lo[n]), (double)scale[n], 0.0, 0.0, 0.0, 0.0).at;
-    else
-        for (int n = 0; n < TIER_TILE; n++)
-            at[n] = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], 0.0, 0.0).at;
+    for (int n = 0; n < TIER_TILE; n++)
+        at[n] = bound_six(q, tier_whole(hi[n], lo[n]), (double)scale[n], 0.0, 0.0).at;
 }
 
 /* How far off an estimate may be, from a row's factors: never less when one of them or |at| is
@@ -37,7 +38,7 @@ static double off_of(const struct tier *t, const struct bound_query *q, double a
     struct bound b;
 
     if (t->bits)
-        return bound_one(q, 0.0, factor[0], factor[1], t->cut, t->reach, t->slack).off;
+        return bound_one(q, 0.0, factor[0], factor[1], t->cut, t->toss, t->reach, t->slack).off;
     if (t->fine)
         return bound_six(q, 0.0, factor[0], factor[1], factor[2]).off;
     b = bound_six_hi(q, 0.0, factor[0], factor[1], factor[2]);

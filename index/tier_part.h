@@ -45,8 +45,8 @@ struct tier {
     bool whole;                 /* every row by the exact kernel */
     bool odds;                  /* probabilistic: bounds that hold but for delta */
     bool bits;                  /* the first tier reads the bits plane, else six */
-    bool fine;                  /* it multiplies with hi and lo, else with hi; bits are fine */
-    double cut, reach, slack;   /* of the bounds that may fail: index/bound.h */
+    bool fine;                  /* it multiplies with hi and lo, else with hi, or bits with one */
+    double cut, toss, reach, slack; /* of the bounds that may fail: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */
     size_t left_rows;           /* of one list of what is left */
@@ -71,7 +71,7 @@ struct window {
     float *factor[TIER_FACTORS_USED];
     float most[TIER_FACTORS_USED]; /* the greatest of each in the window */
     double *weight;    /* NULL for TIER_COSINE */
-    int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; lo NULL unless fine */
+    int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; of bits in hi; lo: fine */
     uint64_t *settled; /* bit w of query i's words: scored, or out */
     size_t words;      /* a query */
 };

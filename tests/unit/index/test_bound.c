@@ -106,9 +106,11 @@ static struct query query_new(enum shape shape, size_t dim, float *scratch)
 
     q.b.hi = malloc(code_padded(dim));
     q.b.lo = malloc(code_padded(dim));
-    assert_true(q.u && q.b.hi && q.b.lo);
+    q.b.one = malloc(code_padded(dim));
+    assert_true(q.u && q.b.hi && q.b.lo && q.b.one);
     draw(shape, dim, q.u);
     assert_true(bound_prepare(&q.b, q.u, dim, scratch));
+    bound_prepare_one(&q.b, dim, scratch);
     return q;
 }
 
@@ -117,6 +119,7 @@ static void query_free(struct query *q)
     free(q->u);
     free(q->b.hi);
     free(q->b.lo);
+    free(q->b.one);
 }
 
 static double sum_of(qkern_dot *dot, const unsigned char *plane, const int8_t *q, size_t groups)
@@ -160,17 +163,26 @@ static double check_deterministic(const struct row *r, const struct query *q, si
                                          f[CODE_REST8], f[CODE_LENGTH8]), score));
 }
 
-/* The same; returns Z of the 1-bit one, in units of its own spread. */
-static double check_pair(const struct row *r, const struct query *q, size_t dim)
+/* What is random about a pair: Z of the one bit times the root of its sphere's dimensions; and what
+ * the tosses left, in units of S |p|. */
+struct luck {
+    double z, toss;
+};
+
+/* The same, and of the bounds that may fail what they rest on. */
+static struct luck check_pair(const struct row *r, const struct query *q, size_t dim)
 {
     const double *f = r->factor, score = kern->dot_f32(q->u, r->x, dim);
     const double bits = whole(qkern->dot_bits, r->planes.bits, q, code_groups(dim));
+    const double one = sum_of(qkern->dot_bits, r->planes.bits, q->b.one, code_groups(dim));
     const double n = (double)code_padded(dim) - 1.0, reach = sqrt(n + 1.0);
+    const double at = q->b.step * f[CODE_GAIN1] * (2.0 * bits - q->b.sum); /* of Q */
     struct bound b;
 
     check_deterministic(r, q, dim);
-    b = bound_one(&q->b, bits, f[CODE_GAIN1], f[CODE_SPREAD1], 0.0, reach, bound_slack1(dim));
-    return (score - b.at) / (f[CODE_SPREAD1] * q->b.length) * sqrt(n);
+    b = bound_one(&q->b, one, f[CODE_GAIN1], f[CODE_SPREAD1], 0.0, 0.0, reach, bound_slack1(dim));
+    return (struct luck){(score - at) / (f[CODE_SPREAD1] * q->b.length) * sqrt(n),
+                         (at - b.at) / (f[CODE_GAIN1] * reach * q->b.step1)};
 }
 
 static void deterministic_bounds_hold(void **state)
@@ -365,6 +377,49 @@ static void the_cut_keeps_delta(void **state)
             }
 }
 
+/* Q1 is R u / S rounded to one of its neighbours, whatever the shape. */
+static void one_is_a_neighbour(void **state)
+{
+    static const size_t dims[] = {1, 300, 16384, 131072};
+
+    (void)state;
+    kern_init(NULL);
+    for (size_t d = 0; d < 4; d++)
+        for (int shape = 0; shape < SHAPES; shape++) {
+            const size_t padded = code_padded(dims[d]);
+            float *scratch = malloc(padded * sizeof *scratch);
+            struct query q;
+            double sum = 0.0;
+
+            assert_non_null(scratch);
+            q = query_new((enum shape)shape, dims[d], scratch);
+            assert_true(bound_prepare(&q.b, q.u, dims[d], scratch)); /* leaves R u */
+            for (size_t i = 0; i < padded; i++) {
+                const double left = (double)scratch[i] / q.b.step1 - (double)q.b.one[i];
+
+                assert_true(fabs(left) < 1.0 + 0x1p-15);
+                sum += (double)q.b.one[i];
+            }
+            assert_true(sum == q.b.sum1); /* integers */
+            query_free(&q);
+            free(scratch);
+        }
+}
+
+static void the_toss_keeps_delta(void **state)
+{
+    static const double counts[] = {1.0, 20000.0, 4e8}, deltas[] = {0.5, 1e-3, 1e-9, 1e-15};
+
+    (void)state;
+    for (size_t c = 0; c < 3; c++)
+        for (size_t e = 0; e < 4; e++) {
+            const double x = bound_toss(16384, counts[c], deltas[e]);
+
+            assert_true(log(counts[c]) - 2.0 * x * x <= log(deltas[e]));
+            assert_true(x * x < 0.51 * (log(counts[c]) - log(deltas[e])) + 0.01);
+        }
+}
+
 struct spread {
     double square, most;
     size_t pairs, beyond3, beyond4;
@@ -387,7 +442,7 @@ static void z_is_as_assumed(void **state)
 {
     enum { ROWS = 40, QUERIES = 40 };
     static const size_t dims[] = {1024, 1500, 4096};
-    struct spread all = {0};
+    struct spread all = {0}, tosses = {0};
 
     (void)state;
     kern_init(NULL);
@@ -407,10 +462,11 @@ static void z_is_as_assumed(void **state)
                     struct row r = row_new((enum shape)a, dim, scratch);
 
                     for (int n = 0; n < QUERIES; n++) {
-                        const double z = check_pair(&r, &q[n], dim);
+                        const struct luck luck = check_pair(&r, &q[n], dim);
 
-                        spread_add(&s, z);
-                        spread_add(&all, z);
+                        spread_add(&s, luck.z);
+                        spread_add(&all, luck.z);
+                        spread_add(&tosses, 2.0 * luck.toss); /* of variance 1 at most */
                     }
                     row_free(&r);
                 }
@@ -427,6 +483,13 @@ static void z_is_as_assumed(void **state)
     if (getenv("ASCRIBE_TEST_PRINT"))
         printf("all: spread %.4f most %.2f beyond 3: %zu, beyond 4: %zu of %zu\n",
                sqrt(all.square / (double)all.pairs), all.most, all.beyond3, all.beyond4, all.pairs);
+    if (getenv("ASCRIBE_TEST_PRINT"))
+        printf("tosses, doubled: spread %.4f most %.2f beyond 3: %zu, beyond 4: %zu of %zu\n",
+               sqrt(tosses.square / (double)tosses.pairs), tosses.most, tosses.beyond3,
+               tosses.beyond4, tosses.pairs);
+    assert_true(sqrt(tosses.square / (double)tosses.pairs) < 1.0);
+    assert_true((double)tosses.beyond3 < 0.0045 * (double)tosses.pairs);
+    assert_true(tosses.most < 6.0);
     assert_true(sqrt(all.square / (double)all.pairs) < 1.05);
     assert_true((double)all.beyond3 < 0.0045 * (double)all.pairs);
     assert_true((double)all.beyond4 < 0.0004 * (double)all.pairs);
@@ -441,6 +504,8 @@ int main(void)
         cmocka_unit_test(some_queries_have_no_bounds),
         cmocka_unit_test(the_tail_is_bounded),
         cmocka_unit_test(the_cut_keeps_delta),
+        cmocka_unit_test(one_is_a_neighbour),
+        cmocka_unit_test(the_toss_keeps_delta),
         cmocka_unit_test(z_is_as_assumed),
     };
 
