@@ -321,6 +321,7 @@ struct asc_query {
     bool no_text;            /* leave texts and meta out */
     const char *filter; /* only examples for which it holds (docs/protocol.md); NULL: all */
     const char *saved;  /* run the saved query of that name: no vectors then; NULL: none */
+    const char *like;   /* ask with the example of that id: no vectors then; NULL: none */
     bool blocks;        /* each block's share of every score */
     bool percentile;    /* where each hit stands among all scores */
     const char *group;  /* "meta.PATH": sums of all scores by this field; NULL: none */

@@ -203,6 +203,7 @@ static int query_path(struct asc__buf *path, const char *corpus, const struct as
     add_text(path, "task", q->task);
     add_text(path, "filter", q->filter);
     add_text(path, "saved", q->saved);
+    add_text(path, "like", q->like);
     add_text(path, "group", q->group);
     add_text(path, "score", q->score);
     add_text(path, "precision", q->precision);
@@ -218,12 +219,13 @@ static int send_query(struct asc_client *c, struct asc__request *r, const struct
                       struct asc__reply *reply, struct asc_error *e)
 {
     struct asc__body body = {0};
-    int rc = q->saved ? 0 : asc__body_of_query(q, &body, e);
+    bool named = q->saved || q->like;
+    int rc = named ? 0 : asc__body_of_query(q, &body, e);
 
     if (rc == 0) {
         r->method = "POST";
-        r->content_type = q->saved ? NULL : "application/vnd.safetensors";
-        r->body = q->saved ? NULL : &body;
+        r->content_type = named ? NULL : "application/vnd.safetensors";
+        r->body = named ? NULL : &body;
         r->fingerprint = q->body ? q->fingerprint : NULL; /* else it is inside the file */
         r->retry = ASC__RETRY_SAFE;                       /* a query changes nothing */
         rc = asc__perform(c, r, reply, e);

@@ -1,5 +1,5 @@
-/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, or of a saved
- * query, as a table. */
+/* cmd_query.c - `ascribe query`: proponents and opponents of the gradients in a file, of a saved
+ * query or of an example, as a table. */
 #include "client/cli/answer.h"
 #include "client/cli/args.h"
 
@@ -43,8 +43,8 @@ static int ask(struct cli *cli, struct asc_client *c, const char *corpus, struct
     return EXIT_OK;
 }
 
-/* A saved query: its gradient is in the server. */
-static int ask_saved(struct cli *cli, const char *corpus, const struct asc_query *q, bool whole)
+/* A saved query or an example: its vector is in the server. */
+static int ask_named(struct cli *cli, const char *corpus, const struct asc_query *q, bool whole)
 {
     struct asc_client *c;
     struct asc_answer *a;
@@ -121,6 +121,8 @@ int cmd_query(struct cli *cli, int argc, char **argv)
         {"--group", 0, ARG_TEXT, &q.group, 0, 0, "FIELD",
          "sums of all scores by a field: meta.source"},
         {"--saved", 0, ARG_TEXT, &q.saved, 0, 0, "NAME", "a saved query, in place of FILE"},
+        {"--like", 0, ARG_TEXT, &q.like, 0, 0, "ID",
+         "an example, in place of FILE: the examples nearest to it"},
         {"--row", 0, ARG_COUNT, &row, 0, UINT64_MAX - 1, "N", "only this row of the file (from 0)"},
         {"--tensor", 0, ARG_TEXT, &tensor, 0, 0, "NAME", "which tensor of a .safetensors"},
         {"--task", 0, ARG_TEXT, &q.task, 0, 0, "NAME", "through this task's Hessian"},
@@ -130,21 +132,22 @@ int cmd_query(struct cli *cli, int argc, char **argv)
          "certified, or probabilistic: sooner, and wrong with probability --delta"},
         {"--delta", 0, ARG_TEXT, &delta, 0, 0, "P", "of a whole query (1e-9)"},
         {0}};
-    const struct args args = {"query CORPUS FILE|--saved NAME [options]", about, list, 1, 2};
+    const struct args args = {"query CORPUS FILE|--saved NAME|--like ID [options]", about, list, 1, 2};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
     if (rc >= 0)
         return rc;
     if (k == 0 && opponents == 0 && !q.group)
         return out_usage("query", "both -k and --opponents are 0: there is nothing to ask");
-    if ((count == 2) == (q.saved != NULL))
-        return out_usage("query", q.saved ? "FILE or --saved, not both"
-                                          : "a FILE of gradients is missing, or --saved NAME");
+    if ((count == 2) + (q.saved != NULL) + (q.like != NULL) != 1)
+        return out_usage("query", q.saved || q.like
+                                      ? "FILE, --saved or --like: one of them"
+                                      : "a FILE of gradients is missing, or --saved NAME or --like ID");
     if (delta && !read_delta(delta, &q.delta))
         return out_usage("query", "--delta is a probability above 0: 1e-9");
     q.k = (uint32_t)k;
     q.opponents = (uint32_t)opponents;
-    if (q.saved)
-        return ask_saved(cli, argv[1], &q, whole);
+    if (q.saved || q.like)
+        return ask_named(cli, argv[1], &q, whole);
     return ask_file(cli, argv[1], argv[2], tensor, row, &q, whole);
 }

@@ -90,8 +90,18 @@ class TestSearchAndSaved(CliCase):
         self.assertIn("unknown_query", err)
         self.cli("query", self.name, "--saved", "q1", code=2)
 
+    def test_nearest_to_an_example(self):
+        got = self.json("query", self.name, "--like", "e/5", "-k", 3, "-o", 1)["results"]
+        self.assertEqual(got, self.ask("/query?k=3&opponents=1&like=e%2F5")["results"])
+        self.assertEqual(got[0]["proponents"][0]["id"], "e/5")
+        self.assertIn("e/5", self.cli("query", self.name, "--like", "e/5", "-k", 1)[0])
+        _, err = self.cli("query", self.name, "--like", "nobody", code=2)
+        self.assertIn("unknown_example", err)
+        self.assertRegex(self.cli("corpus", "show", self.name)[0], r"(?m)^planes\.rows +7680$")
+
     def test_what_is_refused(self):
         self.cli("query", self.name, code=1)
+        self.cli("query", self.name, "--like", "e/5", "--saved", "q1", code=1)
         self.cli("query", self.name, self.path("q.npy"), "--saved", "q1", code=1)
         self.cli("saved", "put", self.name, "x", self.path("q.npy"), "--row", 2, code=5)
         self.cli("saved", "put", self.name, "x", self.path("none.npy"), code=5)

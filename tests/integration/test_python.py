@@ -201,6 +201,36 @@ class Routes(h.ServerCase):
         best = self.oracle.top(self.q[0], 40)[0]
         self.assertEqual([x.score for x in hits.proponents], [s for i, s, _ in best if i in ids])
 
+    def test_places_histograms_and_nearest_examples(self):
+        scores = self.oracle.scores(self.q[1])
+        asked = ["doc-7", "nobody", "doc-0"]
+        for filter in (None, "not id in " + json.dumps(["x" * 200] * 30)):  # a parameter, or too long for one
+            result = self.seen.query(self.q, k=2, histogram=16, ids=asked, filter=filter)[1]
+            self.assertEqual(result.histogram.counts.sum(), 40)
+            self.assertEqual((result.histogram.edges[0], result.histogram.edges[-1]), (scores.min(), scores.max()))
+            self.assertEqual([p.id for p in result.places], asked)
+            for p in result.places:
+                at = self.oracle.ids.index(p.id) if p.id in self.oracle.ids else None
+                want = (None,) * 3 if at is None else (scores[at], 1 + np.count_nonzero(scores > scores[at]),
+                                                       np.count_nonzero(scores < scores[at]) / 40)
+                self.assertEqual((p.score, p.rank, p.percentile), want)
+        self.assertIsNone(self.seen.query(self.q[0], histogram=8, filter='id = "x"')[0].histogram)
+        self.assertEqual(self.seen.query(like="doc-3", k=1)[0].ids, ["doc-3"])
+        with self.assertRaises(ascribe.NotFound):
+            self.seen.query(like="nobody")
+        for bad in ({"like": "doc-1", "queries": self.q}, {"queries": self.q, "ids": "doc-1"}):
+            with self.assertRaises(ascribe.ArgumentError):
+                self.seen.query(**bad)
+
+    def test_norms_and_planes(self):
+        norms = self.seen.norms(bins=8)
+        self.assertEqual((norms.examples, norms.min, norms.max), (40, self.oracle.norms.min(), self.oracle.norms.max()))
+        np.testing.assert_array_equal(norms.counts, np.histogram(self.oracle.norms, norms.edges)[0])
+        self.assertEqual(self.seen.norms(filter='id = "x"').counts.tolist(), [])
+        info = self.seen.info()
+        self.assertEqual(info.planes["rows"], 40 * 24 * 4)
+        self.assertEqual(set(info.ingest), {"rows_per_s", "bytes_per_s"})
+
     def test_scores_stream(self):
         s = self.seen.scores(self.q, f64=True)
         self.assertEqual((s.scores.shape, s.scores.dtype), ((2, 40), np.float64))

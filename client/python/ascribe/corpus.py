@@ -184,17 +184,24 @@ class Corpus:
         """Takedown: effective at once, also for queries that begin later."""
         self.client._delete(f"{self._path}/examples/{wire.segment(id)}")
 
+    def norms(self, bins: int = 64, filter: Optional[str] = None) -> results.Norms:
+        """How long the stored examples are: extremes, median, and counts in bins of equal ratio."""
+        return results.Norms.of(self._wire.json("GET", f"{self._path}/norms",
+                                                {"bins": bins, "filter": filter}))
+
     # --- asking ---------------------------------------------------------------------------------
 
     def query(self, queries: Any = None, k: int = 10, opponents: int = 0, *,
-              saved: Optional[str] = None, task: Optional[str] = None, score: str = "cosine",
-              filter: Optional[str] = None, text: bool = True, engine: str = "auto",
-              precision: str = "certified", delta: Optional[float] = None, blocks: bool = False,
-              percentile: bool = False, group: Optional[str] = None,
+              saved: Optional[str] = None, like: Optional[str] = None, task: Optional[str] = None,
+              score: str = "cosine", filter: Optional[str] = None, text: bool = True,
+              engine: str = "auto", precision: str = "certified", delta: Optional[float] = None,
+              blocks: bool = False, percentile: bool = False, group: Optional[str] = None,
+              histogram: Optional[int] = None, ids: Optional[Sequence[str]] = None,
               dtype: Optional[str] = None) -> results.Answer:
         """The most influential examples for each query gradient, and those that speak against.
 
-        queries     raw gradients [q, dim] or [dim], q up to 1,024; or `saved`: a saved query's name
+        queries     raw gradients [q, dim] or [dim], q up to 1,024; or `saved`: a saved query's name;
+                    or `like`: an example's id, for the examples nearest to it
         k           proponents of each, 0 to 10,000; opponents likewise
         task        score through this task; score "cosine", or "dot": lengths left in
         filter      only examples for which the expression holds
@@ -204,32 +211,39 @@ class Corpus:
         blocks      each hit's share of the score by block of the gradient
         percentile  each hit's place among all scores
         group       "meta.FIELD": the sums of all scores by a field
+        histogram   all scores in so many bins, 8 to 512
+        ids         up to 1,000 example ids: where each stands among all, exactly
 
         Returns one QueryResult a query row, with scores as float64, bit for bit.
         """
         params: Dict[str, Any] = {
-            "k": k, "opponents": opponents or None, "saved": saved, "task": task,
+            "k": k, "opponents": opponents or None, "saved": saved, "like": like, "task": task,
             "score": None if score == "cosine" else score, "filter": filter,
             "text": None if text else False, "engine": None if engine == "auto" else engine,
             "precision": None if precision == "certified" else precision, "delta": delta,
-            "blocks": blocks or None, "percentile": percentile or None, "group": group}
-        if (queries is None) == (saved is None):
-            raise ArgumentError("a query is gradients, or the name of a saved one")
-        reply = self._ask("query", queries, params, dtype)
+            "blocks": blocks or None, "percentile": percentile or None, "group": group,
+            "histogram": histogram}
+        if sum(given is not None for given in (queries, saved, like)) != 1:
+            raise ArgumentError("a query is gradients, the name of a saved one, or an example's id")
+        if isinstance(ids, str):
+            raise ArgumentError("ids: a sequence of ids, not one string")
+        reply = self._ask("query", queries, params, dtype,
+                          members=None if ids is None else {"ids": list(ids)})
         return results.Answer.of(self._wire.take_json(reply))
 
     def _ask(self, verb: str, queries: Any, params: Dict[str, Any], dtype: Optional[str],
-             stream: bool = False) -> wire.Reply:
-        """The POST of query and scores: it changes nothing, so it may be sent again. A filter that
-        does not fit into the target goes into JSON, and the gradients with it."""
+             stream: bool = False, members: Optional[Dict[str, Any]] = None) -> wire.Reply:
+        """The POST of query and scores: it changes nothing, so it may be sent again. What has no
+        parameter, and a filter that does not fit into the target, goes beside the gradients."""
         path, send = f"{self._path}/{verb}", {k: v for k, v in params.items() if v is not None}
-        body: Any = None
+        tensors, body = {}, None
+        if members or len(wire.query_string(send)) > TARGET_MAX:
+            body, send = {**send, **(members or {})}, {}
         if queries is not None:
-            x = batches.matrix(queries, "queries")
-            body = safetensors.encode({"queries": batches.sent(x, dtype)})
-        if len(wire.query_string(send)) > TARGET_MAX:
-            body = dict(send, queries=x.tolist()) if queries is not None else send
-            send = {}
+            tensors["queries"] = batches.sent(batches.matrix(queries, "queries"), dtype)
+            if body is not None:
+                tensors["options"] = np.frombuffer(wire.json_bytes(body), np.uint8)
+            body = safetensors.encode(tensors)
         return self._wire.send("POST", path, send, body, wire.SAFE, self._headers(), stream)
 
     def stream_scores(self, queries: Any, *, task: Optional[str] = None, score: str = "cosine",

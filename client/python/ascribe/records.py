@@ -18,7 +18,8 @@ Json = Dict[str, Any]
 @dataclass(frozen=True)
 class CorpusInfo:
     """A corpus. `examples` live ones, `coded` those that engine tiered can read codes of, `bytes` on
-    disk; `manifest` and `fit` are None in a list."""
+    disk and `planes` what they are made of; `ingest` the pace of the last minute. The last four are
+    None in a list."""
     name: str
     fingerprint: str
     whitened: bool
@@ -33,13 +34,16 @@ class CorpusInfo:
     generation: int
     manifest: Optional[Json] = None
     fit: Optional[Json] = None
+    planes: Optional[Dict[str, int]] = None
+    ingest: Optional[Dict[str, float]] = None
     raw: Json = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, a: Json) -> CorpusInfo:
         return cls(a["name"], a["fingerprint"], a["whitened"], a["examples"], a["deleted"],
                    a.get("coded", 0), a["batches"], a["chunks"], a["shards"], a["bytes"],
-                   a["next_sequence"], a["generation"], a.get("manifest"), a.get("fit"), a)
+                   a["next_sequence"], a["generation"], a.get("manifest"), a.get("fit"),
+                   a.get("planes"), a.get("ingest"), a)
 
     @property
     def dim(self) -> Optional[int]:

@@ -49,6 +49,52 @@ class Group:
     mean: float
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """All scores of one query: `counts` int64 [B] in bins between `edges` float64 [B + 1], equally
+    wide from the lowest score to the highest."""
+    edges: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, a: Json) -> Histogram:
+        return cls(np.linspace(a["from"], a["to"], len(a["counts"]) + 1),
+                   np.array(a["counts"], np.int64))
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a named example stands among all that took part: its rank from 1 as in a whole list of
+    proponents, and the fraction of scores that are lower. None where it took no part."""
+    id: str
+    score: Optional[float] = None
+    rank: Optional[int] = None
+    percentile: Optional[float] = None
+
+    @classmethod
+    def of(cls, a: Json) -> Place:
+        return cls(a["id"], a.get("score"), a.get("rank"), a.get("percentile"))
+
+
+@dataclass(frozen=True)
+class Norms:
+    """How long `examples` examples are: `counts` int64 [B] in bins between `edges` float64 [B + 1],
+    of equal ratio from the shortest to the longest. min, max and median are None of none."""
+    examples: int
+    min: Optional[float]
+    max: Optional[float]
+    median: Optional[float]
+    edges: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, a: Json) -> Norms:
+        bins = a["bins"]
+        edges = [b["from"] for b in bins] + [b["to"] for b in bins[-1:]]
+        return cls(a["examples"], a["min"], a["max"], a["median"], np.array(edges, np.float64),
+                   np.array([b["count"] for b in bins], np.int64))
+
+
 def _hits_table(title: str, hits: Sequence[Hit]) -> Table:
     percent = any(h.percentile is not None for h in hits)
     heads = ["rank", "score"] + (["percentile"] if percent else []) + ["id", "text"]
@@ -61,20 +107,25 @@ def _hits_table(title: str, hits: Sequence[Hit]) -> Table:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """Of one query: `proponents` best first, `opponents` most negative first, and `groups` (highest
-    sum first) where a field to group by was named."""
+    """Of one query: `proponents` best first, `opponents` most negative first; where they were asked
+    for `groups` (highest sum first), the `histogram` of all scores (None when no example took part)
+    and the `places` of examples named by `ids`, in that order."""
     proponents: List[Hit]
     opponents: List[Hit]
     groups: Optional[List[Group]] = None
     groups_other: Optional[Json] = None
+    histogram: Optional[Histogram] = None
+    places: Optional[List[Place]] = None
 
     @classmethod
     def of(cls, a: Json) -> QueryResult:
-        groups = a.get("groups")
+        groups, histogram, places = a.get("groups"), a.get("histogram"), a.get("ids")
         return cls([Hit.of(h) for h in a["proponents"]], [Hit.of(h) for h in a["opponents"]],
                    None if groups is None else
                    [Group(g["value"], g["count"], g["sum"], g["mean"]) for g in groups],
-                   a.get("groups_other"))
+                   a.get("groups_other"),
+                   None if histogram is None else Histogram.of(histogram),
+                   None if places is None else [Place.of(p) for p in places])
 
     @property
     def ids(self) -> List[str]:
