@@ -2,6 +2,7 @@
 #include "server/api_meta.h"
 
 #include "index/kern.h"
+#include "server/auth.h"
 #include "server/config.h"
 #include "server/cost.h"
 #include "server/http.h"
@@ -137,6 +138,20 @@ static void rates(struct buf *out, const struct cost *c)
                r.bits_many);
 }
 
+/* Who asks. */
+static void put_caller(struct buf *out, const struct job *j)
+{
+    buf_format(out, "{\"id\":\"%s\",\"scope\":\"%s\",\"label\":", j->key_id,
+               auth_scopes_name(j->scopes));
+    http_json_string(out, j->key_label);
+    buf_add_text(out, ",\"corpus\":");
+    if (j->key_corpus)
+        http_json_string(out, j->key_corpus);
+    else
+        buf_add_text(out, "null");
+    buf_add_text(out, "}");
+}
+
 int meta_info(struct job *j)
 {
     struct buf *out = &j->reply_body;
@@ -152,6 +167,8 @@ int meta_info(struct job *j)
     limits(out, j->rt->config);
     buf_add_text(out, "},\"rates\":{");
     rates(out, j->rt->cost);
-    buf_add_text(out, "}}\n");
+    buf_add_text(out, "},\"key\":");
+    put_caller(out, j);
+    buf_add_text(out, "}\n");
     return 0;
 }

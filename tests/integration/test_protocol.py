@@ -194,6 +194,11 @@ class Wire(h.ServerCase):
             self.assertIn(word, text)
         self.assertEqual(info["engines"], ["flat", "scan", "tiered"])
         self.assertTrue(all(v > 0 for v in info["rates"].values() if not isinstance(v, bool)), info["rates"])
+        self.assertEqual((info["key"]["scope"], info["key"]["corpus"]), ("admin", None))
+        self.assertEqual(info["key"]["id"], self.server.key.split("_")[1])
+        key = self.assert_status(self.client.post("/v1/admin/keys", {"scope": "read", "label": "a \"b\" é"}), 201).json()
+        mine = self.server.client(key=key["key"]).get("/v1/info").json()["key"]
+        self.assertEqual(mine, {"id": key["id"], "scope": "read", "label": "a \"b\" é", "corpus": None})
         self.assertEqual(sorted(info["dtypes"]), ["bf16", "f16", "f32"])
         self.assertIn(info["simd"], ("generic", "avx2", "avx512", "avx512vnni", "neon"))
         have = {v for v in info["limits"].values() if isinstance(v, int)}
