@@ -56,6 +56,8 @@ int api_task_open(struct job *j, const char *name, struct corpus *c, const struc
 void api_task_close(struct job *j, struct corpus *c, const struct view *v, struct api_task *t);
 /* Counts damage that was met, and passes the code on. */
 int api_seen(struct job *j, int code);
+/* A failure in reading what the encoder answered is the encoder's: 502. Passes 0 on. */
+int api_encoder_fault(struct job *j, int code);
 /* A line in the log for what an administrator did: what, on what, with which key. */
 void api_audit(const struct job *j, const char *what, const char *on);
 
@@ -112,6 +114,15 @@ int tasks_delete_work(struct job *j);
 void tasks_delete_commit(struct job *const *jobs, size_t count);
 
 int search_work(struct job *j);
+
+int encoder_get_reply(struct job *j);
+int encoder_continue_work(struct job *j);
+int encoder_encode_work(struct job *j);
+int encoder_encode_reply(struct job *j);
+void encoder_finish(struct job *j);
+int explain_parse(struct job *j);
+int explain_work(struct job *j);
+void explain_finish(struct job *j);
 
 int saved_parse(struct job *j);
 int saved_put_work(struct job *j);

@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "server/encoder_command.h"
 #include "server/limits.h"
 
 enum type { TEXT, LIST, FLAG, COUNT, BYTES, LEVEL };
@@ -58,6 +59,10 @@ static const struct setting settings[] = {
      "a client that takes none of its reply"},
     {"drain-ms", COUNT, AT(drain_ms), LIMIT_DRAIN_MS, 0, DAY_MS, "MS",
      "running requests, after SIGTERM"},
+    {"encoder", TEXT, AT(encoder), 0, 0, 0, "COMMAND",
+     "a program that turns prompts into gradients (docs/encoder.md)"},
+    {"encoder-timeout-ms", COUNT, AT(encoder_timeout_ms), LIMIT_ENCODER_TIMEOUT_MS, 10, DAY_MS,
+     "MS", "one answer of the encoder, or its start"},
     {"shard-bytes", BYTES, AT(shard_bytes), 0, 0, UINT64_C(1) << 46, "BYTES",
      "largest shard; 0: 16G"},
     {"chunk-bytes", BYTES, AT(chunk_bytes), 0, 0, 4 * GIB, "BYTES",
@@ -301,6 +306,17 @@ static void load_defaults(struct config *c)
     c->listen_count = 1;
 }
 
+static int check_encoder(struct config *c, struct err *e)
+{
+    char **words;
+    size_t count;
+
+    if (!c->encoder || !encoder_command_split(c->encoder, &c->arena, &words, &count, e))
+        return 0;
+    err_wrap(e, "encoder: ");
+    return err_at_field(e, "encoder");
+}
+
 static int check_together(struct config *c, struct err *e)
 {
     long processors;
@@ -315,6 +331,8 @@ static int check_together(struct config *c, struct err *e)
                 (unsigned long long)c->body_budget, (unsigned long long)c->body_limit);
         return err_at_field(e, "body-budget");
     }
+    if (check_encoder(c, e))
+        return (int)e->code;
     if (c->threads == 0) {
         processors = sysconf(_SC_NPROCESSORS_ONLN);
         c->threads = processors > 0 ? (uint64_t)processors : 1;

@@ -33,6 +33,8 @@ struct config {
     uint64_t chunk_bytes;  /* 0: STORE_CHUNK_BYTES */
     uint64_t connections;
     uint64_t read_queue;
+    const char *encoder; /* command line of the encoder, or NULL */
+    uint64_t encoder_timeout_ms;
     uint64_t deadline_ms, head_ms, idle_ms, write_ms, drain_ms;
     enum log_level log_level;
     struct arena arena; /* owns the strings */

@@ -12,6 +12,8 @@
 #include "server/codes.h"
 #include "server/config.h"
 #include "server/cost.h"
+#include "server/encoder.h"
+#include "server/encoder_child.h"
 #include "server/join.h"
 #include "server/limits.h"
 #include "server/listen.h"
@@ -105,6 +107,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     pool_task(rt->pool, cost_measure, rt->cost, &e);
     rt->join = join_new(rt->pool, rt->metrics);
     rt->tasks = tasks_new(rt->pool);
+    rt->encoder = encoder_new(rt);
 }
 
 static int listen_all(const struct config *c, struct runtime *rt, struct err *e)
@@ -132,6 +135,7 @@ static void close_all(struct runtime *rt)
     if (rt->tasks)
         tasks_free(rt->tasks);
     server_free(rt->server);
+    encoder_free(rt->encoder);
     if (rt->flat)
         flat_free(rt->flat);
     sift_free(rt->sift);
@@ -186,6 +190,8 @@ int main(int argc, char **argv)
     enum config_result what;
     int code = EXIT_DONE;
 
+    if (argc > 1 && strcmp(argv[1], ENCODER_CHILD_WORD) == 0)
+        return encoder_child_main(argc, argv);
     if (argc > 1 && offline_is_verb(argv[1]))
         return offline_main(argc, argv);
     if (argc > 1 && strcmp(argv[1], "serve") == 0) {

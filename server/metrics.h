@@ -45,6 +45,12 @@ struct route;
     X(TASKS_EXTENDED, "ascribe_tasks_extended_total", "counter", 1, "Denominators written anew")   \
     X(SCAN_NS, "ascribe_scan_seconds_total", "counter", 1e-9, "Time spent searching, all threads") \
     X(SCAN_WAIT_NS, "ascribe_scan_wait_seconds_total", "counter", 1e-9, "Waited for a scan")       \
+    X(ENCODER_READY, "ascribe_encoder_ready", "gauge", 1, "1: the encoder takes requests")         \
+    X(ENCODER_QUEUE, "ascribe_encoder_queue", "gauge", 1, "Requests waiting for the encoder")      \
+    X(ENCODER_REQUESTS, "ascribe_encoder_requests_total", "counter", 1, "Asked of the encoder")    \
+    X(ENCODER_FAILURES, "ascribe_encoder_failures_total", "counter", 1, "Of those, failed")        \
+    X(ENCODER_RESTARTS, "ascribe_encoder_restarts_total", "counter", 1, "Starts after the first")  \
+    X(ENCODER_NS, "ascribe_encoder_seconds_total", "counter", 1e-9, "Time it took to answer")      \
     X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
     X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \
     X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")               \

@@ -79,6 +79,18 @@ const struct route route_table[] = {
      "Every example's score, streamed as safetensors", "dtype filter task score", scores_parse,
      scores_work, NULL, api_ok, NULL},
 
+    {"GET", "/v1/encoder", SCOPE_READ, BODY_NONE, false, "The encoder: its state and model", NULL,
+     api_parse_plain, NULL, NULL, encoder_get_reply, NULL},
+    {"POST", "/v1/encoder/continue", SCOPE_READ, BODY_JSON, false,
+     "What the encoder's model says after a prompt", NULL, api_parse_plain, encoder_continue_work,
+     NULL, api_ok, encoder_finish},
+    {"POST", "/v1/encoder/encode", SCOPE_READ, BODY_JSON, false,
+     "The gradient of a prompt and its target, as the body of a query", NULL, api_parse_plain,
+     encoder_encode_work, NULL, encoder_encode_reply, encoder_finish},
+    {"POST", "/v1/corpora/{c}/examples/{id}/explain", SCOPE_READ, BODY_TENSOR, true,
+     "What each token of an example adds to its score", "task score saved", explain_parse,
+     explain_work, NULL, api_ok, explain_finish},
+
     {"GET", "/v1/jobs", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "Long work, newest first",
      NULL, api_parse_plain, NULL, NULL, jobs_list_reply, NULL},
     {"GET", "/v1/jobs/{j}", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false, "One job", NULL,

@@ -4,6 +4,7 @@
 
 struct config;
 struct cost;
+struct encoder;
 struct store;
 
 struct flat;
@@ -27,6 +28,7 @@ struct runtime {
     struct cost *cost;       /* server/cost.h: which engine for which query */
     struct bm25 *bm25;       /* server/bm25.h: search by words */
     struct vitals *vitals;   /* server/vitals.h: what corpora weigh, and how fast they grow */
+    struct encoder *encoder; /* server/encoder.h: turns text into gradients; NULL: none */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct metrics *metrics; /* server/metrics.h */
     struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */

@@ -14,6 +14,7 @@
 
 #include "index/flat.h"
 #include "server/conn.h"
+#include "server/encoder.h"
 #include "server/exchange.h"
 #include "server/http.h"
 #include "server/limits.h"
@@ -48,9 +49,14 @@ static void close_handle(uv_handle_t *h)
         uv_close(h, NULL);
 }
 
+static bool busy(const struct server *s)
+{
+    return s->conn_count || s->in_pool || s->housework_busy;
+}
+
 static void finish_if_idle(struct server *s)
 {
-    if (!s->draining || s->closing || s->conn_count || s->in_pool || s->housework_busy)
+    if (!s->draining || s->closing || busy(s) || !encoder_stop(s->rt->encoder))
         return;
     s->closing = true;
     close_handle((uv_handle_t *)&s->notice_async);
@@ -130,6 +136,11 @@ void server_job_done(void *server, struct job *j)
     server_notice(server, j->core, true);
 }
 
+void server_wake(struct server *s)
+{
+    uv_async_send(&s->notice_async);
+}
+
 static void on_notice(uv_async_t *h)
 {
     struct server *s = h->data;
@@ -160,6 +171,7 @@ static void on_notice(uv_async_t *h)
         conn_notice(x, done);
         ordered = next;
     }
+    encoder_turn(s->rt->encoder);
     if (code >= 0)
         begin_drain(s, code, "asked to stop");
     finish_if_idle(s);
@@ -288,7 +300,8 @@ static void on_tick(uv_timer_t *t)
         s->housework_busy = uv_queue_work(&s->loop, &s->housework, do_housework,
                                           housework_done) == 0;
     }
-    if (s->draining && s->now_ns > s->drain_until)
+    encoder_turn(s->rt->encoder);
+    if (s->draining && s->now_ns > s->drain_until && busy(s))
         drain_is_over(s);
     finish_if_idle(s);
 }

@@ -104,6 +104,9 @@ void server_reap(struct server *s, void *memory, struct arena *a);
 /* The exchange has something for the loop to look at. Any thread. */
 void server_notice(struct server *s, struct exchange *x, bool done);
 
+/* Any thread: the loop takes a turn of the encoder soon. */
+void server_wake(struct server *s);
+
 uint64_t server_now(void); /* monotonic nanoseconds; any thread */
 
 #endif

@@ -32,7 +32,7 @@ int encoder_second_parse(const char *name, enum encoder_second *out, struct err 
     return err_at_field(e, "second-moment");
 }
 
-static uint32_t block_of(uint32_t layer, enum shape_role role)
+uint32_t encoder_block(uint32_t layer, enum shape_role role)
 {
     uint32_t i = 0;
 
@@ -255,9 +255,9 @@ static void on_matrix(void *ctx, uint32_t layer, enum shape_role role, const flo
     struct encoder *en = ctx;
 
     if (en->plan->second == ENCODER_ADAM)
-        project_divided(en, block_of(layer, role), x, dy);
+        project_divided(en, encoder_block(layer, role), x, dy);
     else
-        project_factors(en, block_of(layer, role), x, dy);
+        project_factors(en, encoder_block(layer, role), x, dy);
 }
 
 static int fit_tokens(struct encoder *en, size_t bytes, struct err *e)
@@ -385,4 +385,13 @@ int encoder_run(struct encoder *en, const struct encoder_text *texts, size_t cou
         at = next;
     }
     return 0;
+}
+
+int encoder_load(struct encoder *en, const struct encoder_text *text, struct err *e)
+{
+    int rc;
+
+    pack_clear(&en->pack);
+    rc = add_text(en, text, e);
+    return rc ? rc : fit(en, e);
 }

@@ -86,4 +86,11 @@ struct encoder_text {
 int encoder_run(struct encoder *en, const struct encoder_text *texts, size_t count, float *rows,
                 double *losses, struct err *e);
 
+/* The first half of that for one text: en->pack and en->state are ready for a pass of the network.
+ * TOO_LARGE, ZERO_GRADIENT (an empty text), BUSY. */
+int encoder_load(struct encoder *en, const struct encoder_text *text, struct err *e);
+
+/* Which matrix a sink is handed (net_decl.inc): the number of its block in a row. */
+uint32_t encoder_block(uint32_t layer, enum shape_role role);
+
 #endif

@@ -18,6 +18,7 @@ static const struct {
     {"query", verb_query, "write the projected gradients of prompts and their targets"},
     {"tail-patch", verb_tail_patch, "what a training step on a passage does to a target"},
     {"score", verb_score, "what the model knows: a target's likelihood and rank among candidates"},
+    {"serve", verb_serve, "be the server's encoder: requests on stdin, answers on stdout"},
 };
 
 enum { VERBS = sizeof verb / sizeof verb[0] };

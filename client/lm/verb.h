@@ -12,5 +12,6 @@ int verb_encode(int argc, char *const argv[], struct err *e);
 int verb_query(int argc, char *const argv[], struct err *e);
 int verb_tail_patch(int argc, char *const argv[], struct err *e);
 int verb_score(int argc, char *const argv[], struct err *e);
+int verb_serve(int argc, char *const argv[], struct err *e);
 
 #endif

@@ -30,6 +30,7 @@
     X(UNKNOWN_JOB, "unknown_job", 404, false, "no such job")                                       \
     X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                        \
     X(UNKNOWN_QUERY, "unknown_query", 404, false, "no such saved query in the corpus")              \
+    X(NO_ENCODER, "no_encoder", 404, false, "the server was started without an encoder")           \
     X(UNKNOWN_KEY, "unknown_key", 404, false, "no such key")                                       \
     X(METHOD, "method_not_allowed", 405, false, "the path exists, the method does not")            \
     X(SLOW_CLIENT, "request_timeout", 408, true, "the request did not arrive in time")             \
@@ -58,10 +59,12 @@
     X(CORRUPT, "corrupt", 500, false, "stored data is damaged; the text names what and where")     \
     X(IO, "io_error", 500, false, "the operating system failed a read or write")                   \
     X(SYNC_FAILED, "sync_failed", 500, false, "a sync failed; the store takes no more writes")     \
+    X(ENCODER, "encoder_failed", 502, true, "the encoder died, refused or made no sense")          \
     X(BUSY, "busy", 503, true, "a bounded queue or budget is full")                                \
     X(STALE, "stale_encoding", 503, true, "the corpus was fitted while this was being encoded")      \
     X(DRAINING, "draining", 503, true, "the server is shutting down")                              \
     X(DEADLINE, "deadline", 504, true, "the work did not finish within its deadline")              \
+    X(ENCODER_TIMEOUT, "encoder_timeout", 504, true, "the encoder did not answer in time")         \
     X(FULL, "storage_full", 507, true, "no room on the disk")
 
 enum err_code {

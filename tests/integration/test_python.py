@@ -328,6 +328,16 @@ class Routes(h.ServerCase):
         with self.assertRaises(ascribe.Unauthorized):
             reader.info()
 
+    def test_a_server_without_an_encoder(self):
+        self.assertEqual(self.ascribe.encoder().state, "none")
+        for ask in (lambda: self.ascribe.continue_prompt("a"), lambda: self.ascribe.encode("a", "b"),
+                    lambda: self.ascribe.corpus("text").explain("a", np.ones(2, "f4"))):
+            with self.assertRaises(ascribe.NotFound) as caught:
+                ask()
+            self.assertEqual(caught.exception.code, "no_encoder")
+        with self.assertRaises(ascribe.ArgumentError):
+            self.seen.explain("a")
+
     def test_tables(self):
         c = self.ascribe.create_corpus("tables", 24)
         c.ingest(self.x[:2], [{"id": "one", "text": "<script>alert(1)</script> \x1b[31mred"}, "two"])

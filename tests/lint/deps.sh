@@ -48,7 +48,7 @@ report=$(
     foreign 'xxhash\.h' '(storage|client|client/cli|client/lm)/[a-z_]+\.[ch]'
     foreign 'faiss/.*' 'index/flat\.c'
     foreign '(cblas|lapacke|openblas/.*|omp)\.h' '(index|client/lm)/[a-z_0-9]+\.c'
-    foreign 'uv\.h' 'server/((server|conn)\.h|(server|listen|conn(_[a-z]+)?|stream)\.c)'
+    foreign 'uv\.h' 'server/((server|conn)\.h|(server|listen|conn(_[a-z]+)?|encoder_process|stream)\.c)'
     foreign 'llhttp\.h' 'server/head\.[ch]'
     foreign 'jansson\.h' '(server|client|client/cli|client/lm)/[a-z_]+\.[ch]'
     foreign 'ini\.h' 'server/config\.c'
@@ -94,7 +94,7 @@ needed_only() {
 report=$(
     needed_only 'mdb_' 'db|txn' storage
     needed_only 'faiss_' 'flat' index
-    needed_only 'uv_' 'server|listen|conn(_[a-z]+)?|stream' server
+    needed_only 'uv_' 'server|listen|conn(_[a-z]+)?|encoder_process|stream' server
     needed_only 'llhttp_' 'head' server
 )
 [ -z "$report" ] || complain "$report"

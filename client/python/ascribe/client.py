@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from . import records, wire
+from . import records, safetensors, wire
 from .corpus import Corpus
 from .errors import ArgumentError, Busy, JobFailed, NetworkError, NotFound
 from .progress import Progress
@@ -138,6 +138,24 @@ class Client:
     def corpora(self) -> List[records.CorpusInfo]:
         """All corpora, with numbers and without manifests."""
         return [records.CorpusInfo.of(c) for c in self._wire.json("GET", "/v1/corpora")["corpora"]]
+
+    # --- the encoder ------------------------------------------------------------------------------
+
+    def encoder(self) -> records.Encoder:
+        """The program behind the server that turns text into gradients, as it is now."""
+        return records.Encoder.of(self._wire.json("GET", "/v1/encoder"))
+
+    def continue_prompt(self, prompt: str, tokens: int = 8) -> str:
+        """What the encoder's model says after the prompt, at most so many tokens."""
+        body = {"prompt": prompt, "tokens": tokens}
+        return self._wire.json("POST", "/v1/encoder/continue", None, body)["output"]
+
+    def encode(self, prompt: str, target: str) -> records.EncodedQuery:
+        """The gradient of a target after a prompt, to query with: `corpus.query(e.gradient)`."""
+        body = {"prompt": prompt, "target": target}
+        reply = self._wire.send("POST", "/v1/encoder/encode", None, body, wire.UNSENT)
+        tensors, notes = safetensors.loads(reply.data)
+        return records.EncodedQuery(prompt, target, tensors["queries"][0], float(notes["loss"]))
 
     # --- jobs -----------------------------------------------------------------------------------
 

@@ -231,6 +231,16 @@ class Corpus:
                           members=None if ids is None else {"ids": list(ids)})
         return results.Answer.of(self._wire.take_json(reply))
 
+    def explain(self, id: str, query: Any = None, *, saved: Optional[str] = None,
+                task: Optional[str] = None, score: str = "cosine") -> records.Explanation:
+        """What each token of an example adds to its score on one query: a raw gradient [dim], or a
+        saved query. The server's encoder must be of the corpus's model."""
+        if (query is None) == (saved is None):
+            raise ArgumentError("a query is a gradient, or the name of a saved one")
+        reply = self._ask(f"examples/{wire.segment(id)}/explain", query, {
+            "saved": saved, "task": task, "score": None if score == "cosine" else score}, None)
+        return records.Explanation.of(self._wire.take_json(reply))
+
     def _ask(self, verb: str, queries: Any, params: Dict[str, Any], dtype: Optional[str],
              stream: bool = False, members: Optional[Dict[str, Any]] = None) -> wire.Reply:
         """The POST of query and scores: it changes nothing, so it may be sent again. What has no

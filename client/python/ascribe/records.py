@@ -56,6 +56,69 @@ class CorpusInfo:
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """The program behind the server that turns text into gradients. `state`: "none", "starting",
+    "ready", "failed" (`error` says why); `model` as manifests have it; `dim` numbers a gradient."""
+    state: str
+    name: Optional[str]
+    model: Optional[str]
+    dim: Optional[int]
+    verbs: List[str]
+    restarts: int
+    error: Optional[str]
+    raw: Json = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, a: Json) -> Encoder:
+        return cls(a["state"], a["name"], a["model"], a["dim"], list(a["verbs"]), a["restarts"],
+                   a["error"], a)
+
+
+@dataclass(frozen=True)
+class EncodedQuery:
+    """A prompt and its target as a query: `gradient` float32 [dim], `loss` in nats over the
+    target's tokens."""
+    prompt: str
+    target: str
+    gradient: np.ndarray = field(repr=False)
+    loss: float
+
+
+@dataclass(frozen=True)
+class TokenShare:
+    """A token of an example's text, bytes `start` to `end` of it, and what it adds to the score."""
+    text: str
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the tokens of example `id` add to its `score` on a query. `sum` is that of the tokens,
+    and equals score where the encoder's model is the one that the corpus is of."""
+    id: str
+    score: float
+    sum: float
+    tokens: List[TokenShare]
+
+    @classmethod
+    def of(cls, a: Json) -> Explanation:
+        return cls(a["id"], a["score"], a["sum"],
+                   [TokenShare(t["text"], t["from"], t["to"], t["score"]) for t in a["tokens"]])
+
+    def _table(self) -> Table:
+        rows = [[f"{t.score:+.6f}", t.text] for t in self.tokens]
+        return Table(f"example {self.id}: score {self.score:.6f}", ["score", "token"], rows)
+
+    def __str__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+
+@dataclass(frozen=True)
 class Receipt:
     """What became of a batch: `examples` stored by it, `duplicates` skipped because their id was
     there, `sequence` the corpus's next sequence number then. `created` is False when it stood
