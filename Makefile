@@ -170,7 +170,7 @@ $(BENCH): $(BUILD)/bench_%: $(BUILD)/tests/bench/bench_%.o $(BENCH_HELP) $(LIBST
 .PHONY: bench-programs
 bench-programs: $(BENCH)
 
-include tests/fuzz/fuzz.mk
+include $(sort $(wildcard tests/*/*.mk))
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
@@ -255,4 +255,4 @@ clean: ## Remove build/ (the trained demo model too)
 	rm -rf build
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## /{printf "  %-18s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z -]*:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(filter-out %.d,$(MAKEFILE_LIST))
