@@ -5,23 +5,20 @@ to a score sums to that score, in every kind of score. Bad: an encoder that prin
 another's request, dies, hangs, floods, goes deaf: each has a clear message, the server lives, and
 nothing else is slowed.
 """
+import http.client
 import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-import unittest
 
 import numpy as np
 
 import harness as h
 from test_lm_files import DIM, SEED, write_corpus
-
-LM = None
 
 
 def lm(*args):
@@ -257,6 +254,266 @@ class ExplainingFactors(Explaining):
 
 class ExplainingUndivided(Explaining):
     second = "none"
+
+FAKE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "fake_encoder.py")
+
+
+class Bad(h.Case):
+    """One server, one bad encoder a test; after each the next good request is answered well."""
+
+    def start(self, mode, *args, timeout_ms=20000, env=None):
+        """A server with that encoder; self.starts() reads what the encoder wrote at its starts."""
+        self.notes = self.scratch() + "/notes"
+        command = f"/usr/bin/python3 '{FAKE}' {mode} '{self.notes}' 'a b' \"c\\\"d\" $HOME"
+        self.server = self.serve(["--encoder", command, "--encoder-timeout-ms", str(timeout_ms), *args], env)
+        self.client = self.server.client()
+        self.addCleanup(self.client.close)
+        return wait_state(self.client, "ready", "failed")
+
+    def starts(self):
+        with open(self.notes) as f:
+            return [json.loads(line) for line in f]
+
+    def encode(self, target, prompt="four", client=None):
+        return (client or self.client).post("/v1/encoder/encode", {"prompt": prompt, "target": target})
+
+    def encode_and_forget(self, client, replies=None):
+        """A bad question whose client may be cut off."""
+        try:
+            reply = self.encode("bad", client=client)
+        except (OSError, http.client.HTTPException):
+            return
+        if replies is not None:
+            replies.append(reply)
+
+    def good(self, prompt="a prompt"):
+        """The encoder answers, and it is the answer to this question."""
+        reply = self.assert_status(self.encode("good", prompt), 200)
+        values = h.read_tensors(reply.body)[0]["queries"][1]
+        self.assertEqual(values.tolist(), [[len(prompt), 1, 0, 0]])
+
+    def bad(self, mode, words, restarts=1, status=502, code="encoder_failed", **kw):
+        """A bad answer has this message; then a good question, in a pause already, is answered."""
+        self.assertEqual(self.start(mode, **kw)["state"], "ready")
+        problem = self.assert_problem(self.encode("bad"), status, code)
+        self.assertRegex(problem["detail"], words)
+        self.good()
+        self.assertEqual(self.client.get("/v1/encoder").json()["restarts"], restarts)
+        self.assertIn(f"ascribe_encoder_restarts_total {restarts}\n".encode(),
+                      self.client.get("/metrics").body)
+        self.assertRegex(self.client.get("/metrics").body, rb"\nascribe_encoder_failures_total 1\n")
+
+    def test_garbage(self):
+        self.bad("garbage", r'no sense: its answer is no JSON object: "loading model')
+
+    def test_the_answer_to_another_question(self):
+        self.bad("wrong-id", r"it answered request 3, but 2 was asked")
+
+    def test_wrong_dim(self):
+        self.bad("wrong-dim", r"gradient: 3 elements, but its hello said 4", restarts=0)
+
+    def test_nan(self):
+        self.bad("nan", r"element 1 is NaN or infinite", restarts=0)
+
+    def test_zero(self):
+        self.bad("zero", r"all zeros", restarts=0)
+
+    def test_another_tensor(self):
+        self.bad("no-tensor", r"the encoder's answer: .*other", restarts=0)
+
+    def test_it_dies_in_the_middle_of_an_answer(self):
+        self.bad("half", r"ended with exit code 3 in the middle of an answer")
+
+    def test_it_is_killed_and_its_last_words_are_told(self):
+        self.bad("dies", r"ended by signal 9 .*its last words: out of memory on device 0")
+
+    def test_it_hangs(self):
+        self.bad("hangs", r"did not answer within 1000 ms", status=504, code="encoder_timeout",
+                 timeout_ms=1000)
+        self.assertEqual(len(self.starts()), 2)
+        self.assertFalse(living(self.starts()[0]["pid"]))
+
+    def test_an_answer_after_the_timeout_is_nobodys(self):
+        self.bad("late", r"did not answer within 1000 ms", status=504, code="encoder_timeout",
+                 timeout_ms=1000)
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            self.good()
+
+    def test_it_floods_its_output(self):
+        self.bad("floods", r"first line of more than 1048576 bytes")
+
+    def test_a_line_of_a_gigabyte(self):
+        before = self.start("huge-line")
+        anon, _ = self.server.rss_kib()
+        problem = self.assert_problem(self.encode("bad"), 502, "encoder_failed")
+        self.assertIn("first line of more than 1048576 bytes", problem["detail"])
+        self.good()
+        self.assertLess(self.server.rss_kib()[0] - anon, 64 << 10, before)
+
+    def test_a_body_of_a_terabyte(self):
+        self.bad("huge-body", r"announces 1099511627776 bytes; at most 33554432")
+
+    def test_it_closes_its_output(self):
+        self.bad("mute", r"closed its output")
+
+    def test_it_closes_its_input(self):
+        self.start("deaf")
+        self.assert_status(self.encode("bad"), 200)  # and closes its input after it
+        first = self.encode("good")
+        if first.status != 200:
+            self.assertRegex(self.assert_problem(first, 502, "encoder_failed")["detail"], "closed its input")
+        self.good()
+        self.assertEqual(len(self.starts()), 2)
+
+    def test_it_speaks_unasked(self):
+        self.start("unasked")
+        self.assert_status(self.encode("bad"), 200)
+        h.wait_until(lambda: self.client.get("/v1/encoder").json()["restarts"] == 1, "the restart")
+        self.assertIn("it spoke unasked", "\n".join(self.server.log))
+        wait_state(self.client, "ready")
+        self.good()
+
+    def test_it_refuses(self):
+        self.bad("refuses", r"the encoder refused: not today \?\[31m", restarts=0)
+
+    def test_a_continuation_that_is_no_text(self):
+        self.start("outputs")
+        reply = self.client.post("/v1/encoder/continue", {"prompt": "a"})
+        self.assertEqual(self.assert_status(reply, 200).json()["output"], " and so on")
+
+    def test_a_verb_that_it_lacks(self):
+        self.start("good")
+        self.create(self.client, "c", 4)
+        self.ingest(self.client, "c", "b", np.eye(4), [{"id": f"e{i}", "text": "t"} for i in range(4)])
+        reply = self.client.post("/v1/corpora/c/examples/e1/explain", h.queries(np.ones(4)))
+        problem = self.assert_problem(reply, 502, "encoder_failed")
+        self.assertIn("the encoder fake has no verb explain", problem["detail"])
+
+    def test_it_never_says_hello(self):
+        about = self.start("silent", timeout_ms=300)
+        self.assertEqual(about["state"], "failed")
+        self.assertRegex(about["error"], r"did not say hello within 300 ms")
+        problem = self.assert_problem(self.encode("good"), 502, "encoder_failed")
+        self.assertIn("did not say hello", problem["detail"])
+
+    def test_it_cannot_start(self):
+        about = self.start("dead")
+        self.assertRegex(about["error"], r"ended with exit code 1; its last words: there is no model here")
+        self.assert_problem(self.encode("good"), 502, "encoder_failed")
+        self.assert_status(self.client.get("/readyz"), 200)
+
+    def test_a_hello_without_a_name_or_dim(self):
+        self.assertIn("its hello needs name", self.start("nameless")["error"])
+        self.assertIn("its hello needs dim, a whole number from 1 to 1048576", self.start("dimless")["error"])
+
+    def test_a_program_that_is_not_there(self):
+        server = self.serve(["--encoder", "/nowhere/encoder --model x"])
+        about = wait_state(server.client(), "failed")
+        self.assertRegex(about["error"], r"127; its last words: cannot run /nowhere/encoder: No such file")
+
+    def test_a_log_of_200000_lines_is_bounded(self):
+        self.start("shouts")
+        self.assert_status(self.encode("bad"), 200)
+        said = [x for x in self.server.log if 'msg="encoder says"' in x]
+        self.assertIn("line 0 of a very long log", said[0])
+        self.assertTrue(any(re.search(r"and \d+ lines more", x) for x in said))
+        self.assertLess(len(said), 20000)
+
+    def test_it_never_succeeds_twice_and_pauses_grow(self):
+        self.start("garbage")
+        for _ in range(5):
+            self.encode("bad")
+        about = wait_state(self.client, "failed")
+        self.assertIn("no JSON object", about["error"])
+        self.assert_problem(self.encode("good"), 502, "encoder_failed")
+        wait_state(self.client, "ready")
+        self.good()
+
+    def test_nothing_else_is_slowed(self):
+        self.start("hangs", "--threads", "2")
+        self.create(self.client, "c", 4)
+        self.ingest(self.client, "c", "b", np.eye(4), [f"e{i}" for i in range(4)])
+        clients = [self.server.client() for _ in range(6)]
+        threads = [threading.Thread(target=self.encode_and_forget, args=(c,)) for c in clients]
+        for t in threads:
+            t.start()
+        h.wait_until(lambda: self.client.get("/v1/encoder").json()["waiting"] == 5, "five that wait")
+        begin = time.monotonic()
+        for i in range(20):
+            self.assert_status(self.client.post("/v1/corpora/c/query?k=2", h.queries(np.eye(4)[i % 4])), 200)
+        self.assertLess(time.monotonic() - begin, 5 * h.SLOW)
+        self.server.process.send_signal(signal.SIGKILL)  # its encoder hangs: a drain would wait for it
+        for t in threads:
+            t.join(30)
+        self.server.process.wait()
+        self.server.process = None
+
+    def test_a_full_queue_is_busy_at_once(self):
+        self.start("slow")
+        clients = [self.server.client() for _ in range(40)]
+        replies = []
+        threads = [threading.Thread(target=self.encode_and_forget, args=(c, replies)) for c in clients]
+        for t in threads:
+            t.start()
+        h.wait_until(lambda: len([r for r in replies if r.status == 503]) >= 7, "the refused")
+        problem = self.assert_problem(next(r for r in replies if r.status == 503), 503, "busy", limit=32)
+        self.assertIn("wait for the encoder", problem["detail"])
+        for c in clients:  # those that wait leave: nothing is asked for them
+            if c.conn and c.conn.sock:
+                c.conn.sock.shutdown(2)
+        for t in threads:
+            t.join(60)
+        h.wait_until(lambda: self.client.get("/v1/encoder").json()["waiting"] == 0, "an empty queue")
+        self.good()
+
+    def test_a_client_that_leaves_does_not_confuse_the_next(self):
+        self.start("slow")
+        for _ in range(2):
+            leaving = self.server.client(timeout=0.2)
+            with self.assertRaises(OSError):
+                self.encode("bad", client=leaving)
+            self.good("another prompt")
+        self.assertEqual(len(self.starts()), 1)
+
+    def test_what_it_inherits(self):
+        self.start("good", env={"ASCRIBE_KEY": "asc_not_for_it", "ASCRIBE_KEY_FILE": "x", "HOME": "/h"})
+        seen, = self.starts()
+        self.assertEqual(seen["keys"], [])
+        self.assertEqual(seen["args"], ["a b", 'c"d', "$HOME"])
+        self.assertLessEqual(set(seen["fds"]), set(range(6)))  # its own: a copy of 1, the file, the listing
+
+    def test_it_ends_with_the_server(self):
+        for mode in ("good", "stays"):
+            self.start(mode)
+            pid = self.starts()[0]["pid"]
+            self.assertEqual(children(self.server.process.pid), [pid])
+            begin = time.monotonic()
+            self.server.stop()
+            self.assertLess(time.monotonic() - begin, 5 * h.SLOW)
+            self.assertFalse(living(pid))
+
+    def test_a_drain_finishes_what_was_asked(self):
+        self.start("slow")
+        got = []
+        thread = threading.Thread(target=lambda: got.append(self.encode("bad")))
+        thread.start()
+        time.sleep(0.3)
+        self.server.stop()
+        thread.join(30)
+        self.assertEqual([r.status for r in got], [200])
+
+    def test_it_ends_with_a_server_that_is_killed(self):
+        self.start("stays")
+        pid = self.starts()[0]["pid"]
+        self.server.kill()
+        h.wait_until(lambda: not living(pid), "the orphan's end", 10)
+
+    def test_a_command_that_cannot_be_split(self):
+        for command, words in (("a 'b", "without its end"), ("a \\", "without its end"), ("  ", "no program"),
+                               ("'' a", "no program")):
+            done = h.offline("serve", "--store", self.scratch(), "--encoder", command, check=1)
+            self.assertRegex(done.stderr, f"encoder: .*{words}")
 
 
 if __name__ == "__main__":
