@@ -52,7 +52,7 @@ int cmd_page(struct cli *cli, int argc, char **argv)
     const struct args args = {"page [--corpus NAME]",
                               "A link that opens the server's page in a browser, with the key.", list,
                               0, 0};
-    size_t len = strlen(cli->server), room;
+    size_t len, room;
     char scope[16], *key = NULL, *link;
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
@@ -67,6 +67,7 @@ int cmd_page(struct cli *cli, int argc, char **argv)
     if (!key)
         return out_usage("page", "no key: give --key-file, ASCRIBE_KEY or --store");
     rc = ask_scope(cli, scope);
+    len = strlen(cli->server); /* now: the option may stand behind the verb */
     room = len + strlen(key) + (corpus ? strlen(corpus) : 0) + 16;
     link = malloc(room);
     if (rc == EXIT_OK && !link)

@@ -33,7 +33,8 @@ install -d "$doc/examples"
 cp -r docs/ops/nginx docs/ops/grafana docs/ops/prometheus docs/ops/slurm "$doc/examples/"
 chmod -R u=rwX,go=rX "$doc"
 install -m644 docs/ops/README.md docs/cli.md docs/protocol.md "$doc/"
-install -m644 LICENSE "$doc/copyright"
+cat LICENSE /usr/share/doc/node-d3/copyright >"$doc/copyright" # d3 is embedded in ascribed
+chmod 644 "$doc/copyright"
 printf 'ascribe (%s) stable; urgency=medium\n\n  * Built from the sources of this version.\n\n -- ascribe <ascribe@localhost>  %s\n' \
     "$version" "$(date -u -R -d "@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.gz"
 
