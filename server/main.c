@@ -21,6 +21,7 @@
 #include "server/metrics.h"
 #include "server/notify.h"
 #include "server/offline.h"
+#include "server/page.h"
 #include "server/pool.h"
 #include "server/route.h"
 #include "server/runtime.h"
@@ -120,6 +121,8 @@ static int listen_all(const struct config *c, struct runtime *rt, struct err *e)
         snprintf(line, sizeof line, "ready listen=%s", server_address(rt->server, i));
         log_plain(line);
     }
+    for (size_t i = 0; i < c->listen_count; i++)
+        page_tell_link(server_address(rt->server, i), c->store);
     notify_send("READY=1");
     return 0;
 }
