@@ -10,9 +10,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "storage/base/bytes.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/pages.h"
 
 /* A search on one thread has up to seven blocks open, and there may be 1,024 threads; a slot is 64
  * bytes of the lock file, which is sparse. */
@@ -67,49 +67,6 @@ int db_error(struct db *db, int rc, bool committing, const char *what, struct er
 }
 
 /* ---- Before LMDB touches a file -------------------------------------------------------------- */
-
-/* Offsets in LMDB 0.9's data file on 64-bit machines: a 16-byte page header, then MDB_meta. */
-enum {
-    META_MAGIC = 16,
-    META_VERSION = 20,
-    META_PAGE_SIZE = 40, /* md_pad of the free list's record holds the page size */
-    META_BYTES = 168,
-};
-#define LMDB_MAGIC 0xBEEFC0DEu
-#define LMDB_VERSION 1u
-
-static bool meta_is_sound(const unsigned char *page)
-{
-    uint32_t size = bytes_get_le32(page + META_PAGE_SIZE);
-
-    return bytes_get_le32(page + META_MAGIC) == LMDB_MAGIC &&
-           bytes_get_le32(page + META_VERSION) == LMDB_VERSION && size >= 512 && size <= 65536 &&
-           (size & (size - 1)) == 0;
-}
-
-/* LMDB divides by the page size it finds in the meta pages and trusts the rest of them. */
-static int check_metas(const char *path, struct err *e)
-{
-    unsigned char page[META_BYTES];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    uint64_t size;
-    bool sound;
-
-    if (fd < 0)
-        return errno == ENOENT ? 0 : err_errno(e, errno, path);
-    size = fs_size(path);
-    sound = size == 0 || (pread(fd, page, sizeof page, 0) == META_BYTES && meta_is_sound(page));
-    if (sound && size > 0) {
-        uint32_t page_size = bytes_get_le32(page + META_PAGE_SIZE);
-
-        sound = pread(fd, page, sizeof page, page_size) == META_BYTES && meta_is_sound(page) &&
-                bytes_get_le32(page + META_PAGE_SIZE) == page_size;
-    }
-    close(fd);
-    if (!sound)
-        return err_set(e, ERR_CORRUPT, "%s: the meta pages are damaged", path);
-    return 0;
-}
 
 /* Reading a mapped page past the end of the file is SIGBUS. A file that lost its tail is made long
  * again: the pages read as zeros, and checksums then name what is gone. */
@@ -188,7 +145,8 @@ int db_open(struct db *db, const char *dir, const struct db_options *o, struct d
     require(o->table_count > 0 && o->table_count <= DB_TABLES_MAX);
     *db = (struct db){.latch = latch, .read_only = o->read_only};
     db->dir = mem_copy(dir, strlen(dir));
-    rc = check_metas(data, e);
+    /* the ledger's values are replaced; a shard's name their own damage, each for itself */
+    rc = pages_check(data, o->read_only ? UINT64_MAX : PAGES_AT_OPEN, o->tables != NULL, e);
     if (rc == 0)
         rc = open_env(db, data, o, e);
     if (rc)

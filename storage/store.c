@@ -16,6 +16,7 @@
 #include "storage/catalog.h"
 #include "storage/chunk.h"
 #include "storage/fs.h"
+#include "storage/pages.h"
 
 #define FORMAT_TEXT "ascribe store "
 enum { FORMAT_VERSION = 1, FORMAT_FILE_MAX = 64 };
@@ -130,6 +131,28 @@ static int write_first_records(struct store *s, struct err *e)
     return txn_commit(&t, e);
 }
 
+static bool no_entry(void *arg, const char *name)
+{
+    (void)name;
+    *(bool *)arg = false;
+    return false;
+}
+
+/* A ledger whose making was cut off may be torn. As long as there are no shards, nothing lies in it. */
+static int drop_torn_ledger(struct store *s, const char *ledger_dir, struct err *e)
+{
+    char *data = fs_join(ledger_dir, "data.mdb");
+    struct err why = ERR_INIT;
+    bool empty = true;
+    int rc = fs_list(s->home.dir, no_entry, &empty, e);
+
+    if (rc == 0 && empty && pages_check(data, PAGES_AT_OPEN, true, &why) == ERR_CORRUPT &&
+        unlink(data) != 0)
+        rc = err_errno(e, errno, data);
+    free(data);
+    return rc;
+}
+
 /* FORMAT comes last: a directory without it was never a store, and is simply made again. */
 static int create(struct store *s, const char *ledger_dir, struct err *e)
 {
@@ -138,6 +161,8 @@ static int create(struct store *s, const char *ledger_dir, struct err *e)
 
     if (rc == 0)
         rc = fs_make_dir(s->home.dir, true, e);
+    if (rc == 0)
+        rc = drop_torn_ledger(s, ledger_dir, e);
     if (rc == 0)
         rc = ledger_open(&s->ledger, ledger_dir, false, &s->latch, e);
     if (rc == 0)
