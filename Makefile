@@ -172,6 +172,17 @@ bench-programs: $(BENCH)
 
 include $(sort $(wildcard tests/*/*.mk))
 
+# --- faults: the campaigns against storage, and the layer between a program and its disk ---------------
+FAULT_C := $(call src,tests/fault/*.c)
+$(BUILD)/fault: $(call obj,$(FAULT_C)) $(LIBSTORAGE) $(LIBBASE)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSTORAGE) $(LIBBASE) $(LIBS_storage)
+$(BUILD)/fault-shim.so: $(BUILD)/tests/fault/shim.o
+	$(call say,LINK)
+	$(Q)$(CC) $(LDFLAGS) -shared -o $@ $^
+.PHONY: fault-programs
+fault-programs: $(BUILD)/fault $(BUILD)/fault-shim.so
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
