@@ -11,6 +11,7 @@
 #include "server/json.h"
 #include "server/limits.h"
 #include "server/metrics.h"
+#include "server/partial.h"
 #include "server/runtime.h"
 #include "server/safetensors.h"
 #include "storage/commit.h"
@@ -133,9 +134,11 @@ static int put_page(struct job *j, const struct view *v, struct page *p)
     if (more)
         code = more_follow(j, v, p, &more);
     if (more)
-        buf_format(&j->reply_body, "],\"next\":\"%" PRIu64 "\"}", p->after);
+        buf_format(&j->reply_body, "],\"next\":\"%" PRIu64 "\"", p->after);
     else
-        buf_add_text(&j->reply_body, "],\"next\":null}");
+        buf_add_text(&j->reply_body, "],\"next\":null");
+    partial_put(&j->reply_body, v);
+    buf_add(&j->reply_body, "}", 1);
     return code;
 }
 
@@ -143,15 +146,20 @@ int examples_list_work(struct job *j)
 {
     struct corpus *c = NULL;
     const struct view *v, *part = NULL;
+    struct partial again = {.texts = true};
     int code = api_corpus(j, &c);
 
     if (code)
         return code;
-    v = corpus_view(c);
-    code = api_filter(j, job_query(j, "filter"), v, &part);
-    if (!code)
-        code = put_page(j, part, j->state);
-    view_release(v);
+    do {
+        struct page p = *(const struct page *)j->state;
+
+        v = partial_view(j, &again, c);
+        code = api_filter(j, job_query(j, "filter"), v, &part);
+        if (!code)
+            code = put_page(j, part, &p);
+        view_release(v);
+    } while (partial_again(j, &again, code));
     corpus_release(c);
     return code ? api_seen(j, code) : api_body_done(j);
 }

@@ -15,6 +15,7 @@
 #include "server/join.h"
 #include "server/json.h"
 #include "server/limits.h"
+#include "server/partial.h"
 #include "server/queries.h"
 #include "server/runtime.h"
 #include "server/scan.h"
@@ -36,7 +37,9 @@ struct query {
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
     bool dot;           /* scores are not normalised */
+    struct partial partial;
     /* work's own */
+    const struct query *asked; /* as it was parsed: where another try begins */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
     const struct view *view;  /* the part of it that is asked */
@@ -331,6 +334,7 @@ static int put_answer(struct job *j, const struct query *q)
                ",\"proposed\":%" PRIu64 ",\"exact\":%" PRIu64 "}",
                a->work.rows_bits, a->work.rows_six, a->work.rows_low, a->work.rows_proposed,
                a->work.rows_exact);
+    partial_put(b, q->whole);
     buf_format(b, ",\"shared\":{\"requests\":%zu,\"queries\":%zu,\"waited_ms\":%.3f}",
                q->seat.requests, q->seat.queries, (double)q->seat.waited_ns * 1e-6);
     buf_format(b, ",\"took_ms\":%.3f}", (double)(scan_now() - q->began_ns) * 1e-6);
@@ -348,11 +352,11 @@ static int before(struct job *j, struct query *q)
                                         .like = job_query(j, "like")};
     int code;
 
-    q->began_ns = scan_now();
-    q->whole = corpus_view(q->corpus);
+    q->whole = partial_view(j, &q->partial, q->corpus);
     code = queries_read_named(j, q->whole, members, &named, &q->queries);
     if (!code)
         code = read_options(q, &j->err);
+    q->partial.texts = q->filter != NULL;
     if (!code)
         code = check_engine(q, &j->err);
     if (!code)
@@ -389,21 +393,52 @@ static void give_back(struct job *j, struct query *q)
     corpus_release(q->corpus);
 }
 
+/* Everything as it was parsed; what was allocated meanwhile goes with the job. */
+static void begin_again(struct query *q)
+{
+    struct partial partial = q->partial;
+    const struct query *asked = q->asked;
+    uint64_t began_ns = q->began_ns;
+
+    *q = *asked;
+    q->asked = asked;
+    q->partial = partial;
+    q->began_ns = began_ns;
+}
+
+static int start(struct job *j, struct query *q)
+{
+    struct query *asked;
+    int code = api_corpus(j, &q->corpus);
+
+    if (code)
+        return code;
+    if (!q->asked) {
+        asked = arena_new(&j->arena, 1, sizeof *asked);
+        *asked = *q;
+        asked->corpus = NULL;
+        q->asked = asked;
+        q->began_ns = scan_now();
+    }
+    code = before(j, q);
+    if (code)
+        give_back(j, q);
+    return code;
+}
+
 int query_work(struct job *j)
 {
     struct query *q = j->state;
-    int code;
+    int code = 0;
 
     if (q->seated) {
         code = after(j, q);
-    } else {
-        code = api_corpus(j, &q->corpus);
-        if (code)
-            return code;
-        code = before(j, q);
-        if (!code)
-            return 0; /* seated: work will run again */
+        give_back(j, q);
+        if (!partial_again(j, &q->partial, code))
+            return code ? api_seen(j, code) : api_body_done(j);
+        begin_again(q);
     }
-    give_back(j, q);
-    return code ? api_seen(j, code) : api_body_done(j);
+    for (code = start(j, q); code && partial_again(j, &q->partial, code); code = start(j, q))
+        begin_again(q);
+    return code ? api_seen(j, code) : 0; /* seated: work will run again */
 }

@@ -13,6 +13,7 @@
 
 #include "server/limits.h"
 #include "server/metrics.h"
+#include "server/partial.h"
 #include "server/queries.h"
 #include "server/runtime.h"
 #include "server/safetensors.h"
@@ -27,6 +28,7 @@ struct scores {
     const char *filter; /* NULL: everything */
     const char *task;   /* NULL: none */
     bool dot;           /* scores are not normalised */
+    struct partial partial;
     /* work's own */
     struct corpus *corpus;
     const struct view *whole; /* held; what borrows from it ends first */
@@ -102,6 +104,8 @@ static int each_row(struct job *j, struct scores *s,
 
         if (job_stopped(j))
             return (int)j->err.code;
+        if (!scan_live(chunk))
+            continue;
         code = block_open(chunk, BLOCK_ROWS, &rows, &j->err);
         if (code)
             return code;
@@ -153,16 +157,19 @@ static int begin(struct job *j, struct scores *s)
         {"scores", s->wide ? "F64" : "F32", 2, {q, n}, q * n * width},
         {"ids", "U8", 1, {s->ids_bytes}, s->ids_bytes},
     };
+    char *damaged = arena_format(&j->arena, "%" PRIu64, s->whole->damage ? s->whole->damage->examples : 0);
     struct safetensors_note notes[] = {
         {"corpus", def->name, strlen(def->name)},
         {"fingerprint", fingerprint, 2 * STORE_FINGERPRINT_BYTES},
         {"generation", generation, strlen(generation)},
+        {"damaged", damaged, strlen(damaged)}, /* last: a whole answer goes without */
     };
+    size_t note_count = s->whole->damage ? 4 : 3;
     uint64_t total = specs[0].bytes + specs[1].bytes + specs[2].bytes;
     int code;
 
     bytes_hex(def->fingerprint, STORE_FINGERPRINT_BYTES, fingerprint);
-    safetensors_header(&s->out, specs, 3, notes, 3);
+    safetensors_header(&s->out, specs, 3, notes, note_count);
     if (s->out.failed)
         return err_set(&j->err, ERR_BUSY, "no memory for the stream");
     code = job_stream_begin(j, "application/vnd.safetensors", s->out.len + total);
@@ -273,18 +280,16 @@ static int read_options(struct scores *s, struct err *e)
     return code ? code : json_get_text(options, "task", STORE_NAME_MAX, &s->task, e);
 }
 
-int scores_work(struct job *j)
+static int attempt(struct job *j, struct scores *s)
 {
     static const char *const members[] = {"queries", "dtype", "filter", "task", "score", NULL};
-    struct scores *s = j->state;
-    int code = api_corpus(j, &s->corpus);
+    int code;
 
-    if (code)
-        return code;
-    s->whole = corpus_view(s->corpus);
+    s->whole = partial_view(j, &s->partial, s->corpus);
     code = queries_read(j, s->whole, members, &s->queries);
     if (!code)
         code = read_options(s, &j->err);
+    s->partial.texts = s->filter != NULL;
     if (!code)
         code = api_filter(j, s->filter, s->whole, &s->view);
     if (!code)
@@ -302,6 +307,25 @@ int scores_work(struct job *j)
     buf_free(&s->out);
     api_task_close(j, s->corpus, s->whole, &s->through);
     view_release(s->whole);
-    corpus_release(s->corpus);
+    return code;
+}
+
+int scores_work(struct job *j)
+{
+    struct scores *s = j->state, asked = *s;
+    struct partial partial = {0};
+    struct corpus *corpus;
+    int code = api_corpus(j, &corpus);
+
+    if (code)
+        return code;
+    do {
+        *s = asked;
+        s->corpus = corpus;
+        s->partial = partial;
+        code = attempt(j, s);
+        partial = s->partial;
+    } while (!s->begun && partial_again(j, &partial, code));
+    corpus_release(corpus);
     return api_seen(j, code);
 }

@@ -8,6 +8,7 @@
 #include "server/hits.h"
 #include "server/json.h"
 #include "server/limits.h"
+#include "server/partial.h"
 #include "server/runtime.h"
 #include "server/scan.h"
 
@@ -20,6 +21,7 @@ struct search {
     struct corpus *corpus;
     const struct view *whole; /* held */
     const struct view *part;
+    struct partial partial;
     uint64_t began_ns;
 };
 
@@ -61,6 +63,7 @@ static int put_answer(struct job *j, const struct search *s, const struct bm25_a
     }
     buf_format(b, "],\"matches\":%" PRIu64 ",\"examples\":%" PRIu64 ",\"generation\":%" PRIu64,
                found->matches, s->part->live, s->whole->generation);
+    partial_put(b, s->whole);
     buf_format(b, ",\"indexed_through\":%" PRIu64 ",\"missing\":%" PRIu64 ",\"took_ms\":%.3f}",
                found->indexed_through, found->missing,
                (double)(scan_now() - s->began_ns) * 1e-6);
@@ -87,16 +90,20 @@ static int answer(struct job *j, struct search *s)
 
 int search_work(struct job *j)
 {
-    struct search s = {.k = K_DEFAULT, .with_text = true, .began_ns = scan_now()};
+    struct search s = {.k = K_DEFAULT, .with_text = true, .partial = {.texts = true}, .began_ns = scan_now()};
     json_t *body = NULL;
     int code = api_corpus(j, &s.corpus);
 
     if (code)
         return code;
-    s.whole = corpus_view(s.corpus);
     code = read_body(j, &body, &s);
-    if (!code)
-        code = answer(j, &s);
+    do {
+        if (s.whole)
+            view_release(s.whole);
+        s.whole = partial_view(j, &s.partial, s.corpus);
+        if (!code)
+            code = answer(j, &s);
+    } while (partial_again(j, &s.partial, code) && !(code = 0));
     if (body)
         json_decref(body);
     view_release(s.whole);

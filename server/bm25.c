@@ -315,7 +315,7 @@ static void forget_dropped(struct bm25 *b)
 /* Brings one corpus up to date, giving way to searches after every step. */
 static void follow(struct bm25 *b, struct corpus *c)
 {
-    const struct view *v = corpus_view(c);
+    const struct view *v = corpus_view_sound(c, true);
     uint64_t next = 0;
     struct err e = ERR_INIT;
 

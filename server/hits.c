@@ -18,9 +18,9 @@ static void put_head(struct buf *b, const char *id, size_t id_len, const struct 
         buf_add(b, form->more->data, form->more->len);
 }
 
-/* Without text and meta: one block, nothing inflated. */
+/* Without text and meta: one block, nothing inflated. `more`: further members, or NULL. */
 static int put_bare(struct buf *b, const struct view *v, const struct topk_hit *hit,
-                    const struct hits_form *form, struct err *e)
+                    const struct hits_form *form, const char *more, struct err *e)
 {
     struct block rows;
     const char *id;
@@ -31,6 +31,8 @@ static int put_bare(struct buf *b, const struct view *v, const struct topk_hit *
         return code;
     id = block_row_id(&rows, hit->row, &len);
     put_head(b, id, len, hit, form);
+    if (more)
+        buf_add_text(b, more);
     buf_add(b, "}", 1);
     block_close(&rows);
     return 0;
@@ -61,6 +63,10 @@ static int put_full(struct buf *b, const struct view *v, const struct topk_hit *
 int hits_put(struct buf *b, const struct view *v, const struct topk_hit *hit,
              const struct hits_form *form, struct err *e)
 {
+    struct err bare = ERR_INIT;
+    size_t mark;
+    int code;
+
     if (b->len > LIMIT_ANSWER_BYTES) {
         err_set(e, ERR_TOO_LARGE,
                 "the answer has more than %" PRIu64 " bytes; ask for less, or without texts",
@@ -68,5 +74,15 @@ int hits_put(struct buf *b, const struct view *v, const struct topk_hit *hit,
         err_at_field(e, "k");
         return err_at_limit(e, (int64_t)LIMIT_ANSWER_BYTES);
     }
-    return form->text ? put_full(b, v, hit, form, e) : put_bare(b, v, hit, form, e);
+    if (!form->text)
+        return put_bare(b, v, hit, form, NULL, e);
+    mark = b->len;
+    code = put_full(b, v, hit, form, e);
+    if (code != ERR_CORRUPT)
+        return code;
+    /* The hit and its score are right; only what it says cannot be read. */
+    b->len = mark;
+    return put_bare(b, v, hit, form, ",\"text\":null,\"meta\":null,\"damaged\":\"texts\"", &bare)
+               ? code
+               : (err_clear(e), 0);
 }

@@ -16,6 +16,7 @@ struct hits_form {
 };
 
 /* Appends {"id","score","rank","sequence",...}. Opens blocks of its own: call it with none open.
+ * A hit whose texts are damaged has "text":null, "meta":null and "damaged":"texts".
  * TOO_LARGE once the answer is past LIMIT_ANSWER_BYTES. */
 int hits_put(struct buf *b, const struct view *v, const struct topk_hit *hit,
              const struct hits_form *form, struct err *e);

@@ -59,8 +59,15 @@ static int source_open(void *arg, size_t i, struct engine_block *out, struct err
 {
     const struct search *s = arg;
     const struct view_chunk *chunk = &s->scan->view->chunks[i];
-    struct opened *o = mem_new(1, sizeof *o);
-    int code = block_open(chunk, BLOCK_ENCODINGS, &o->encodings, e);
+    struct opened *o;
+    int code;
+
+    /* Nothing of it is asked for, and it may be damaged. (FAISS's copies are of whole chunks.) */
+    *out = (struct engine_block){.key = chunk->id};
+    if (s->engine == SCAN_EXACT && !scan_live(chunk))
+        return 0;
+    o = mem_new(1, sizeof *o);
+    code = block_open(chunk, BLOCK_ENCODINGS, &o->encodings, e);
 
     if (!code) {
         code = block_open(chunk, BLOCK_ROWS, &o->rows, e);
@@ -84,6 +91,8 @@ static void source_close(void *arg, struct engine_block *b)
     struct opened *o = (struct opened *)(uintptr_t)b->ctx;
 
     (void)arg;
+    if (!o)
+        return;
     block_close(&o->rows);
     block_close(&o->encodings);
     free(o);
@@ -451,7 +460,13 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
                                       .cancelled = source_cancelled,
                                       .key = source_key};
     *out = (struct scan_answer){.pro = NULL};
-    s.engine = out->engine = cost_engine(scan, q, out->reason);
+    s.engine = cost_engine(scan, q, out->reason);
+    /* FAISS copies a chunk whole, and a damaged row may hold what no comparison survives. */
+    if (s.engine == SCAN_FLAT && corpus_is_hurt(scan->view->corpus)) {
+        s.engine = SCAN_EXACT;
+        snprintf(out->reason, sizeof out->reason, "damage was found: rows are read one by one");
+    }
+    out->engine = s.engine;
     own.each_k = within(scan->each_k, q->count, query.k, a);
     own.each_opponents = within(scan->each_opponents, q->count, query.opponents, a);
     code = shares_init(&s, width, &query, a, e);
@@ -504,8 +519,11 @@ static int score_chunk(const struct scoring *s, size_t i, struct err *e)
     double *out = s->want->out + s->offset[i];
     struct block encodings;
     struct measure m;
-    int code = measure_open(s->scan, chunk, &m, e);
+    int code;
 
+    if (!scan_live(chunk))
+        return 0;
+    code = measure_open(s->scan, chunk, &m, e);
     if (code)
         return code;
     code = block_open(chunk, BLOCK_ENCODINGS, &encodings, e);

@@ -291,6 +291,11 @@ static int sift_chunk(struct sifting *s, size_t i, struct err *e)
     uint64_t *bits = s->words + s->at[i];
     size_t words = words_of(from);
 
+    if (from->dead_count == from->rows) { /* deleted, or left out as damaged: not to be read */
+        memset(bits, 0, words * sizeof *bits);
+        bury(&s->chunks[i], from, bits);
+        return 0;
+    }
     if (!recall(s->kept, from->id, s->by->key, bits, words)) {
         memset(bits, 0, words * sizeof *bits);
         if (judge(s->by, from, bits, s->stop, e))

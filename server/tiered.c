@@ -104,7 +104,7 @@ static int source_open(void *arg, size_t i, struct tier_block *out, struct err *
     int code = 0;
 
     o->chunk = c;
-    *out = (struct tier_block){.rows = c->rows, .coded = c->coded, .dead = c->dead, .ctx = o};
+    *out = (struct tier_block){.rows = c->rows, .coded = view_chunk_coded(c), .dead = c->dead, .ctx = o};
     if (scan_live(c))
         code = weigh(t, o, out, e);
     else
@@ -123,7 +123,7 @@ static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum 
 
     if ((p != tier_first(t->tier) && p != TIER_FACTORS) || next >= v->chunk_count)
         return;
-    if (v->chunks[next].coded && scan_live(&v->chunks[next]))
+    if (view_chunk_coded(&v->chunks[next]) && scan_live(&v->chunks[next]))
         block_prefetch(&v->chunks[next], kind_of[p]);
 }
 

@@ -5,6 +5,7 @@
 #include "storage/base/check.h"
 #include "storage/chunk.h"
 #include "storage/corpus.h"
+#include "storage/damage.h"
 #include "storage/shard.h"
 #include "storage/txn.h"
 #include "storage/warm.h"
@@ -46,6 +47,7 @@ static int find_value(const struct view_chunk *c, enum block_kind kind, struct t
 {
     struct key k = key_block(c->id, (unsigned char)kind);
 
+    *out = (struct span){0};
     if (txn_get(t, 0, &k, out))
         return 0;
     if (t->err.code == ERR_OK)
@@ -59,18 +61,17 @@ static int open_value(const struct view_chunk *c, enum block_kind kind, bool who
 {
     struct span value, payload;
     unsigned plane;
-    bool is_code = chunk_kind_is_code(kind, &plane);
     struct txn t;
     int rc;
 
-    if (is_code && !c->coded)
+    if (chunk_kind_is_code(kind, &plane) && !c->coded)
         return absent(c, kind, ERR_INTERNAL, "the chunk has none that this program reads", e);
     shard_begin_read(c->shard, &t);
     rc = find_value(c, kind, &t, &value, e);
     if (rc == 0)
         rc = check_value(c, kind, whole, value, &payload, e);
-    if (rc == ERR_CORRUPT && is_code)
-        shard_codes_doubt(c->shard, c->id);
+    if (rc == ERR_CORRUPT)
+        rc = damage_met(c, kind, &t, value, &payload, e);
     if (rc) {
         txn_abort(&t);
         return rc;
@@ -136,12 +137,14 @@ int block_open_rows(const struct view_chunk *c, struct block *out, struct err *e
     struct txn t;
     int rc;
 
-    if (!c->summed)
+    if (!c->summed || shard_sums_doubted(c->shard, c->id))
         return block_open(c, BLOCK_ENCODINGS, out, e);
     shard_begin_read(c->shard, &t);
     rc = find_value(c, BLOCK_ENCODINGS, &t, &value, e);
     if (rc == 0)
         rc = chunk_check(value, c, BLOCK_ENCODINGS, false, &payload, e);
+    if (rc == ERR_CORRUPT)
+        rc = damage_met(c, BLOCK_ENCODINGS, &t, value, &payload, e);
     if (rc) {
         txn_abort(&t);
         return rc;
@@ -160,14 +163,18 @@ static int check_row(const struct view_chunk *c, const struct block *b, uint32_t
 
     if (rc == 0)
         rc = check_value(c, BLOCK_SUMS, false, value, &sums, e);
+    if (rc == ERR_CORRUPT)
+        return damage_met(c, BLOCK_SUMS, &t, value, &sums, e);
     if (rc)
         return rc;
     if (chunk_row_sum(c->id, row, b->bytes + row * row_bytes, row_bytes) !=
-        bytes_get_le64(sums.bytes + (size_t)row * sizeof(uint64_t)))
+        bytes_get_le64(sums.bytes + (size_t)row * sizeof(uint64_t))) {
+        damage_rows(c, b->bytes, sums.bytes);
         return err_set(e, ERR_CORRUPT,
                        "corpus %s: shard %06u: chunk %llu: encodings: row %u: the checksum is wrong",
                        c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
                        (unsigned)row);
+    }
     return 0;
 }
 

@@ -115,16 +115,23 @@ static void sum_up(struct corpus *c, const struct view *v)
 void catalog_publish(struct corpus *c, struct view *view, const struct ledger_counts *counts,
                      uint64_t bytes)
 {
-    struct view *old;
+    struct view *old, *sound[2];
 
     pthread_mutex_lock(&c->lock);
     old = c->view;
+    for (int i = 0; i < 2; i++) {
+        sound[i] = c->sound[i];
+        c->sound[i] = NULL;
+    }
     view->generation = old->generation + 1;
     c->view = view;
     c->counts = *counts;
     c->bytes = bytes;
     sum_up(c, view);
     pthread_mutex_unlock(&c->lock);
+    for (int i = 0; i < 2; i++)
+        if (sound[i])
+            snapshot_release(sound[i]);
     snapshot_release(old);
 }
 

@@ -51,6 +51,8 @@ struct corpus {
     struct annex *state;  /* writer lane; one reference, or NULL: as ingested */
     pthread_mutex_t lock; /* guards the rest */
     struct view *view;    /* the latest; storage/snapshot.h */
+    struct view *sound[2]; /* of it, without and with all texts; or NULL (storage/damage.c) */
+    uint64_t sound_at[2];  /* store_damage when they were made */
     struct ledger_counts counts;
     uint64_t bytes;  /* of all chunks */
     uint64_t shards; /* with chunks */

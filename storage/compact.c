@@ -41,7 +41,7 @@ static bool is_joinable(const struct compact *k, size_t i)
 /* Written before the program made codes, or made these; or they were found damaged. */
 static bool lacks_codes(const struct compact *k, const struct view_chunk *c)
 {
-    return k->c->shape.codes.version && (!c->coded || shard_codes_doubted(c->shard, c->id));
+    return shard_is_doubtful(c->shard, c->id) || (k->c->shape.codes.version && !c->coded);
 }
 
 /* A shard is rewritten whole or not at all. */

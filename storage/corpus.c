@@ -6,6 +6,7 @@
 #include "storage/annex.h"
 #include "storage/base/check.h"
 #include "storage/catalog.h"
+#include "storage/damage.h"
 #include "storage/snapshot.h"
 
 enum { CODES_AT_ONCE = 64 }; /* rows of one call of the coder */
@@ -20,6 +21,9 @@ void corpus_release(struct corpus *c)
     if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
         return;
     shard_release(c->active);
+    for (int i = 0; i < 2; i++)
+        if (c->sound[i])
+            snapshot_release(c->sound[i]);
     snapshot_release(c->view);
     annex_release(c->state);
     for (size_t i = 0; i < c->annex_count; i++)
@@ -116,6 +120,16 @@ const struct view *corpus_view(struct corpus *c)
     pthread_mutex_unlock(&c->lock);
     corpus_retain(c);
     return v;
+}
+
+const struct view *corpus_view_sound(struct corpus *c, bool texts)
+{
+    return damage_view(c, texts);
+}
+
+bool corpus_is_hurt(const struct corpus *c)
+{
+    return store_damage(c->store) != 0;
 }
 
 void view_release(const struct view *v)

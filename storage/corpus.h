@@ -70,8 +70,22 @@ struct view_chunk {
 
 struct annex; /* storage/annex.h */
 
+/* What a view of corpus_view_sound leaves out because it cannot be read rightly. */
+enum { VIEW_DAMAGE_IDS = 1000 };
+struct view_damage {
+    uint64_t examples; /* not deleted, and not in the view */
+    size_t chunks;     /* they lie in */
+    bool rows;         /* some of a chunk's rows only: its block of encodings holds wrong ones */
+    size_t id_count;   /* ids known: of the first VIEW_DAMAGE_IDS examples */
+    const struct view_damage_id {
+        const char *id; /* ends in NUL as well */
+        size_t len;
+    } *ids;
+};
+
 struct view {
     const struct corpus *corpus;
+    const struct view_damage *damage; /* NULL: nothing is left out */
     struct annex *state; /* how these rows are encoded; NULL: as ingested */
     uint64_t generation;
     uint64_t rows; /* dead ones included */
@@ -83,6 +97,18 @@ struct view {
 /* The latest committed view (one short lock). Give back with view_release. */
 const struct view *corpus_view(struct corpus *c);
 void view_release(const struct view *v);
+
+/* The same without what reading has found damaged so far: those rows are dead in it, and `damage`
+ * names them (`texts`: chunks whose texts are damaged are left out as well, for who must read them
+ * all). For readers who answer over the rest; work that writes takes corpus_view, and fails at
+ * damage. Who meets CORRUPT and then finds store_damage grown may take a new one and try again. */
+const struct view *corpus_view_sound(struct corpus *c, bool texts);
+
+/* Was anything of the corpus's store found damaged? */
+bool corpus_is_hurt(const struct corpus *c);
+
+/* Are the codes of this chunk to be read: it is `coded`, and they were not found damaged. */
+bool view_chunk_coded(const struct view_chunk *c);
 
 static inline bool view_row_dead(const struct view_chunk *c, uint32_t row)
 {

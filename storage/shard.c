@@ -12,11 +12,6 @@
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
 #define SHARD_SLACK (UINT64_C(16) << 20)
 
-/* Of the bits in shard_seen.kinds: BLOCK_ENCODINGS's own (chunk_kind_bit), and one that is no
- * kind's. */
-#define SEEN_ENCODINGS UINT32_C(1)
-#define SEEN_DOUBTFUL (UINT32_C(1) << 31)
-
 /* ---- Home ------------------------------------------------------------------------------------ */
 
 void shard_home_init(struct shard_home *h, const char *store_dir, struct db_latch *latch)
@@ -127,13 +122,6 @@ static void delist(struct shard_home *h, struct shard *s)
     pthread_mutex_unlock(&h->lock);
 }
 
-/* Which blocks were checked; a table in open addressing. */
-struct shard_seen {
-    uint64_t chunk; /* 0: free (chunk ids start at 1) */
-    uint32_t kinds; /* one bit a kind */
-    uint64_t *rows; /* bitmap, once a single row was checked; owned */
-};
-
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 void shard_name(uint32_t id, char out[SHARD_NAME_BYTES])
@@ -174,9 +162,7 @@ void shard_release(struct shard *s)
     if (atomic_load(&s->doomed))
         bury(s->home, s->dir);
     pthread_mutex_destroy(&s->lock);
-    for (size_t i = 0; i < s->seen_cap; i++)
-        free(s->seen[i].rows);
-    free(s->seen);
+    shard_seen_free(s);
     free(s->dir);
     free(s);
 }
@@ -282,6 +268,8 @@ static bool ready(struct shard *s, struct txn *t)
     pthread_mutex_unlock(&s->lock);
     if (rc == 0)
         return true;
+    if (rc == ERR_CORRUPT && !atomic_exchange(&s->unreadable, true))
+        atomic_fetch_add(&s->home->damage, 1);
     err_wrap(&e, "corpus %s: shard %06u: ", s->corpus.name, (unsigned)s->id);
     *t = (struct txn){.db = &s->db, .err = e};
     return false;
@@ -373,104 +361,4 @@ int shard_copy(struct shard *s, const char *path, fs_report *report, void *arg, 
     if (rc == 0 && report && !report(arg, fs_size(path)))
         rc = err_set(e, ERR_CANCELLED, "cancelled while copying %s", s->dir);
     return rc;
-}
-
-/* ---- Which blocks were checked --------------------------------------------------------------- */
-
-static struct shard_seen *slot(struct shard_seen *table, size_t cap, uint64_t chunk)
-{
-    size_t i = (size_t)(chunk * UINT64_C(0x9E3779B97F4A7C15) >> 20) & (cap - 1);
-
-    while (table[i].chunk && table[i].chunk != chunk)
-        i = (i + 1) & (cap - 1);
-    return &table[i];
-}
-
-static void grow_seen(struct shard *s)
-{
-    size_t cap = s->seen_cap ? s->seen_cap * 2 : 64;
-    struct shard_seen *table = mem_new(cap, sizeof *table);
-
-    for (size_t i = 0; i < s->seen_cap; i++)
-        if (s->seen[i].chunk)
-            *slot(table, cap, s->seen[i].chunk) = s->seen[i];
-    free(s->seen);
-    s->seen = table;
-    s->seen_cap = cap;
-}
-
-bool shard_block_seen(struct shard *s, uint64_t chunk, unsigned kind_bit)
-{
-    bool seen = false;
-
-    pthread_mutex_lock(&s->lock);
-    if (s->seen_cap)
-        seen = (slot(s->seen, s->seen_cap, chunk)->kinds >> kind_bit) & 1;
-    pthread_mutex_unlock(&s->lock);
-    return seen;
-}
-
-/* The chunk's entry, new or not. Under the lock; valid until the next call. */
-static struct shard_seen *entry(struct shard *s, uint64_t chunk)
-{
-    struct shard_seen *found;
-
-    if (s->seen_count * 2 >= s->seen_cap)
-        grow_seen(s);
-    found = slot(s->seen, s->seen_cap, chunk);
-    s->seen_count += found->chunk == 0;
-    found->chunk = chunk;
-    return found;
-}
-
-void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit)
-{
-    pthread_mutex_lock(&s->lock);
-    entry(s, chunk)->kinds |= 1u << kind_bit;
-    pthread_mutex_unlock(&s->lock);
-}
-
-bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row)
-{
-    const struct shard_seen *found;
-    bool seen = false;
-
-    pthread_mutex_lock(&s->lock);
-    if (s->seen_cap) {
-        found = slot(s->seen, s->seen_cap, chunk);
-        seen = (found->kinds & SEEN_ENCODINGS) ||
-               (found->rows && (found->rows[row / 64] >> (row % 64) & 1));
-    }
-    pthread_mutex_unlock(&s->lock);
-    return seen;
-}
-
-void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows)
-{
-    struct shard_seen *found;
-
-    pthread_mutex_lock(&s->lock);
-    found = entry(s, chunk);
-    if (!found->rows)
-        found->rows = mem_new((rows + 63) / 64, sizeof *found->rows);
-    found->rows[row / 64] |= UINT64_C(1) << (row % 64);
-    pthread_mutex_unlock(&s->lock);
-}
-
-bool shard_codes_doubted(struct shard *s, uint64_t chunk)
-{
-    bool doubted = false;
-
-    pthread_mutex_lock(&s->lock);
-    if (s->seen_cap)
-        doubted = slot(s->seen, s->seen_cap, chunk)->kinds & SEEN_DOUBTFUL;
-    pthread_mutex_unlock(&s->lock);
-    return doubted;
-}
-
-void shard_codes_doubt(struct shard *s, uint64_t chunk)
-{
-    pthread_mutex_lock(&s->lock);
-    entry(s, chunk)->kinds |= SEEN_DOUBTFUL;
-    pthread_mutex_unlock(&s->lock);
 }

@@ -26,6 +26,7 @@ struct shard_home {
     struct db_latch *latch;
     uint64_t shard_bytes;
     bool read_only;
+    _Atomic uint64_t damage; /* grows with everything that is newly found damaged */
     pthread_mutex_t lock; /* guards the rest */
     struct shard *first;  /* every shard that has a handle; no references */
     unsigned holds;
@@ -50,7 +51,7 @@ struct shard_corpus {
     char name[STORE_NAME_MAX + 1];
 };
 
-struct shard_seen; /* which blocks were checked since the store was opened */
+struct shard_seen; /* what reading has shown since the store was opened: storage/shard_seen.c */
 
 struct shard {
     atomic_uint refs;
@@ -60,6 +61,7 @@ struct shard {
     struct shard_corpus corpus;
     char *dir; /* owned */
     atomic_bool sealed;
+    atomic_bool unreadable; /* its environment cannot be opened: what it holds is damaged */
     atomic_bool doomed;   /* the ledger no longer names it: its directory goes with the last reference */
     uint64_t tail;        /* writer lane: the last chunk to keep; what comes after it does not exist */
     pthread_mutex_t lock; /* guards the rest */
@@ -108,9 +110,27 @@ void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit);
 /* The same of one row of its encodings; true also when the whole block was right. */
 bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row);
 void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows);
-/* Codes that were found damaged: a compaction makes them again. */
+/* [R] What was found damaged (storage/damage.h). Codes and sums of rows follow from the encodings:
+ * they are not read again, and a compaction makes them anew (`doubtful`: it has something to make,
+ * or a header to mend). */
 bool shard_codes_doubted(struct shard *s, uint64_t chunk);
+bool shard_sums_doubted(struct shard *s, uint64_t chunk);
+bool shard_is_doubtful(struct shard *s, uint64_t chunk);
 void shard_codes_doubt(struct shard *s, uint64_t chunk);
+void shard_sums_doubt(struct shard *s, uint64_t chunk);
+void shard_doubt(struct shard *s, uint64_t chunk);
+void shard_note_textless(struct shard *s, uint64_t chunk);
+void shard_note_lost(struct shard *s, uint64_t chunk);
+/* Takes the bitmap; gives the one that counts, the first. It lives as long as the shard. */
+const uint64_t *shard_note_bad(struct shard *s, uint64_t chunk, uint64_t *bad);
+
+struct shard_damage {
+    bool lost;           /* its table of rows, or the whole shard, cannot be read */
+    bool textless;       /* its texts cannot */
+    const uint64_t *bad; /* rows whose encodings are wrong; NULL: none that is known */
+};
+struct shard_damage shard_damage(struct shard *s, uint64_t chunk);
+void shard_seen_free(struct shard *s);
 
 void shard_clear_readers(struct shard *s); /* slots of dead processes, when it is open */
 uint64_t shard_file_bytes(const struct shard *s);

@@ -9,6 +9,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
+#include "storage/damage.h"
 
 struct box { /* what a struct view is part of */
     struct view view;
@@ -114,6 +115,7 @@ void snapshot_release(struct view *v)
             shard_release(b->chunks[i].shard);
     }
     annex_release(b->view.state);
+    damage_free(b->view.damage);
     free(b);
 }
 

@@ -434,6 +434,11 @@ bool store_has_failed(const struct store *s)
     return atomic_load(&s->latch.failed);
 }
 
+uint64_t store_damage(const struct store *s)
+{
+    return atomic_load(&s->home.damage);
+}
+
 bool store_name_valid(const char *name, size_t len)
 {
     if (len == 0 || len > STORE_NAME_MAX)

@@ -48,6 +48,9 @@ const char *store_dir(const struct store *s);
  * server then exits with its own code; nothing is retried (docs/architecture.md, P1). */
 bool store_has_failed(const struct store *s);
 
+/* [R] Grows with everything that reading newly finds damaged (corpus_view_sound). 0: nothing yet. */
+uint64_t store_damage(const struct store *s);
+
 /* ---- Corpora --------------------------------------------------------------------------------- */
 
 enum { STORE_NAME_MAX = 63, STORE_FINGERPRINT_BYTES = 32 };

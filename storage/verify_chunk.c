@@ -6,6 +6,7 @@
 
 #include "storage/catalog.h"
 #include "storage/chunk.h"
+#include "storage/damage.h"
 #include "storage/text.h"
 #include "storage/verify_codes.h"
 #include "storage/verify_part.h"
@@ -13,39 +14,21 @@
 
 enum { PATIENCE_MS = 50 }; /* between a ledger commit and its view lie microseconds */
 
-/* Names every live example of a damaged chunk: from the chunk itself when its table of rows is
- * sound, else from the ledger. */
-static void name_rows(struct check *k, const struct view_chunk *c, const struct block *rows,
-                      const char *what)
+/* Names an example that a damaged block holds. */
+struct naming {
+    struct check *k;
+    const char *what;
+    uint64_t count;
+};
+
+static bool name_one(void *arg, const char *id, size_t len)
 {
-    for (uint32_t r = 0; r < c->rows; r++) {
-        size_t len;
-        const char *id = block_row_id(rows, r, &len);
+    struct naming *n = arg;
 
-        if (!view_row_dead(c, r))
-            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k),
-                       (int)len, id, what);
-    }
-}
-
-static void name_from_ledger(struct check *k, const struct view_chunk *c, const char *what)
-{
-    struct key prefix = key_u32(k->corpus->id);
-    struct ledger_walk w;
-    struct span key, value;
-    uint64_t sequence;
-    struct txn t;
-
-    txn_begin_read(&t, &k->s->ledger);
-    ledger_walk_begin(&w, &t, LEDGER_IDS, &prefix);
-    w.lenient = true;
-    while (ledger_walk_next(&w, &key, &value))
-        if (ledger_parse_u64(value, &sequence) && sequence >= c->first_sequence &&
-            sequence <= c->last_sequence)
-            verify_say(k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(k),
-                       (int)key.len - 4, key.bytes + 4, what);
-    ledger_walk_end(&w);
-    txn_abort(&t);
+    n->count++;
+    verify_say(n->k, "corpus %s: example \"%.*s\": its %s are damaged", verify_name(n->k), (int)len,
+               id, n->what);
+    return true;
 }
 
 /* Was the row deleted since the view was taken? A takedown is in the ledger a moment before it is
@@ -151,7 +134,13 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
                           "corpus %s: shard %06u: chunk %llu: %s: the block is missing",
                           c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
                           chunk_kind_name(kind));
+        value = (struct span){0};
         rc = (int)e->code;
+    }
+    if (rc == ERR_CORRUPT) {
+        struct err known = *e; /* readers shall know of it; here it is told in any case */
+
+        (void)damage_met(c, kind, &t, value, &payload, &known);
     }
     if (rc) {
         txn_abort(&t);
@@ -165,30 +154,31 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
 struct sound {
     struct block block[CHUNK_KINDS];
     bool is[CHUNK_KINDS];
-    bool counted; /* its examples, among the damaged */
+    uint64_t counted; /* of its examples, among the damaged */
 };
 
 static void report_damage(struct check *k, const struct view_chunk *c, struct sound *s,
                           enum block_kind kind, const struct err *e)
 {
-    unsigned rows = chunk_kind_bit(BLOCK_ROWS), plane;
-    bool is_derived = kind == BLOCK_SUMS || chunk_kind_is_code(kind, &plane);
+    struct naming n = {.k = k, .what = chunk_kind_name(kind)};
+    unsigned plane;
 
     k->report.damaged_blocks++;
     verify_say(k, "%s (%u examples, sequences %llu to %llu)", e->text,
                (unsigned)(c->rows - c->dead_count), (unsigned long long)c->first_sequence,
                (unsigned long long)c->last_sequence);
-    if (is_derived && kind != BLOCK_SUMS)
+    if (kind == BLOCK_SUMS)
+        shard_sums_doubt(c->shard, c->id);
+    else if (chunk_kind_is_code(kind, &plane))
         shard_codes_doubt(c->shard, c->id);
-    if (is_derived) /* no example is lost with it */
+    if (kind == BLOCK_SUMS || chunk_kind_is_code(kind, &plane)) /* no example is lost with it */
         return;
-    if (!s->counted)
-        k->report.damaged_ids += c->rows - c->dead_count;
-    s->counted = true;
-    if (s->is[rows])
-        name_rows(k, c, &s->block[rows], chunk_kind_name(kind));
-    else
-        name_from_ledger(k, c, chunk_kind_name(kind));
+    damage_name(c, k->corpus,
+                kind == BLOCK_ENCODINGS ? shard_damage(c->shard, c->id).bad : NULL, name_one, &n);
+    if (n.count > s->counted) {
+        k->report.damaged_ids += n.count - s->counted;
+        s->counted = n.count;
+    }
 }
 
 static int check_block(struct check *k, const struct view_chunk *c, struct sound *s,

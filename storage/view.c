@@ -68,6 +68,11 @@ bool view_locate(const struct view *v, uint64_t sequence, size_t *out_chunk, uin
     return true;
 }
 
+bool view_chunk_coded(const struct view_chunk *c)
+{
+    return c->coded && !shard_codes_doubted(c->shard, c->id);
+}
+
 /* ---- Read ------------------------------------------------------------------------------------ */
 
 /* The two small blocks of a chunk, open together. */

@@ -39,6 +39,22 @@ def flip(path, at, bit=1):
         f.write(bytes([byte ^ bit]))
 
 
+def flip_all(store, needle, offset, where="shards"):
+    """One bit at `offset` from every place where the bytes stand; how many."""
+    count = 0
+    for base, _, names in os.walk(os.path.join(store, where)):
+        for path in (os.path.join(base, n) for n in names if n == "data.mdb"):
+            with open(path, "rb") as f:
+                data = f.read()
+            at = data.find(needle)
+            while at >= 0:
+                flip(path, at + offset)
+                count += 1
+                at = data.find(needle, at + 1)
+    assert count, "the bytes are nowhere"
+    return count
+
+
 def tree(folder):
     """{relative path: hash} of every file."""
     out = {}
@@ -180,45 +196,103 @@ class Verbs(Stopped):
 
 
 class Damage(Stopped):
-    def assert_named(self, client, corpus, path):
-        p = self.assert_problem(client.post(f"/v1/corpora/{corpus}/query?k=5", h.queries(self.x[0])), 500, "corrupt")
-        self.assertIn(corpus, p["detail"])
-        return p
+    def oracle(self, corpus, without=()):
+        oracle = h.Oracle(DIM)
+        oracle.ingest(self.x, [f"{corpus}-{i}" for i in range(40)])
+        for name in without:
+            oracle.delete(name)
+        return oracle
+
+    def assert_right(self, client, corpus, lost=(), more="&engine=scan"):
+        """Exact over what is left, which is named when it is not all."""
+        for q in range(3):
+            reply = client.post(f"/v1/corpora/{corpus}/query?k=40&opponents=3{more}", h.queries(self.x[q]))
+            self.assert_status(reply, 200)
+            answer, right = reply.json(), self.oracle(corpus, lost).top(self.x[q], 40, 3)
+            for name, want in zip(("proponents", "opponents"), right):
+                self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in answer["results"][0][name]], want, name)
+            self.assertEqual(answer.get("partial", False), bool(lost))
+            self.assertEqual(answer["examples"], 40 - len(lost))
+            if lost:
+                self.assertEqual(sorted(answer["damaged"]["ids"]), sorted(lost))
+                self.assertEqual(answer["damaged"]["examples"], len(lost))
+        return answer
 
     def test_flipped_bit_in_a_vector(self):
-        unit, _ = h.normalise(self.x[30])  # in both corpora; the last place is the second's
+        """One example is lost, and named; the other 39 of its corpus are answered, by every engine."""
+        unit, _ = h.normalise(self.x[30])  # in both corpora; the last place is one of them's
         path, at = find_in_shards(self.store, unit.tobytes())
         flip(path, at + 77)
         report = self.verify(3)
-        self.assertGreater(report["damaged_blocks"], 0)
-        self.assertTrue(report["findings"])
-        client = self.up()
-        statuses = {c: client.post(f"/v1/corpora/{c}/query?k=5", h.queries(self.x[0])).status for c in ("first", "second")}
-        self.assertEqual(sorted(statuses.values()), [200, 500], statuses)
-        bad = next(c for c, s in statuses.items() if s == 500)
-        self.assert_named(client, bad, path)
+        self.assertEqual((report["damaged_blocks"], report["damaged_ids"]), (1, 1))
+        bad = next(c for c in ("first", "second") if any(f'"{c}-30"' in line for line in report["findings"]))
         good = "first" if bad == "second" else "second"
-        oracle = h.Oracle(DIM)
-        oracle.ingest(self.x, [f"{good}-{i}" for i in range(40)])
-        got = client.post(f"/v1/corpora/{good}/query?k=5", h.queries(self.x[0])).json()["results"][0]["proponents"]
-        self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in got], oracle.top(self.x[0], 5)[0])
-        self.assert_problem(client.post(f"/v1/corpora/{bad}/scores", h.queries(self.x[0])), 500, "corrupt")
+        client = self.up()
+        for engine in ("scan", "tiered", "flat", "auto"):
+            self.assert_right(client, bad, [f"{bad}-30"], f"&engine={engine}")
+            self.assert_right(client, good, more=f"&engine={engine}")
+        scores, notes = h.read_tensors(client.post(f"/v1/corpora/{bad}/scores", h.queries(self.x[0])).body)
+        self.assertEqual(scores["scores"][1].shape, (1, 39))
+        self.assertNotIn(f"{bad}-30\n".encode(), scores["ids"][1].tobytes())
+        self.assertEqual(notes["damaged"], "1")
+        self.assert_problem(client.get(f"/v1/corpora/{bad}/examples/{bad}-30/encoding"), 500, "corrupt")
         done = self.wait_job(client, client.post("/v1/admin/verify"))
-        self.assertEqual(done["state"], "succeeded")
-        self.assertGreater(done["result"]["damaged_blocks"], 0)
+        self.assertEqual(done["result"]["damaged_ids"], 1)
         # It goes on taking batches, and the damage is still named afterwards.
-        self.ingest(client, good, "b3", self.x[:1], ["later"])
-        self.assert_named(client, bad, path)
+        self.ingest(client, bad, "b3", self.x[:1], ["later"])
+        answer = client.post(f"/v1/corpora/{bad}/query?k=50", h.queries(self.x[0])).json()
+        self.assertEqual((answer["examples"], answer["damaged"]["ids"]), (40, [f"{bad}-30"]))
 
     def test_flipped_bit_in_an_id(self):
+        """A table of rows: what its chunk holds is named by the ledger; the other chunk is served."""
         path, at = find_in_shards(self.store, b"second-33")
         flip(path, at + 8)
         self.verify(3)
         client = self.up()
-        reply = client.get("/v1/corpora/second/examples/second-33")
-        self.assert_problem(reply, 500, "corrupt")
-        self.assert_problem(client.get("/v1/corpora/second/examples"), 500, "corrupt")
-        self.assert_status(client.get("/v1/corpora/first/examples"), 200)
+        lost = [f"second-{i}" for i in range(25, 40)]
+        self.assert_problem(client.get("/v1/corpora/second/examples/second-33"), 500, "corrupt")
+        self.assert_right(client, "second", lost)
+        page = client.get("/v1/corpora/second/examples?limit=100").json()
+        self.assertEqual([x["id"] for x in page["examples"]], [f"second-{i}" for i in range(25)])
+        self.assertEqual((page["partial"], sorted(page["damaged"]["ids"])), (True, sorted(lost)))
+        self.assert_right(client, "first")
+
+    def test_flipped_bit_in_the_texts(self):
+        """Scores do not need them: hits say that they have none. What reads them all goes without."""
+        path, at = find_in_shards(self.store, b"ascb\x01t")
+        with open(path, "rb") as f:
+            head = f.read()[at:at + 24]  # to its chunk's number: older versions of its page hold it as well
+        flip_all(self.store, head, 48 + 8 + 16 * 10)
+        report = self.verify(3)
+        bad = next(c for c in ("first", "second") if any(f"corpus {c}: " in line for line in report["findings"]))
+        client = self.up()
+        answer = self.assert_right(client, bad)
+        broken = [p for p in answer["results"][0]["proponents"] if p.get("damaged") == "texts"]
+        self.assertIn(len(broken), (25, 15))
+        self.assertTrue(all(p["text"] is None and p["meta"] is None for p in broken))
+        body = {"queries": self.x[:1].tolist(), "k": 40, "filter": "meta.n >= 0 or id != \"x\""}
+        reply = client.post(f"/v1/corpora/{bad}/query", body).json()
+        self.assertEqual(reply["partial"], True)
+        self.assertEqual(sorted(reply["damaged"]["ids"]), sorted(p["id"] for p in broken))
+        self.assertEqual(reply["examples"], 40 - len(broken))
+        found = client.post(f"/v1/corpora/{bad}/search", {"text": "number"}).json()
+        self.assertEqual(found["partial"], True)
+        self.assert_problem(client.get(f"/v1/corpora/{bad}/examples/{broken[0]['id']}"), 500, "corrupt")
+
+    def test_flipped_bit_in_codes(self):
+        """They follow from the encodings: nothing is lost, the rows are read instead; compact makes them anew."""
+        for kind in b"bslfx":
+            flip_all(self.store, b"ascb\x01" + bytes([kind]), 50)
+        report = self.verify(3)
+        self.assertEqual(report["damaged_ids"], 0)
+        self.assertGreater(report["damaged_blocks"], 0)
+        client = self.up()
+        for engine in ("tiered", "flat", "auto"):
+            for name in ("first", "second"):
+                self.assert_right(client, name, more=f"&engine={engine}")
+        self.wait_job(client, client.post("/v1/admin/compact"))
+        done = self.wait_job(client, client.post("/v1/admin/verify"))
+        self.assertEqual(done["result"]["finding_count"], 0, done)
 
     def test_every_flip_is_found_or_harmless(self):
         """Random single bits over all shard files: verify finds it, or every answer is what it was."""

@@ -1,0 +1,254 @@
+/* What is damaged is left out and named; what is not is served, and nothing wrong ever. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "storage/maintain.h"
+#include "tests/unit/storage/coder.h"
+#include "tests/unit/storage/hurt.h"
+
+enum { DIM = 64, ROW = DIM * 4, EXAMPLES = 60 };
+
+static struct fake coder;
+
+static struct store *reopen(const char *dir)
+{
+    return open_store_with(
+        dir, (struct store_options){.create = true, .coder = &fake_init(&coder, 1)->coder});
+}
+
+/* Three chunks of twenty; ex-25 is deleted. */
+static void make_store(const char *dir)
+{
+    struct store *s = reopen(dir);
+    struct corpus *c = make_corpus(s, "c", DIM, DTYPE_F32);
+    struct err e = ERR_INIT;
+
+    put_examples(s, c, "a", 0, 20);
+    put_examples(s, c, "b", 20, 20);
+    put_examples(s, c, "c", 40, 20);
+    assert_ok(commit_delete(c, "ex-25", 5, &e), &e);
+    corpus_release(c);
+    store_close(s);
+}
+
+static bool is_named(const struct view *v, uint64_t n)
+{
+    char id[CORPUS_ID_MAX];
+    size_t len = id_of(n, id);
+
+    for (size_t i = 0; v->damage && i < v->damage->id_count; i++)
+        if (v->damage->ids[i].len == len && memcmp(v->damage->ids[i].id, id, len) == 0)
+            return true;
+    return false;
+}
+
+/* Reads every live row of a view as a scan and a page would; CORRUPT at the first damage. */
+static int read_all(const struct view *v, bool single, bool texts, struct err *e)
+{
+    struct arena a = {0};
+    struct block rows, b;
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < v->chunk_count; i++) {
+        const struct view_chunk *c = &v->chunks[i];
+        unsigned char expected[ROW];
+
+        if (c->dead_count == c->rows)
+            continue;
+        rc = block_open(c, BLOCK_ROWS, &rows, e);
+        if (rc)
+            break;
+        rc = single ? block_open_rows(c, &b, e) : block_open(c, BLOCK_ENCODINGS, &b, e);
+        for (uint32_t r = 0; rc == 0 && r < c->rows; r++) {
+            const unsigned char *got = b.bytes + (size_t)r * ROW;
+            uint64_t n = block_row_sequence(&rows, r);
+
+            if (view_row_dead(c, r))
+                continue;
+            if (single)
+                rc = block_row(c, &b, r, &got, e);
+            if (rc == 0) {
+                fill_encoding(expected, ROW, n);
+                assert_memory_equal(got, expected, ROW);
+                assert_true(block_row_norm(&rows, r) == norm_of(n));
+            }
+        }
+        if (b.txn)
+            block_close(&b);
+        block_close(&rows);
+        for (uint32_t r = 0; texts && rc == 0 && r < c->rows; r++) {
+            struct example x;
+            char text[TEXT_MAX];
+
+            if (view_row_dead(c, r))
+                continue;
+            rc = view_example(v, i, r, &a, &x, e);
+            if (rc == 0 && has_text(x.sequence)) {
+                assert_int_equal(x.text_len, text_of(x.sequence, text));
+                assert_memory_equal(x.text, text, x.text_len);
+            }
+        }
+        for (unsigned p = 0; rc == 0 && view_chunk_coded(c) && p <= CODER_PLANES; p++) {
+            rc = block_open(c, chunk_plane_kind(p), &b, e);
+            if (rc == 0)
+                block_close(&b);
+        }
+    }
+    arena_free(&a);
+    return rc;
+}
+
+/* As a request does: begins again on a view without what it met. Gives the view it ended with. */
+static const struct view *read_on(struct store *s, struct corpus *c, bool single, bool texts)
+{
+    const struct view *v = NULL;
+    struct err e = ERR_INIT;
+    uint64_t known;
+    int rc;
+
+    do {
+        view_release(v);
+        known = store_damage(s);
+        v = corpus_view_sound(c, texts);
+        err_clear(&e);
+        rc = read_all(v, single, texts, &e);
+    } while (rc == ERR_CORRUPT && store_damage(s) != known);
+    assert_ok(rc, &e);
+    return v;
+}
+
+/* Everything that is live is in the view or named. */
+static void check_whole(const struct view *v, uint64_t live)
+{
+    uint64_t named = v->damage ? v->damage->examples : 0;
+
+    assert_int_equal(v->live + named, live);
+    assert_int_equal(named, v->damage ? v->damage->id_count : 0);
+}
+
+static void check_lost(struct scratch *x, bool single, bool texts, uint64_t first, uint64_t end)
+{
+    struct store *s = reopen(x->store);
+    struct corpus *c = store_corpus_find(s, "c");
+    const struct view *v = read_on(s, c, single, texts), *again;
+
+    check_whole(v, EXAMPLES - 1);
+    for (uint64_t n = 0; n < EXAMPLES; n++)
+        assert_true(is_named(v, n) == (n >= first && n < end && n != 25));
+    view_release(v);
+    v = corpus_view_sound(c, texts);
+    again = corpus_view_sound(c, texts); /* kept until something changes */
+    assert_ptr_equal(again, v);
+    view_release(again);
+    view_release(v);
+    v = corpus_view(c); /* those who write see everything, and fail at it */
+    assert_int_equal(v->live, EXAMPLES - 1);
+    assert_null(v->damage);
+    view_release(v);
+    corpus_release(c);
+    store_close(s);
+}
+
+static void test_one_row(void **state)
+{
+    struct scratch *x = *state;
+
+    make_store(x->store);
+    hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 13 * ROW + 7);
+    check_lost(x, false, false, 33, 34);
+    check_lost(x, true, false, 33, 34);
+    hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 14 * ROW);
+    check_lost(x, false, true, 33, 35);
+}
+
+static void test_table_of_rows(void **state)
+{
+    struct scratch *x = *state;
+
+    make_store(x->store);
+    hurt_block(x->store, 2, BLOCK_ROWS, CHUNK_HEADER_BYTES + 30);
+    check_lost(x, false, false, 20, 40);
+    hurt_block(x->store, 3, BLOCK_ROWS, 1);
+    check_lost(x, true, false, 20, 60);
+}
+
+static void test_texts(void **state)
+{
+    struct scratch *x = *state;
+
+    make_store(x->store);
+    hurt_block(x->store, 3, BLOCK_TEXTS, CHUNK_HEADER_BYTES + 40);
+    check_lost(x, false, true, 40, 60);
+    check_lost(x, false, false, 0, 0); /* vectors are served */
+}
+
+/* Sums of rows, codes, headers: nobody's row is lost, and a compaction makes them anew. */
+static void test_derived(void **state)
+{
+    struct scratch *x = *state;
+    static const struct {
+        enum block_kind kind;
+        size_t at;
+    } hurts[] = {{BLOCK_SUMS, CHUNK_HEADER_BYTES + 3}, {BLOCK_BITS, CHUNK_HEADER_BYTES + 5},
+                 {BLOCK_FACTORS, 9},                   {BLOCK_SIX, CHUNK_HEADER_BYTES},
+                 {BLOCK_ENCODINGS, 20}};
+    struct err e = ERR_INIT;
+
+    for (size_t i = 0; i < sizeof hurts / sizeof hurts[0]; i++) {
+        struct verify_report r;
+        struct corpus *c;
+        struct store *s;
+
+        assert_ok(fs_remove_tree(x->store, 4, &e), &e);
+        make_store(x->store);
+        hurt_block(x->store, 2, hurts[i].kind, hurts[i].at);
+        for (int single = 0; single < 2; single++)
+            check_lost(x, single, true, 0, 0);
+        s = reopen(x->store);
+        c = store_corpus_find(s, "c");
+        assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+        assert_int_equal(r.damaged_blocks, 1);
+        assert_int_equal(r.damaged_ids, 0);
+        assert_ok(compact_corpus(c, NULL, NULL, &e), &e);
+        assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+        assert_int_equal(r.damaged_blocks + r.damaged_ids + r.ledger_faults, 0);
+        assert_int_equal(r.examples, EXAMPLES - 1);
+        corpus_release(c);
+        store_close(s);
+    }
+}
+
+static void test_shard_that_does_not_open(void **state)
+{
+    struct scratch *x = *state;
+    char *data = fs_join(x->store, "shards/000001/data.mdb");
+    FILE *f;
+
+    make_store(x->store);
+    f = fopen(data, "r+b");
+    assert_non_null(f);
+    for (int i = 0; i < 8192; i++)
+        fputc(0, f);
+    fclose(f);
+    check_lost(x, false, false, 0, EXAMPLES);
+    assert_int_equal(unlink(data), 0);
+    check_lost(x, true, true, 0, EXAMPLES);
+    free(data);
+}
+
+#define scratch_test(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        scratch_test(test_one_row),   scratch_test(test_table_of_rows),
+        scratch_test(test_texts),     scratch_test(test_derived),
+        scratch_test(test_shard_that_does_not_open),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
