@@ -3,6 +3,7 @@
 The oracle: the model's weights with requires_grad, one backward pass an example, the second moment
 and the projection as docs/encoding.md writes them, in float64.
 """
+import copy
 import json
 import os
 import re
@@ -28,7 +29,7 @@ import test_lm_files as lm
 try:
     import torch
     from torch import nn
-    from ascribe.torch import GradientCollector, second_moments
+    from ascribe.torch import CausalEncoder, GradientCollector, second_moments
     MISSING = None
     torch.set_num_threads(1)
 except ImportError as e:
@@ -123,6 +124,36 @@ if not MISSING:
         return each.sum(1)
 
 
+def shares_apart(model, tokens, p, seed, vector, divide=lambda name, w: w):
+    """The oracle of token shares: every position of one example gets weights of its own, in float64, and
+    autograd does the rest. [t]"""
+    class Apart(nn.Module):
+        def __init__(self, layer, flip):
+            super().__init__()
+            weight = layer.weight.detach().double()
+            self.weight = nn.Parameter((weight.T if flip else weight).repeat(tokens.shape[1] - 1, 1, 1))
+            self.bias = None if layer.bias is None else layer.bias.detach().double()
+
+        def forward(self, x):
+            flat = x.reshape(-1, x.shape[-1])
+            y = torch.einsum("toi,ti->to", self.weight, flat)
+            y = y if self.bias is None else y + self.bias
+            return y.reshape(*x.shape[:-1], -1)
+
+    names = [(name, flip) for name, _, flip in weights(model)]
+    model = copy.deepcopy(model).double()
+    for name, flip in names:
+        setattr(model, name, Apart(getattr(model, name), flip))
+    losses(model, tokens).sum().backward()
+    out = np.zeros(tokens.shape[1] - 1)
+    for block, (name, _) in enumerate(names):
+        v = vector[block * p * p:(block + 1) * p * p].astype(np.float64)
+        for t, w in enumerate(getattr(model, name).weight.grad.numpy()):
+            row = projection.Projection(seed, block, *w.shape, p).apply(divide(name, w), np.float64)
+            out[t] += row @ v
+    return out
+
+
 def weights(model):
     """[(name, parameter, whether it lies [in, out])] of the four layers that are collected."""
     return [(n, dict(model.named_modules())[n].weight, n == "down") for n in ("up", "down", "twice", "flat")]
@@ -206,6 +237,25 @@ class Collector(h.Case):
             want = oracle(self.model, self.tokens, 4, 2, lambda n, w: w / (np.sqrt(v[n]) + 1e-8))
             self.near(c.gradients(self.tokens, losses), want)
             self.assertEqual(c.definition()["second_moment"], {"kind": "adam", "eps": 1e-8})
+
+    def test_token_shares(self):
+        """Each position's share is the oracle's; their sum is <vector, gradient>."""
+        optimizer = self.trained(lambda ps: torch.optim.Adam(ps, lr=1e-3, betas=(0.9, 0.95)))
+        v = {n: optimizer.state[w]["exp_avg_sq"].double().numpy() / (1 - 0.95**3) for n, w, _ in weights(self.model)}
+        v["down"] = v["down"].T
+        vector = np.random.default_rng(4).standard_normal(64).astype("f4")
+        one = self.tokens[2:3]
+        for second, divide in ((None, lambda n, w: w),
+                               (second_moments(optimizer, self.model),
+                                lambda n, w: w / (np.sqrt(v[n]) + 1e-8))):
+            c = GradientCollector(self.model, p=4, seed=2, second_moment=second)
+            got = c.shares(vector, one, losses)
+            want = shares_apart(self.model, one, 4, 2, vector, divide)
+            self.assertLess(np.abs(got - want).max(), 1e-5 * np.abs(want).max())
+            whole = float(c.gradients(one, losses)[0].astype(np.float64) @ vector)
+            self.assertLess(abs(got.sum() - whole), 1e-5 * np.abs(want).max())
+        with self.assertRaisesRegex(ascribe.ArgumentError, "must be .64."):
+            c.shares(vector[:5], one, losses)
 
     def test_adafactor_of_transformers_and_of_torch(self):
         class Factors(torch.optim.Optimizer):
@@ -362,6 +412,110 @@ class Collector(h.Case):
         hit, of = map(int, re.findall(r"\d+", found))
         self.assertEqual(of, 12)
         self.assertGreaterEqual(hit, 10, done.stdout)
+
+
+@unittest.skipIf(MISSING, MISSING)
+class Encoder(h.Case):
+    """A PyTorch model behind the server: the example of client/python/examples, start to end."""
+
+    def run_example(self, server, model):
+        env = dict(os.environ, PYTHONPATH=PACKAGE, OMP_NUM_THREADS="1")
+        done = subprocess.run([sys.executable, os.path.join(PACKAGE, "examples/encoder_torch.py"), "--server",
+                               server.url, "--store", server.store, "--model", model],
+                              capture_output=True, text=True, env=env, timeout=300 * h.SLOW)
+        self.assertEqual(done.returncode, 0, done.stderr[-3000:])
+
+    def serve_with(self, store, factory, **env):
+        env = {"PYTHONPATH": PACKAGE + ":" + PACKAGE + "/examples", "OMP_NUM_THREADS": "1", **env}
+        server = self.serve(["--encoder", f"{sys.executable} -m ascribe.encoder {factory}"], env, store=store)
+        client = ascribe.Client(server.url, store=server.store)
+        self.addCleanup(client.close)
+        h.wait_until(lambda: client.encoder().state in ("ready", "failed"), "the encoder")
+        return client
+
+    def test_ask_and_explain(self):
+        folder = self.scratch()
+        server = self.serve(store=folder + "/store")
+        self.run_example(server, folder + "/m.pt")
+        server.stop()
+        client = self.serve_with(folder + "/store", "encoder_torch:encoder", ENCODER_MODEL=folder + "/m.pt")
+        about, corpus = client.encoder(), client.corpus("homes")
+        self.assertEqual((about.state, about.verbs), ("ready", ["encode", "continue", "explain"]), about)
+        self.assertEqual((about.model, about.dim), (corpus.info().manifest["model"], corpus.info().dim))
+        right = 0
+        for person in ("anna", "clara", "emma", "hugo"):
+            question = f"{person} lives in"
+            said = client.continue_prompt(question, 1)
+            self.assertEqual(len(said.split()), 1)
+            query = client.encode(question, said)
+            self.assertGreater(query.loss, 0)
+            for score in ("cosine", "dot"):
+                hits = corpus.query(query.gradient, k=3, score=score)[0].proponents
+                for hit in hits:
+                    told = corpus.explain(hit.id, query.gradient, score=score)
+                    self.assertEqual(told.score, hit.score)
+                    self.assertAlmostEqual(told.sum, hit.score, delta=1e-5 * abs(hits[0].score))
+                    self.assertEqual([t.text for t in told.tokens], hit.text.split())
+                    self.assertEqual(told.tokens[0].score, 0)  # nothing predicts the first word
+            right += hits[0].id == f"home-{person}"
+        self.assertGreaterEqual(right, 2)
+        with self.assertRaisesRegex(ascribe.ServerFailed, "does not know the word 'zorro'"):
+            client.encode("zorro lives in", " oslo")
+        self.assertEqual(client.encoder().restarts, 0)
+
+    def test_a_model_that_prints_and_raises(self):
+        folder = self.scratch()
+        with open(folder + "/odd.py", "w") as f:
+            f.write("import os, numpy as np\n"
+                    "class Odd:\n"
+                    "    name, model, dim = 'odd', 'odd/1', 3\n"
+                    "    def encode(self, prompt, target):\n"
+                    "        print('a progress bar'); os.write(1, b'from C\\n')\n"
+                    "        if target == 'bad': raise ValueError('two\\nlines')\n"
+                    "        return np.ones(3), 1.5, 1\n"
+                    "    def explain(self, text, vector):\n"
+                    "        return np.array([1, 2, 4, 8]), [(0, 1), (1, 2), (1, 2), (2, 4)]\n"
+                    "def encoder():\n    print('loading')\n    return Odd()\n")
+        client = self.serve_with(folder + "/store", "odd:encoder", PYTHONPATH=PACKAGE + ":" + folder)
+        self.assertEqual(client.encoder().verbs, ["encode", "explain"], client.encoder())
+        with self.assertRaisesRegex(ascribe.ServerFailed, "the encoder refused: ValueError: two lines"):
+            client.encode("a", "bad")
+        self.assertEqual(client.encode("a", "b").gradient.tolist(), [1, 1, 1])
+        corpus = client.create_corpus("c", dim=3)
+        corpus.ingest(np.ones((1, 3), "f4"), [{"id": "x", "text": "aé😀z"}])
+        told = corpus.explain("x", np.array([1, 0, 0], "f4"))  # two tokens are one character
+        self.assertEqual([(t.text, t.start, t.end) for t in told.tokens],
+                         [("a", 0, 1), ("é", 1, 3), ("😀z", 3, 8)])
+        shares = np.array([t.score for t in told.tokens]) * np.sqrt(3)
+        np.testing.assert_allclose(shares, [1, 6, 8], rtol=1e-6)
+        self.assertEqual(client.encoder().restarts, 0)
+
+    def test_a_factory_that_is_not_there(self):
+        for factory, words in (("nothing:here", "No module named 'nothing'"), ("ascribe", "MODULE:FUNCTION")):
+            client = self.serve_with(self.scratch() + "/store", factory)
+            self.assertEqual(client.encoder().state, "failed")
+            self.assertIn(words, client.encoder().error)
+
+    def test_without_tokens_before_and_with(self):
+        """Shares belong to the token that is predicted at a position, whatever stands before a text."""
+        torch.manual_seed(3)
+        model = Net().eval()
+        c = GradientCollector(model, p=4, seed=2)
+        vector = np.random.default_rng(4).standard_normal(c.dim).astype("f4")
+        for before in ([], [3], [3, 5]):
+            e = CausalEncoder(model, c, lambda text: ([int(x) for x in text.split()],
+                                                      [(2 * i, 2 * i + 1) for i in range(len(text.split()))]),
+                              lambda ids: " ".join(map(str, ids)), before=before)
+            text = "1 2 7 4"
+            shares, spans = e.explain(text, vector)
+            self.assertEqual(spans.tolist(), [[0, 1], [2, 3], [4, 5], [6, 7]])
+            whole = float(e.text_gradient(text).astype(np.float64) @ vector)
+            self.assertAlmostEqual(shares.sum(), whole, delta=1e-5 * np.abs(shares).max())
+            g, loss, n = e.encode("", text) if before else e.encode("1", "2 7 4")
+            self.assertEqual(n, 4 if before else 3)
+            np.testing.assert_array_equal(g, e.text_gradient(text))
+        with self.assertRaisesRegex(ascribe.ArgumentError, "too short"):
+            CausalEncoder(model, c, lambda text: ([1], [(0, 1)]), str).text_gradient("1")
 
 
 @unittest.skipIf(MISSING, MISSING)

@@ -7,6 +7,7 @@
 ascribe.projection    the random projection, the same numbers as the server's C code
 ascribe.moment        division by an optimiser's second moment
 ascribe.torch         gradients out of a PyTorch model, into batches (needs torch)
+ascribe.encoder       a model of yours behind the server: `python3 -m ascribe.encoder`
 ascribe.safetensors   reading and writing safetensors files
 Needs numpy; shows progress with tqdm where that is installed.
 """

@@ -1,8 +1,9 @@
 """ascribe.torch - gradients of single examples out of a PyTorch model, projected, into batches.
 
-    from ascribe.torch import GradientCollector, second_moments
+    from ascribe.torch import CausalEncoder, GradientCollector, second_moments
 """
+from .causal import CausalEncoder
 from .collector import GradientCollector, Rows
 from .moments import second_moments
 
-__all__ = ["GradientCollector", "Rows", "second_moments"]
+__all__ = ["CausalEncoder", "GradientCollector", "Rows", "second_moments"]

@@ -119,6 +119,33 @@ class Rows:
         return self.tensor().numpy()
 
 
+class Shares(Rows):
+    """What each position adds to <vector, gradient> of one example: where a row sums over positions,
+    this keeps them apart. <V, P (D o G) Q^T> = sum over t of delta_t^T (D o (P^T V Q)) a_t."""
+
+    def __init__(self, blocks: List[Block], vector: np.ndarray):
+        super().__init__(blocks, 1)
+        self.vector = torch.from_numpy(np.array(vector, np.float32))
+        self.shares: Optional[torch.Tensor] = None  # float64 [t]
+
+    def add(self, block: Block, delta: torch.Tensor, kept: torch.Tensor, version: int) -> None:
+        if kept._version != version:
+            raise ArgumentError(f"{block.name}: its input was changed in place after its use")
+        with _in_float32(delta.device):
+            d, size = self._by_example(delta, block)[0], block.p * block.p
+            v = self.vector[block.number * size:(block.number + 1) * size].to(d.device)
+            v = v.reshape(block.p, block.p)
+            if block.factor is None:
+                turned = (d @ block.left.T) @ v
+            else:
+                turned = d @ ((block.left.T @ v @ block.right) * block.factor)
+            part = (turned * kept[0]).double().sum(1).cpu()
+        if self.shares is not None and len(self.shares) != len(part):
+            raise ArgumentError(f"{block.name}: {len(part)} positions, others have "
+                                f"{len(self.shares)}")
+        self.shares = part if self.shares is None else self.shares + part
+
+
 class GradientCollector:
     """Per-example gradients of a model's linear layers, as a corpus takes them.
 
@@ -194,6 +221,19 @@ class GradientCollector:
             each.sum().backward()
         return rows.numpy()
 
+    def shares(self, vector: np.ndarray, batch: Any,
+               losses: Callable[[nn.Module, Any], torch.Tensor]) -> np.ndarray:
+        """float64 [t]: what each position of one example adds to <vector, its gradient>, vector
+        [dim]; they sum to it. losses(model, batch) gives the one loss [1]."""
+        if np.shape(vector) != (self.dim,):
+            raise ArgumentError(f"vector {list(np.shape(vector))}: must be [{self.dim}]")
+        shares = Shares(self.blocks, vector)
+        with Collection(self, 1, shares):
+            losses(self.model, batch).sum().backward()
+        if shares.shares is None:
+            raise ArgumentError("no gradient came back: does the loss depend on the modules?")
+        return shares.shares.numpy()
+
     def stream(self, batches: Iterable[Tuple[Any, List[Any]]],
                losses: Callable[[nn.Module, Any], torch.Tensor]
                ) -> Iterator[Tuple[np.ndarray, List[Any]]]:
@@ -205,11 +245,12 @@ class GradientCollector:
 class Collection:
     """What `collect` opens: hooks on the modules, parameters frozen; all undone at its end."""
 
-    def __init__(self, collector: GradientCollector, count: Optional[int]):
+    def __init__(self, collector: GradientCollector, count: Optional[int],
+                 rows: Optional[Rows] = None):
         if count is not None and count < 1:
             raise ArgumentError(f"{count} examples")
         self.model, self.blocks = collector.model, collector.blocks
-        self.rows = Rows(collector.blocks, count or 0)
+        self.rows = Rows(collector.blocks, count or 0) if rows is None else rows
         self.hooks: List[Any] = []
         self.frozen: List[nn.Parameter] = []
 
