@@ -36,7 +36,7 @@ export function tasks(c) {
     return remember(`tasks ${c}`, async () => (await call("GET", path("corpora", c, "tasks"))).tasks);
 }
 
-/* {state: "none"} as well where the server knows no encoders. */
+/* {state: "none"} as well where the server knows no encoders, "forbidden" where the key is for one corpus alone. */
 export function encoder() {
     return remember("encoder", async () => {
         try {
@@ -44,6 +44,8 @@ export function encoder() {
         } catch (error) {
             if (error.code === "unknown_route")
                 return { state: "none" };
+            if (error.code === "forbidden")
+                return { state: "forbidden", verbs: ["explain"] }; /* which is asked of an example of the corpus */
             throw error;
         }
     });

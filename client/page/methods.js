@@ -16,7 +16,7 @@ export function known(corpus, tasks) {
         ...tasks.filter((t) => t.state === "ready").map((t) => ({
             key: `task:${t.name}`, label: `TrackStar \u00b7 ${t.name}`, short: t.name, task: t.name, gradient: true,
             note: `whitened; the task\u2019s own directions held down (\u03bb ${t.lambda?.toPrecision(2) ?? "?"})` })),
-        { key: "cosine", label: fitted ? "TrackStar \u00b7 corpus only" : "Cosine", short: fitted ? "corpus" : "cosine", gradient: true, score: "cosine",
+        { key: "cosine", label: fitted ? "TrackStar \u00b7 corpus only" : "Cosine", short: fitted ? "corpus only" : "cosine", gradient: true, score: "cosine",
           note: fitted ? "cosine of gradients whitened by the corpus\u2019s Hessian"
               : corpus.manifest?.encoded ? "cosine of encodings, as they were given" : "cosine of gradients; the corpus is not fitted" },
         { key: "dot", label: "Dot product", short: "dot", gradient: true, score: "dot",

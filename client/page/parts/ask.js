@@ -24,6 +24,9 @@ export function askBox(coder, signal) {
         return h("section.ask.off", { "aria-label": "Ask", test: "ask-none" },
                  h("p.quiet", {}, "To ask in your own words the server needs an encoder, a program that turns words into a gradient: ",
                    h("code", {}, "ascribed --encoder 'ascribe-lm serve --model model.ckpt'"), ". The saved queries below work without."));
+    if (coder.state === "forbidden")
+        return h("section.ask.off", { "aria-label": "Ask", test: "ask-none" },
+                 h("p.quiet", {}, "The key of this page is for this corpus alone and may not ask in new words. The saved queries below work."));
     const prompt = h("textarea", { id: "prompt", rows: 2, test: "prompt", maxlength: 20000, placeholder: "Lincoln: 16th President of" });
     const target = h("input", { id: "target", type: "text", test: "target", maxlength: 20000, autocomplete: "off", placeholder: "the United States" });
     const state = h("p.fine", { role: "status", test: "ask-state" }, stateWords(coder));

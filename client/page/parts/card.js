@@ -50,7 +50,7 @@ export function card({ hit, side, method, subject, explain }) {
             const here = whole?.places?.get(hit.id);
             if (here?.percentile !== undefined && whole.histogram)
                 fill(place, strip(whole.histogram, hit.score, side), h("span", {}, standing(here.percentile, whole.examples)));
-            fill(ranks, others.map((o) => otherRank(o, hit.id)));
+            fill(ranks, others.length > 0 && h("span", {}, "rank"), others.map((o) => otherRank(o, hit.id)));
         },
     };
 }
@@ -59,7 +59,7 @@ function otherRank({ method, whole }, id) {
     const there = whole?.places?.get(id);
     const text = there ? count(there.rank) : whole?.depth ? `> ${count(whole.depth)}` : whole ? "\u2013" : "";
     return h("span.other", { title: there ? `Rank ${there.rank} by ${method.label}` : `Not found by ${method.label}` },
-             `${method.short} `, h("b", {}, text || "\u2026"));
+             h("b", {}, text || "\u2026"), ` by ${method.short}`);
 }
 
 async function tokens(body, hit, explain) {

@@ -68,7 +68,7 @@ export function column(method, subject, options) {
     }
     function place(own, others) {
         if (own?.histogram)
-            fill(spread, histogram(own.histogram, marks()));
+            fill(spread, histogram(own.histogram, marks(), spread.clientWidth));
         else if (own && method.gradient)
             fill(spread, h("p.quiet", {}, "This server does not say how all scores lie."));
         cards.forEach((c) => c.place(own, others));

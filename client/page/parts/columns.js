@@ -25,7 +25,7 @@ function later(ms, signal) {
 export function columns(what, signal) {
     const { c, subject, methods } = what;
     const asked = { k: what.k, opponents: what.opponents, filter: what.filter };
-    const ofLists = h("div.summary-part", { css: { "--rows": methods.length } });
+    const ofLists = h("div.summary-part", { css: { "--pairs": (methods.length * (methods.length - 1)) / 2 } });
     const ofGroups = what.group ? h("div.summary-part.grouped", {}, loading("the groups", 4)) : null;
     const summary = h("div.summary", {}, methods.length > 1 && ofLists, ofGroups);
     const all = methods.map((method) => column(method, subject, {
@@ -33,7 +33,7 @@ export function columns(what, signal) {
         failed: (error) => error.code === "bad_filter" && what.onFilterError(error),
         explain: what.explains ? (id) => explain(c, method, subject, id, signal) : null,
     }));
-    const node = h("div.columns", { css: { "--columns": Math.min(methods.length, 4) } }, all.map((one) => one.node));
+    const node = h(methods.length > 3 ? "div.columns.many" : "div.columns", { css: { "--columns": Math.min(methods.length, 4) } }, all.map((one) => one.node));
 
     function quiet(error) {
         if (!aborted(error))
@@ -74,8 +74,7 @@ export function columns(what, signal) {
             ofGroups?.replaceChildren();
             return;
         }
-        fill(ofLists, done.length > 1 && h("div", {}, h("h2", {}, "How far they agree"),
-                                           overlap(done.map((one) => ({ label: one.method.label, ids: one.best() })), what.k)));
+        fill(ofLists, done.length > 1 && overlap(done.map((one) => ({ label: one.method.short, ids: one.best() })), what.k));
         say(done.map((one) => `${one.method.label}: ${one.best().length} examples`).join(". "));
         await later(SETTLE_MS, signal);
         await places(done);

@@ -3,18 +3,19 @@ import { s } from "../dom.js";
 import { count, score } from "../words.js";
 import { axisBelow, d3, figure } from "./plot.js";
 
-const W = 320, H = 92, LEFT = 6, RIGHT = 6, TOP = 6, FOOT = 20;
+const H = 98, LEFT = 6, RIGHT = 6, TOP = 6, FOOT = 22;
 
 /* data: {from, to, counts}; marks: [{score, side}], side "pro" or "con". Counts are drawn by their logarithm: the
- * shown examples lie where there are few. */
-export function histogram(data, marks) {
+ * shown examples lie where there are few. width: of the place, in pixels, so that letters keep their size. */
+export function histogram(data, marks, width) {
+    const W = Math.max(200, width);
     const total = d3.sum(data.counts), most = d3.max(data.counts) || 1;
     const from = Math.min(data.from, d3.min(marks, (m) => m.score) ?? data.from);
     const to = Math.max(data.to, d3.max(marks, (m) => m.score) ?? data.to);
     const x = d3.scaleLinear([from, to > from ? to : from + 1], [LEFT, W - RIGHT]);
     const y = d3.scaleLinear([0, Math.log1p(most)], [H - FOOT, TOP]);
     const step = (data.to - data.from) / data.counts.length;
-    const ticks = x.ticks(5).filter((v) => x(v) > LEFT + 10 && x(v) < W - RIGHT - 10);
+    const ticks = x.ticks(5).filter((v) => x(v) > LEFT + 14 && x(v) < W - RIGHT - 14);
     const svg = figure("histogram", W, H, "All scores",
                        `${count(total)} scores from ${score(data.from)} to ${score(data.to)}; ` +
                        `${marks.length} shown examples are marked. Heights are logarithmic.`);

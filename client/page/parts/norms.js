@@ -3,9 +3,11 @@ import { s } from "../dom.js";
 import { count, figure as digits } from "../words.js";
 import { axisBelow, d3, figure } from "./plot.js";
 
-const W = 420, H = 130, SIDE = 10, TOP = 8, FOOT = 22;
+const H = 150, SIDE = 10, TOP = 8, FOOT = 22;
 
-export function norms(data) {
+/* width: of the place, in pixels. */
+export function norms(data, width) {
+    const W = Math.max(200, Math.min(width, 544));
     const bins = data.bins.filter((b) => b.to > b.from && b.from > 0);
     const from = bins[0]?.from ?? 1, to = bins.at(-1)?.to ?? 10;
     const x = d3.scaleLog([from, to > from ? to : from * 10], [SIDE, W - SIDE]);

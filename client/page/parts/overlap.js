@@ -6,19 +6,14 @@ function both(a, b) {
     return a.filter((id) => other.has(id)).length;
 }
 
-/* lists: [{label, ids}] */
+/* lists: [{label, ids}], two or more. One line: every pair with its count and Jaccard index. */
 export function overlap(lists, k) {
-    return h("div.scroll", { tabindex: "0", role: "region", "aria-label": "Overlap of the lists" },
-             h("table.overlap", { test: "overlap" },
-               h("caption", {}, `In both lists, of the ${k} best (Jaccard index)`),
-               h("thead", {}, h("tr", {}, h("td"), lists.slice(1).map((l) => h("th", { scope: "col" }, l.label)))),
-               h("tbody", {}, lists.slice(0, -1).map((row, i) =>
-                   h("tr", {}, h("th", { scope: "row" }, row.label),
-                     lists.slice(1).map((col, j) => {
-                         if (j < i)
-                             return h("td");
-                         const n = both(row.ids, col.ids), all = row.ids.length + col.ids.length - n;
-                         return h("td.cell", { css: { "--share": all ? n / all : 0 } },
-                                  h("b", {}, n), h("span.fine", {}, all ? ` ${(n / all).toFixed(2)}` : ""));
-                     }))))));
+    const pairs = lists.flatMap((a, i) => lists.slice(i + 1).map((b) => {
+        const n = both(a.ids, b.ids), all = a.ids.length + b.ids.length - n;
+        return { a: a.label, b: b.label, n, share: all ? n / all : 0 };
+    }));
+    return h("div.overlap", { test: "overlap", title: "Examples that are in both lists, and the Jaccard index: those in both over those in either" },
+             h("span.fine", { id: "overlap-title" }, `In both, of ${k}:`),
+             h("ul", { "aria-labelledby": "overlap-title" }, pairs.map((p) => h("li", { css: { "--share": p.share }, "data-count": p.n },
+                 h("span.pair", {}, `${p.a} \u00b7 ${p.b} `), h("b", {}, p.n), h("span.fine", {}, ` ${p.share.toFixed(2)}`)))));
 }

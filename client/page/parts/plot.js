@@ -5,7 +5,7 @@ import { fresh, s } from "../dom.js";
 
 export const { d3 } = globalThis;
 
-/* An SVG of `width` x `height` units that is as wide as its place. */
+/* An SVG of `width` x `height` pixels; where its place becomes narrower or wider later, it follows. */
 export function figure(kind, width, height, title, text) {
     const t = fresh("plot"), d = fresh("plot");
     return s(`svg.plot.${kind}`, { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-labelledby": `${t} ${d}` },

@@ -3,9 +3,11 @@ import { s } from "../dom.js";
 import { count } from "../words.js";
 import { axisBelow, axisLeft, d3, figure } from "./plot.js";
 
-const W = 420, H = 200, LEFT = 44, RIGHT = 12, TOP = 14, FOOT = 34;
+const H = 220, LEFT = 44, RIGHT = 12, TOP = 14, FOOT = 34;
 
-export function spectrum(task) {
+/* width: of the place, in pixels. */
+export function spectrum(task, width) {
+    const W = Math.max(220, Math.min(width, 544));
     const { place, train, eval: ev } = task.spectra;
     const rows = place.map((p, i) => ({ p: p + 1, train: train[i], eval: ev[i] }));
     const values = rows.flatMap((r) => [r.train, r.eval]).filter((v) => v > 0);

@@ -42,7 +42,7 @@ export function metaList(meta, most = 6) {
     if (!all.length)
         return null;
     const shown = all.slice(0, most);
-    return h("dl.meta", {},
+    return h("dl.meta", { title: all.map(([name, value]) => `${name}: ${plain(value)}`).join("\n").slice(0, 2000) },
              shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, plain(value)))),
              all.length > most && h("div.fine", {}, h("dt", {}, "and"), h("dd", {}, `${all.length - most} more`)));
 }

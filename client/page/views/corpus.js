@@ -66,11 +66,11 @@ function fitTable(fit) {
                        [count(b.dim), figure(b.mean_eigenvalue), figure(b.damp), figure(b.largest), figure(b.smallest)].map((t) => h("td.n", {}, t)))))))));
 }
 
-function taskCard(task) {
+function taskCard(task, width) {
     return h("article.task", { test: "task" }, h("h3", {}, task.name, task.state !== "ready" && h("span.chip", {}, task.state)),
              h("p.fine", {}, [`\u03bb ${figure(task.lambda)}${task.clamped ? " (at its limit)" : ""}`, task.k && `k ${count(task.k)}`,
                               plural(task.rows, "evaluation row"), `rank ${count(task.rank)}`, task.bytes && bytes(task.bytes)].filter(Boolean).join(" \u00b7 ")),
-             task.spectra && h("figure", {}, spectrum(task),
+             task.spectra && h("figure", {}, spectrum(task, width),
                                h("figcaption.fine", {}, h("span.key.train", {}, "the corpus"), " ", h("span.key.eval", {}, "the evaluation set"), ", eigenvalues")));
 }
 
@@ -78,7 +78,7 @@ async function whatTasks(c, place, signal) {
     try {
         const { tasks } = await call("GET", path("corpora", c, "tasks"), { signal });
         const whole = await Promise.all(tasks.map((t) => (t.spectra ? t : call("GET", path("corpora", c, "tasks", t.name), { signal }))));
-        fill(place, whole.length ? h("div.tasks", {}, whole.map(taskCard))
+        fill(place, whole.length ? h("div.tasks", {}, whole.map((task) => taskCard(task, Math.min(384, place.clientWidth))))
             : h("p.quiet", {}, "None. A task holds down the directions that a whole evaluation set shares: ", h("code", {}, `ascribe task put ${c} facts eval.npy`)));
     } catch (error) {
         if (!aborted(error))
@@ -89,7 +89,7 @@ async function whatTasks(c, place, signal) {
 async function whatNorms(c, place, signal) {
     try {
         const data = await call("GET", path("corpora", c, "norms"), { query: { bins: 64 }, signal });
-        fill(place, norms(data), h("p.fine", {}, `from ${figure(data.min)} to ${figure(data.max)}, median ${figure(data.median)}`));
+        fill(place, norms(data, place.clientWidth), h("p.fine", {}, `from ${figure(data.min)} to ${figure(data.max)}, median ${figure(data.median)}`));
     } catch (error) {
         if (aborted(error))
             return;

@@ -100,7 +100,7 @@ async function compare(state, record, place, signal) {
     const all = known(here, lenses), method = choose(state.m, all).chosen[0] ?? all[0];
     const subject = { ...query, saved: query.name };
     const right = h("section.column", { "aria-labelledby": "live-column", test: "column", "data-method": method.key });
-    const shared = h("div.summary-part", { css: { "--rows": 2 } });
+    const shared = h("div.summary-part", { css: { "--pairs": 1 } });
     const pick = h("select", { "aria-label": "Live method", test: "pair-method", on: { change: () => go(changed({ m: pick.value })) } },
                    all.map((m) => h("option", { value: m.key, selected: m === method }, m.label)));
     fill(right, h("div.column-head", {}, h("h2", { id: "live-column" }, "Live")), h("p.note", {}, pick), loading("the answer", 4, "bone-card"));
@@ -112,7 +112,7 @@ async function compare(state, record, place, signal) {
         fill(right, h("div.column-head", {}, h("h2", { id: "live-column" }, "Live")), h("p.note", {}, pick),
              h("div", {}, h("h3", {}, "Proponents"), h("ol.cards", {}, answer.proponents.map(make("pro")))),
              answer.opponents.length > 0 && h("div", {}, h("h3", {}, "Opponents"), h("ol.cards", {}, answer.opponents.map(make("con")))));
-        fill(shared, h("h2", {}, "How far they agree"), overlap([{ label: "The file", ids: record.proponents.map((x) => x.id) }, { label: method.label, ids: answer.proponents.map((x) => x.id) }], k));
+        fill(shared, overlap([{ label: "the file", ids: record.proponents.map((x) => x.id) }, { label: method.short, ids: answer.proponents.map((x) => x.id) }], k));
     } catch (error) {
         if (!aborted(error))
             fill(right, h("div.column-head", {}, h("h2", { id: "live-column" }, "Live")), h("p.note", {}, pick), failed(error, () => compare(state, record, place, signal)));
