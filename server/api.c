@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "server/log.h"
 #include "server/metrics.h"
 #include "server/runtime.h"
 #include "server/scan.h"
@@ -135,14 +134,7 @@ int api_no_content(struct job *j)
     return 0;
 }
 
-void api_audit(const struct job *j, const char *what, const char *on)
+void api_audit(struct job *j, const char *what, const char *on)
 {
-    struct log_line line;
-
-    log_begin(&line, LOG_INFO, "admin");
-    log_text(&line, "what", what);
-    log_text(&line, "on", on);
-    log_text(&line, "key", j->key_id ? j->key_id : "");
-    log_text(&line, "request", j->request_id);
-    log_end(&line);
+    j->audit_note = arena_format(&j->arena, "%s %s", what, on);
 }

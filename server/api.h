@@ -58,8 +58,8 @@ void api_task_close(struct job *j, struct corpus *c, const struct view *v, struc
 int api_seen(struct job *j, int code);
 /* A failure in reading what the encoder answered is the encoder's: 502. Passes 0 on. */
 int api_encoder_fault(struct job *j, int code);
-/* A line in the log for what an administrator did: what, on what, with which key. */
-void api_audit(const struct job *j, const char *what, const char *on);
+/* What the audit's line says beside route and key: what was done, and the id that came of it. */
+void api_audit(struct job *j, const char *what, const char *on);
 
 /* ---- reply ----------------------------------------------------------------------------------- */
 

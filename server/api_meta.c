@@ -115,6 +115,8 @@ static void limits(struct buf *out, const struct config *c)
         {"manifest_bytes", LIMIT_MANIFEST},
         {"corpora", LIMIT_CORPORA},
         {"keys", LIMIT_KEYS},
+        {"key_rate", c->rate},
+        {"key_rate_burst", c->rate_burst ? c->rate_burst : 2 * c->rate},
         {"read_queue", c->read_queue},
         {"write_queue", LIMIT_WRITE_QUEUE},
         {"task_queue", LIMIT_TASK_QUEUE},

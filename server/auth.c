@@ -270,12 +270,21 @@ bool auth_used_due(struct auth *a)
 
     pthread_mutex_lock(&a->lock);
     due = a->used && now - a->used_saved >= LIMIT_KEY_USED_S;
-    if (due) {
-        a->used = false;
+    if (due)
         a->used_saved = now;
-    }
     pthread_mutex_unlock(&a->lock);
     return due;
+}
+
+bool auth_take_used(struct auth *a)
+{
+    bool used;
+
+    pthread_mutex_lock(&a->lock);
+    used = a->used;
+    a->used = false;
+    pthread_mutex_unlock(&a->lock);
+    return used;
 }
 
 /* ---- the check ------------------------------------------------------------------------------- */

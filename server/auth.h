@@ -120,12 +120,14 @@ size_t auth_list(struct auth *a, struct auth_key *out, size_t max);
 
 /* True when a key was used since the last auth_save_used, and that was LIMIT_KEY_USED_S ago. */
 bool auth_used_due(struct auth *a);
-/* [W] Writes down when each key was last used: one record, durable on return. Nothing when none
- * was. */
+/* [W] Writes down when each key was last used: one record, durable on return. Nothing when none was
+ * since the last time. */
 int auth_save_used(struct auth *a, struct store *s, struct err *e);
 
 /* ---- between the auth files ------------------------------------------------------------------ */
 
+/* Was a key used since this was last asked? */
+bool auth_take_used(struct auth *a);
 /* auth_find, with the hash. */
 bool auth_copy(struct auth *a, const char *id, struct auth_key *out);
 /* An admin key of every corpus that does not end by itself. */

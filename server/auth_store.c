@@ -135,16 +135,20 @@ static size_t put_used(unsigned char *row, const struct auth_key *k)
 
 int auth_save_used(struct auth *a, struct store *s, struct err *e)
 {
-    struct auth_key *keys = mem_new(LIMIT_KEYS, sizeof *keys);
-    unsigned char *record = mem_new(1 + LIMIT_KEYS * USED_ROW, 1);
-    size_t count = auth_list(a, keys, LIMIT_KEYS), len = 1;
-    int code = 0;
+    struct auth_key *keys;
+    unsigned char *record;
+    size_t count, len = 1;
+    int code;
 
+    if (!auth_take_used(a))
+        return 0;
+    keys = mem_new(LIMIT_KEYS, sizeof *keys);
+    record = mem_new(1 + LIMIT_KEYS * USED_ROW, 1);
+    count = auth_list(a, keys, LIMIT_KEYS);
     record[0] = USED_VERSION;
     for (size_t i = 0; i < count && i < LIMIT_KEYS; i++)
         len += put_used(record + len, &keys[i]);
-    if (len > 1)
-        code = store_record_put(s, STORE_KEYS, USED_KEY, sizeof USED_KEY - 1, record, len, e);
+    code = store_record_put(s, STORE_KEYS, USED_KEY, sizeof USED_KEY - 1, record, len, e);
     free(keys);
     free(record);
     return code;

@@ -39,6 +39,12 @@ static const struct setting settings[] = {
     {"config", TEXT, AT(file), 0, 0, 0, "FILE", "read settings from FILE: lines NAME = VALUE"},
     {"log-level", LEVEL, AT(log_level), LOG_INFO, 0, 0, "LEVEL",
      "debug, info, warn or error (info)"},
+    {"audit", TEXT, AT(audit), 0, 0, 0, "FILE",
+     "where it says who did what: a file, log or off (log)"},
+    {"rate", COUNT, AT(rate), 0, 0, LIMIT_KEY_RATE, "N",
+     "requests a second of one key that has no rate of its own; 0: no limit"},
+    {"rate-burst", COUNT, AT(rate_burst), 0, 0, LIMIT_KEY_RATE, "N",
+     "how many of those may come at once; 0: twice the rate"},
     {"threads", COUNT, AT(threads), 0, 0, 1024, "N", "reader threads; 0: one per processor"},
     {"memory", BYTES, AT(memory), 1 * GIB, 0, UINT64_C(1) << 50, "BYTES",
      "resident indexes of engine flat"},
@@ -302,6 +308,7 @@ static void load_defaults(struct config *c)
         if (settings[i].type == COUNT || settings[i].type == BYTES)
             *(uint64_t *)((char *)c + settings[i].offset) = settings[i].fallback;
     c->log_level = LOG_INFO;
+    c->audit = "log";
     c->listen[0] = "127.0.0.1:7171";
     c->listen_count = 1;
 }

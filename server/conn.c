@@ -137,9 +137,15 @@ static void drop_input(struct conn *c, size_t n)
         sodium_memzero(c->in + c->in_len, n);
 }
 
-static void head_failed(struct conn *c, const struct err *e)
+static void begin_exchange(struct conn *c)
 {
     c->x = exchange_new(c->server, c);
+    memcpy(c->x->peer, c->peer, sizeof c->peer);
+}
+
+static void head_failed(struct conn *c, const struct err *e)
+{
+    begin_exchange(c);
     c->x->job.err = *e;
     c->x->framing.method = "-";
     refuse(c);
@@ -175,7 +181,7 @@ static bool step_head(struct conn *c)
     }
     if (!c->head.complete)
         return head_unfinished(c);
-    c->x = exchange_new(c->server, c);
+    begin_exchange(c);
     c->x->bytes_in = c->head.size;
     if (exchange_admit(c->x, &c->head, c->in)) {
         drop_input(c, c->head.size);

@@ -33,6 +33,7 @@ struct conn {
     bool refused;     /* what comes in is not to be parsed any more */
     bool probed;      /* see conn_sweep */
     bool head_sent;   /* of a streamed reply */
+    char peer[64];    /* who is at the other end; exchange.h */
     struct head head;
     char *in;         /* LIMIT_HEAD_BYTES, or NULL while there is nothing to keep */
     size_t in_len;

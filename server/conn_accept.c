@@ -1,5 +1,8 @@
 /* conn_accept.c - new connections, and which of too many goes. See conn.h. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "server/conn.h"
 #include "server/limits.h"
@@ -50,6 +53,46 @@ static void on_refused_closed(uv_handle_t *h)
     free(h->data);
 }
 
+static void name_unix(struct conn *c)
+{
+    struct ucred who;
+    socklen_t len = sizeof who;
+    uv_os_fd_t fd;
+
+    if (uv_fileno(&c->u.handle, &fd) == 0 &&
+        getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) == 0)
+        snprintf(c->peer, sizeof c->peer, "uid=%u,pid=%d", who.uid, who.pid);
+}
+
+static void name_inet(struct conn *c)
+{
+    struct sockaddr_storage a;
+    int len = sizeof a;
+    char host[46];
+
+    if (uv_tcp_getpeername(&c->u.tcp, (struct sockaddr *)&a, &len))
+        return;
+    if (a.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const void *)&a;
+        uv_ip6_name(in6, host, sizeof host);
+        snprintf(c->peer, sizeof c->peer, "[%s]:%u", host, ntohs(in6->sin6_port));
+    } else {
+        const struct sockaddr_in *in = (const void *)&a;
+        uv_ip4_name(in, host, sizeof host);
+        snprintf(c->peer, sizeof c->peer, "%s:%u", host, ntohs(in->sin_port));
+    }
+}
+
+/* For the audit: who is at the other end. "-" when it is gone already. */
+static void name_peer(struct conn *c)
+{
+    memcpy(c->peer, "-", 2);
+    if (c->u.handle.type == UV_TCP)
+        name_inet(c);
+    else
+        name_unix(c);
+}
+
 void conn_accept(struct listener *l)
 {
     struct server *s = l->server;
@@ -71,6 +114,7 @@ void conn_accept(struct listener *l)
         uv_tcp_nodelay(&c->u.tcp, 1);
         uv_tcp_keepalive(&c->u.tcp, 1, KEEPALIVE_S);
     }
+    name_peer(c);
     c->next = s->conns;
     if (c->next)
         c->next->prev = c;

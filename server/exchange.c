@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/auth.h"
+#include "server/audit.h"
 #include "server/config.h"
 #include "server/limits.h"
 #include "server/log.h"
@@ -74,6 +74,15 @@ static void finish(struct exchange *x)
     x->parsed = false;
 }
 
+/* Before the answer goes out, or once it is known that none will: what was acknowledged is
+ * written. */
+static void audit(struct exchange *x, int status)
+{
+    if (!x->audited)
+        audit_request(x->server->rt->audit, x, status);
+    x->audited = true;
+}
+
 static void log_request(const struct exchange *x, int status, uint64_t ns)
 {
     const struct job *j = &x->job;
@@ -104,6 +113,7 @@ void exchange_end(struct exchange *x, int status)
         status = x->job.status;
     finish(x);
     body_free(x);
+    audit(x, status);
     log_request(x, status, ns);
     metrics_request(x->server->rt->metrics, x->job.route, status, ns);
     if (status == 499)
@@ -243,6 +253,10 @@ static void answer_problem(struct exchange *x)
     } else if (j->status != 401 && j->status != 405 && j->status != 429) {
         j->reply_extra = NULL;
     }
+    if (j->err.code == ERR_RATE_LIMITED)
+        metrics_add(j->rt->metrics, METRIC_RATE_LIMITED, 1);
+    else if (j->status == 401 || j->status == 403)
+        metrics_add(j->rt->metrics, METRIC_DENIED, 1);
     if (j->status >= 500 && j->status != 503 && j->status != 504)
         log_fault(x);
     http_problem(&j->reply_body, &j->err, j->request_id);
@@ -285,6 +299,7 @@ void exchange_answer(struct exchange *x)
         j->status = 200;
     if (j->status == 204 || j->status == 304)
         buf_free(&j->reply_body);
+    audit(x, j->status);
     put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json",
              j->reply_body.len);
 }

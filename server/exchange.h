@@ -36,6 +36,10 @@ struct exchange {
     uint64_t body_charged; /* of the server's budget: the body, then a large reply */
     struct chunked chunked;
 
+    char peer[64];         /* 127.0.0.1:4711, or uid=1000,pid=4711 of a unix socket */
+    const char *forwarded; /* what X-Forwarded-For claims, or NULL */
+    bool audited;
+
     struct stream stream;
     struct buf head; /* of the reply */
     uint64_t bytes_in, bytes_out;

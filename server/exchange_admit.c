@@ -35,6 +35,25 @@ static void admit_request_id(struct exchange *x, const char *id)
         snprintf(x->job.request_id, sizeof x->job.request_id, "%s", id);
 }
 
+/* Where a proxy in front says that the request comes from: the client's word when there is none. */
+static void admit_forwarded(struct exchange *x, const struct head *h, const char *bytes)
+{
+    unsigned count;
+    const struct head_field *f = head_find(h, bytes, "X-Forwarded-For", &count);
+
+    if (f)
+        x->forwarded = arena_copy(&x->job.arena, bytes + f->value.at,
+                                  f->value.len < 128 ? f->value.len : 128);
+}
+
+/* Of a right key or a wrong one: it stands in every log between here and there by now. */
+static int refuse_key_in_url(struct job *j, const char *name)
+{
+    err_set(&j->err, ERR_INVALID, "the query parameter \"%.64s\" holds a key: keys go into the "
+            "header Authorization; revoke this one, since URLs are logged on their way", name);
+    return err_at_field(&j->err, name);
+}
+
 static int query_pair(struct job *j, const char *text, size_t len)
 {
     const char *equals = memchr(text, '=', len);
@@ -45,6 +64,10 @@ static int query_pair(struct job *j, const char *text, size_t len)
     if (!name || !value) {
         err_set(&j->err, ERR_INVALID, "a broken percent-escape in the query");
         return err_at_field(&j->err, name ? name : "query");
+    }
+    if (strncmp(value, "asc_", 4) == 0 && strlen(value) == AUTH_TEXT_CHARS) {
+        sodium_memzero((char *)(uintptr_t)value, AUTH_TEXT_CHARS);
+        return refuse_key_in_url(j, name);
     }
     if (job_query(j, name)) {
         err_set(&j->err, ERR_INVALID, "the query parameter \"%.64s\" is there twice", name);
@@ -111,17 +134,15 @@ static int admit_route(struct exchange *x, const struct http_target *t, const ch
     char allow[64];
     int rc = route_find(j, method, t->path, t->path_len, &r, allow);
 
-    if (r && r->scope == SCOPE_OPEN) {
-        j->route = r;
+    j->route = r; /* for log and audit; whoever has no key is not told that there is one */
+    if (r && r->scope == SCOPE_OPEN)
         return 0;
-    }
     if (admit_key(x, authorization))
         return (int)j->err.code;
     if (rc == ERR_METHOD)
         j->reply_extra = arena_format(&j->arena, "Allow: %s\r\n", allow);
     if (rc)
         return rc;
-    j->route = r;
     if ((j->scopes & r->scope) == 0)
         return err_set(&j->err, ERR_FORBIDDEN, "the key %s has the scope %s, this needs %s",
                        j->key_id, auth_scopes_name(j->scopes), auth_scopes_name(r->scope));
@@ -207,6 +228,7 @@ static int admit_headers(struct exchange *x, const struct head *h, const char *b
     struct job *j = &x->job;
     const char *type;
 
+    admit_forwarded(x, h, bytes);
     admit_request_id(x, header(x, h, bytes, "X-Request-Id"));
     *authorization = header(x, h, bytes, "Authorization");
     type = header(x, h, bytes, "Content-Type");

@@ -84,6 +84,7 @@ struct job {
     int status;                 /* 0: 200 */
     const char *reply_type;     /* NULL: application/json */
     struct buf reply_body;      /* owned by the job */
+    const char *audit_note;     /* for the audit's line: api_audit; or NULL */
     bool secret;                /* reply_body is wiped once it went out */
     const char *reply_location; /* Location header, or NULL */
     const char *reply_extra;    /* further header lines, each with CRLF, or NULL */

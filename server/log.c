@@ -72,7 +72,7 @@ static void put_quoted(struct log_line *l, const char *value)
     put(l, "\"", 1);
 }
 
-void log_begin(struct log_line *l, enum log_level level, const char *msg)
+void log_stamp(struct log_line *l)
 {
     struct timespec now;
     struct tm utc;
@@ -80,15 +80,22 @@ void log_begin(struct log_line *l, enum log_level level, const char *msg)
     int len;
 
     l->len = 0;
-    l->on = (int)level >= atomic_load(&level_in_force);
-    if (!l->on)
-        return;
+    l->on = true;
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &utc);
-    len = snprintf(stamp, sizeof stamp, "ts=%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ level=%s",
+    len = snprintf(stamp, sizeof stamp, "ts=%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ",
                    utc.tm_year + 1900, utc.tm_mon + 1, utc.tm_mday, utc.tm_hour, utc.tm_min,
-                   utc.tm_sec, now.tv_nsec / 1000000, level_name[level]);
+                   utc.tm_sec, now.tv_nsec / 1000000);
     put(l, stamp, len > 0 ? (size_t)len : 0);
+}
+
+void log_begin(struct log_line *l, enum log_level level, const char *msg)
+{
+    l->on = false;
+    if ((int)level < atomic_load(&level_in_force))
+        return;
+    log_stamp(l);
+    log_text(l, "level", level_name[level]);
     log_text(l, "msg", msg);
 }
 
@@ -130,14 +137,17 @@ void log_err(struct log_line *l, const struct err *e)
         log_text(l, "field", e->field);
 }
 
+bool log_write(struct log_line *l, int fd)
+{
+    l->text[l->len++] = '\n';
+    return write(fd, l->text, l->len) == (ssize_t)l->len;
+}
+
 void log_end(struct log_line *l)
 {
-    if (!l->on)
-        return;
-    l->text[l->len++] = '\n';
     /* A log that cannot be written has nobody to tell; the server goes on. */
-    if (write(STDERR_FILENO, l->text, l->len) < 0)
-        l->on = false;
+    if (l->on)
+        l->on = log_write(l, STDERR_FILENO);
 }
 
 void log_note(enum log_level level, const char *msg, const char *fmt, ...)

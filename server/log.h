@@ -29,12 +29,16 @@ bool log_level_from_name(const char *name, enum log_level *out);
 /* begin, fields in any number, end (which writes). What does not fit is cut, the line stays
  * whole. */
 void log_begin(struct log_line *l, enum log_level level, const char *msg);
+/* A line that begins with its time alone and is written whatever the level (server/audit.h). */
+void log_stamp(struct log_line *l);
 void log_text(struct log_line *l, const char *key, const char *value);
 void log_number(struct log_line *l, const char *key, uint64_t value);
 void log_ms(struct log_line *l, const char *key, uint64_t nanoseconds);
 /* code=... error="..." and the field at fault */
 void log_err(struct log_line *l, const struct err *e);
 void log_end(struct log_line *l);
+/* log_end, to another descriptor. False, with errno: not, or not whole. */
+bool log_write(struct log_line *l, int fd);
 
 /* One message with one formatted detail, for the common case: msg=<msg> detail="<formatted>". */
 void log_note(enum log_level level, const char *msg, const char *fmt, ...)

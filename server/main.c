@@ -7,6 +7,7 @@
 
 #include "index/flat.h"
 #include "index/kern.h"
+#include "server/audit.h"
 #include "server/auth.h"
 #include "server/bm25.h"
 #include "server/codes.h"
@@ -88,6 +89,7 @@ static int open_store(const struct config *c, struct runtime *rt, struct err *e)
     if (store_open(c->store, &options, &rt->store, e))
         return (int)e->code;
     rt->auth = auth_new();
+    auth_set_rate(rt->auth, c->rate, c->rate_burst);
     return auth_start(rt->auth, rt->store, c->new_admin_key, e);
 }
 
@@ -96,7 +98,6 @@ static void start_workers(const struct config *c, struct runtime *rt)
     struct err e = ERR_INIT;
     struct server *s;
 
-    rt->metrics = metrics_new(route_table, route_count);
     rt->flat = flat_new(c->memory);
     rt->sift = sift_new(LIMIT_FILTER_KEPT);
     rt->bm25 = bm25_new(rt->store);
@@ -127,6 +128,16 @@ static int listen_all(const struct config *c, struct runtime *rt, struct err *e)
     return 0;
 }
 
+/* The pool is gone: this thread is the only writer. */
+static void save_used(struct runtime *rt)
+{
+    struct err e = ERR_INIT;
+
+    if (rt->auth && rt->store && !store_has_failed(rt->store) &&
+        auth_save_used(rt->auth, rt->store, &e))
+        log_note(LOG_WARN, "keys", "when they were last used was not written down: %s", e.text);
+}
+
 /* Backwards; every part copes with not having been made. */
 static void close_all(struct runtime *rt)
 {
@@ -144,7 +155,9 @@ static void close_all(struct runtime *rt)
     sift_free(rt->sift);
     bm25_free(rt->bm25);
     vitals_free(rt->vitals);
+    audit_free(rt->audit);
     metrics_free(rt->metrics);
+    save_used(rt);
     auth_free(rt->auth);
     if (rt->store)
         store_close(rt->store);
@@ -160,13 +173,22 @@ static int check_addresses(const struct config *c, struct err *e)
     return 0;
 }
 
+static int open_audit(const struct config *c, struct runtime *rt, struct err *e)
+{
+    rt->metrics = metrics_new(route_table, route_count);
+    rt->audit = audit_new(c->audit, rt->metrics, e);
+    if (!rt->audit)
+        metrics_free(rt->metrics);
+    return rt->audit ? 0 : (int)e->code;
+}
+
 static int serve(const struct config *c)
 {
     struct runtime rt = {.config = c};
     struct err e = ERR_INIT;
     int code;
 
-    if (check_addresses(c, &e))
+    if (check_addresses(c, &e) || open_audit(c, &rt, &e))
         return fail(EXIT_USAGE, &e);
     prepare_process(c);
     kern_init(NULL);
@@ -176,10 +198,12 @@ static int serve(const struct config *c)
         start_workers(c, &rt);
         log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s",
                  ASCRIBE_VERSION, c->store, pool_readers(rt.pool), kern_level());
+        audit_server(rt.audit, "start", c->new_admin_key ? "admin key made anew" : "as it was");
         if (listen_all(c, &rt, &e))
             code = fail(EXIT_LISTEN, &e);
         else
             code = server_run(rt.server);
+        audit_server(rt.audit, "stop", code ? "failed" : "as asked");
     }
     close_all(&rt);
     log_note(LOG_INFO, "stopped", "exit code %d", code);

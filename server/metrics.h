@@ -25,6 +25,9 @@ struct route;
     X(TIMEOUTS, "ascribe_slow_clients_total", "counter", 1, "Clients too slow to send or to read") \
     X(CANCELLED, "ascribe_cancelled_total", "counter", 1, "Requests whose client left")            \
     X(BUSY, "ascribe_busy_total", "counter", 1, "Requests refused because a bound was reached")    \
+    X(DENIED, "ascribe_denied_total", "counter", 1, "Requests without a right key")                \
+    X(RATE_LIMITED, "ascribe_rate_limited_total", "counter", 1, "Requests past their key's rate")  \
+    X(AUDIT_LOST, "ascribe_audit_lost_total", "counter", 1, "Audit lines that met a write error")  \
     X(COMMITS, "ascribe_commits_total", "counter", 1, "Commit groups made durable")                \
     X(COMMIT_JOBS, "ascribe_commit_requests_total", "counter", 1, "Requests in those groups")      \
     X(COMMIT_NS, "ascribe_commit_seconds_total", "counter", 1e-9, "Time spent committing")         \

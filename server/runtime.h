@@ -10,6 +10,7 @@ struct store;
 struct flat;
 struct pool;
 struct metrics;
+struct audit;
 struct auth;
 struct tasks;
 struct sift;
@@ -30,6 +31,7 @@ struct runtime {
     struct vitals *vitals;   /* server/vitals.h: what corpora weigh, and how fast they grow */
     struct encoder *encoder; /* server/encoder.h: turns text into gradients; NULL: none */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
+    struct audit *audit;     /* server/audit.h: who did what; NULL: nobody asks */
     struct metrics *metrics; /* server/metrics.h */
     struct tasks *tasks;     /* server/tasks.h: the registry behind /v1/jobs */
     struct server *server;   /* server/server.h: the transport */

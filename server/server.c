@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include "index/flat.h"
+#include "server/audit.h"
+#include "server/auth.h"
 #include "server/conn.h"
 #include "server/encoder.h"
 #include "server/exchange.h"
@@ -22,6 +24,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/notify.h"
+#include "server/pool.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
@@ -63,6 +66,7 @@ static void finish_if_idle(struct server *s)
     close_handle((uv_handle_t *)&s->tick);
     close_handle((uv_handle_t *)&s->term);
     close_handle((uv_handle_t *)&s->interrupt);
+    close_handle((uv_handle_t *)&s->hangup);
 }
 
 static void begin_drain(struct server *s, int code, const char *why)
@@ -105,7 +109,18 @@ static void on_signal(uv_signal_t *h, int number)
         log_note(LOG_ERROR, "killed", "a second signal (%d) during the drain", number);
         _exit(EXIT_KILLED);
     }
-    begin_drain(s, EXIT_DONE, number == SIGTERM ? "SIGTERM" : "SIGINT");
+    begin_drain(s, EXIT_DONE, number == SIGTERM  ? "SIGTERM"
+                                : number == SIGINT ? "SIGINT"
+                                                   : "SIGHUP");
+}
+
+/* The audit's file was moved away; without one it is what it always was, a terminal that closed. */
+static void on_hangup(uv_signal_t *h, int number)
+{
+    struct server *s = h->data;
+
+    if (!audit_reopen(s->rt->audit))
+        on_signal(h, number);
 }
 
 void server_stop(struct server *s, int code)
@@ -262,6 +277,25 @@ void server_reap(struct server *s, void *memory, struct arena *a)
     }
 }
 
+/* ---- keys ------------------------------------------------------------------------------------ */
+
+static int write_used(void *arg, struct err *e)
+{
+    const struct runtime *rt = arg;
+
+    return auth_save_used(rt->auth, rt->store, e);
+}
+
+/* On a reader, which may wait for the writer lane. */
+static void save_used(void *arg)
+{
+    struct runtime *rt = arg;
+    struct err e = ERR_INIT;
+
+    if (pool_lane(rt->pool, write_used, rt, &e))
+        log_note(LOG_WARN, "keys", "when they were last used was not written down: %s", e.text);
+}
+
 /* ---- the tick -------------------------------------------------------------------------------- */
 
 static void set_date(struct server *s)
@@ -294,6 +328,8 @@ static void on_tick(uv_timer_t *t)
         log_note(LOG_ERROR, "store failed", "a sync or write failed; nothing is retried");
         begin_drain(s, EXIT_STORE_FAILED, "the store failed");
     }
+    if (!s->draining && s->rt->auth && s->rt->store && auth_used_due(s->rt->auth))
+        pool_call(s->rt->pool, save_used, s->rt);
     plan_trim(s);
     if (!s->draining && !s->housework_busy && s->now_ns >= s->housework_due) {
         s->trimmed = s->trimmed || s->trim;
@@ -334,6 +370,9 @@ struct server *server_new(struct runtime *rt)
     uv_timer_init(&s->loop, &s->tick);
     uv_signal_init(&s->loop, &s->term);
     uv_signal_init(&s->loop, &s->interrupt);
+    uv_signal_init(&s->loop, &s->hangup);
+    s->hangup.data = s;
+    uv_signal_start(&s->hangup, on_hangup, SIGHUP);
     s->notice_async.data = s->tick.data = s->term.data = s->interrupt.data = s->housework.data = s;
     pthread_mutex_init(&s->lock, NULL);
     atomic_init(&s->stop_code, -1);

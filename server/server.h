@@ -54,7 +54,7 @@ struct server {
 
     uv_async_t notice_async;
     uv_timer_t tick;
-    uv_signal_t term, interrupt;
+    uv_signal_t term, interrupt, hangup;
     uv_work_t housework;
     bool housework_busy;
     uint64_t housework_due, housework_count;
