@@ -179,6 +179,8 @@ const WORDS = {
     encoder_failed: ["The encoder failed", "It is being started again."],
     encoder_timeout: ["The encoder took too long", "It is being started again."],
     bad_filter: ["The filter cannot be read", null],
+    wrong_dimension: ["The gradient does not fit this corpus", "The encoder is of another model, or projects to another size, than what the corpus was made with."],
+    fingerprint_mismatch: ["The gradient does not fit this corpus", "It was made for another corpus, or another model."],
     corrupt: ["Stored data is damaged", "Tell whoever runs the server; `ascribe verify` shows the extent."],
 };
 

@@ -33,7 +33,7 @@ export function columns(what, signal) {
         failed: (error) => error.code === "bad_filter" && what.onFilterError(error),
         explain: what.explains ? (id) => explain(c, method, subject, id, signal) : null,
     }));
-    const node = h(methods.length > 3 ? "div.columns.many" : "div.columns", { css: { "--columns": Math.min(methods.length, 4) } }, all.map((one) => one.node));
+    const node = h(`div.columns.placed${methods.length > 3 ? ".many" : ""}`, { css: { "--columns": Math.min(methods.length, 4) } }, all.map((one) => one.node));
 
     function quiet(error) {
         if (!aborted(error))
@@ -43,13 +43,15 @@ export function columns(what, signal) {
     async function places(done) {
         const ids = [...new Set(done.flatMap((one) => one.ids()))].sort();
         const found = await Promise.all(done.map(async (one) => {
-            try {
-                return await whole(c, one.method, subject, { ids, group: one.method.gradient ? what.group : undefined, filter: what.filter }, signal);
-            } catch (error) {
+            const want = { ids, filter: what.filter };
+            const group = one.method.gradient && what.group ? what.group : undefined;
+            const ask = (more) => whole(c, one.method, subject, { ...want, ...more }, signal).catch((error) => {
                 if (aborted(error))
                     throw error;
                 return { places: new Map(), error };
-            }
+            });
+            const got = await ask({ group });
+            return got.error && group ? { ...(await ask({})), error: got.error } : got; /* a bad field must not cost the ranks */
         }));
         done.forEach((one, i) => one.place(found[i], done.map((o, j) => ({ method: o.method, whole: found[j] })).filter((o, j) => j !== i)));
         if (ofGroups)

@@ -17,7 +17,10 @@ export function norms(data, width) {
     for (const b of bins)
         if (b.count)
             svg.append(s("rect.bar", { x: x(b.from), width: Math.max(0.6, x(b.to) - x(b.from) - 0.6), y: y(b.count), height: H - FOOT - y(b.count) }));
-    const ticks = x.ticks(5), some = ticks.filter((v, i) => i % Math.ceil(ticks.length / 6) === 0);
+    const some = [];
+    for (const v of x.ticks(8)) /* those that leave each other room */
+        if (!some.length || x(v) - x(some.at(-1)) > 40)
+            some.push(v);
     svg.append(s("line.base", { x1: SIDE, x2: W - SIDE, y1: H - FOOT, y2: H - FOOT }), axisBelow(x, H - FOOT, some, digits));
     if (data.median > 0)
         svg.append(s("line.mark.pro", { x1: x(data.median), x2: x(data.median), y1: TOP, y2: H - FOOT }));

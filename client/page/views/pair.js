@@ -93,7 +93,7 @@ async function compare(state, record, place, signal) {
     const left = fileColumn(record);
     if (!query) {
         fill(place, h("p.quiet", { test: "no-partner" }, `No saved query is called \u201c${record.id}\u201d in ${state.c}: there is nothing live to compare with. Save one under that name.`),
-             h("div.columns", { css: { "--columns": 1 } }, left));
+             h("div.columns.beside", { css: { "--columns": 1 } }, left));
         return;
     }
     const [here, lenses] = await Promise.all([corpus(state.c), tasks(state.c)]);
@@ -104,7 +104,7 @@ async function compare(state, record, place, signal) {
     const pick = h("select", { "aria-label": "Live method", test: "pair-method", on: { change: () => go(changed({ m: pick.value })) } },
                    all.map((m) => h("option", { value: m.key, selected: m === method }, m.label)));
     fill(right, h("div.column-head", {}, h("h2", { id: "live-column" }, "Live")), h("p.note", {}, pick), loading("the answer", 4, "bone-card"));
-    fill(place, h("div.summary", {}, shared), h("div.columns", { css: { "--columns": 2 } }, left, right));
+    fill(place, h("div.summary", {}, shared), h("div.columns.beside", { css: { "--columns": 2 } }, left, right));
     try {
         const k = Math.min(1000, Math.max(1, record.proponents.length));
         const answer = await list(state.c, method, subject, { k, opponents: Math.min(1000, record.opponents.length), filter: "" }, signal);
