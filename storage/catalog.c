@@ -8,6 +8,7 @@
 #include "storage/base/check.h"
 #include "storage/base/dtype.h"
 #include "storage/base/mem.h"
+#include "storage/heal.h"
 #include "storage/snapshot.h"
 
 /* ---- Corpora in memory ----------------------------------------------------------------------- */
@@ -154,6 +155,7 @@ struct load {
     size_t corpus_count;
     struct shard **shards; /* ascending by id; one reference each */
     size_t shard_count;
+    bool damaged; /* the record at hand; what cannot be made again keeps the store closed */
     struct err *e;
 };
 
@@ -193,19 +195,35 @@ static struct shard *shard_by_id(struct load *l, uint32_t id)
     return low < l->shard_count && l->shards[low]->id == id ? l->shards[low] : NULL;
 }
 
-/* One walk over a table; `take` gets every record. */
+/* Says of a damaged record what a strict read says. */
+static int refuse(struct load *l, enum ledger_table table, struct span key)
+{
+    struct key k = key_bytes(key.bytes, key.len);
+    struct span value;
+
+    (void)ledger_get(&l->txn, table, &k, &value);
+    if (l->txn.err.code == ERR_OK)
+        return contradiction(l, "a record is damaged", table);
+    *l->e = l->txn.err;
+    return (int)l->e->code;
+}
+
+/* One walk over a table; `take` gets every record, damaged ones too if it says that it heals. */
 typedef int take_record(struct load *l, struct span key, struct span value);
 
 static int walk(struct load *l, enum ledger_table table, const struct key *prefix,
-                take_record *take)
+                take_record *take, bool heals)
 {
     struct ledger_walk w;
     struct span key, value;
     int rc = 0;
 
     ledger_walk_begin(&w, &l->txn, table, prefix);
-    while (rc == 0 && ledger_walk_next(&w, &key, &value))
+    w.lenient = heals;
+    while (rc == 0 && ledger_walk_next(&w, &key, &value)) {
+        l->damaged = w.damaged;
         rc = take(l, key, value);
+    }
     ledger_walk_end(&w);
     if (rc == 0 && l->txn.err.code != ERR_OK) {
         *l->e = l->txn.err;
@@ -227,6 +245,9 @@ static int no_memory(struct load *l)
     return err_set(l->e, ERR_BUSY, "%s: no memory for the catalogue", l->s->dir);
 }
 
+/* To be made again once the corpus's chunks are known. */
+#define COUNTS_LOST UINT64_MAX
+
 static int take_corpus(struct load *l, struct span key, struct span value)
 {
     struct corpus_def def;
@@ -244,8 +265,11 @@ static int take_corpus(struct load *l, struct span key, struct span value)
                            manifest.len);
     l->by_id[l->corpus_count++] = c;
     catalog_add(l->s, c);
-    if (!ledger_get_counts(&l->txn, c->id, &c->counts) && l->txn.err.code == ERR_OK)
-        return contradiction(l, "a corpus has no counts", c->id);
+    if (!ledger_get_counts(&l->txn, c->id, &c->counts)) {
+        if (l->txn.err.code == ERR_CORRUPT)
+            err_clear(&l->txn.err);
+        c->counts = (struct ledger_counts){.next_sequence = COUNTS_LOST};
+    }
     return 0;
 }
 
@@ -256,7 +280,10 @@ static int take_shard(struct load *l, struct span key, struct span value)
     struct corpus *c;
     bool sealed;
 
-    if (!ledger_parse_shard(key, value, &record))
+    if (l->damaged && key.len == 4 &&
+        !heal_shard(l->s, &l->txn, bytes_get_be32(key.bytes), &record))
+        return 0; /* no chunk lies in it */
+    if (!l->damaged && !ledger_parse_shard(key, value, &record))
         return contradiction(l, "a shard record has the wrong shape", key.len);
     c = corpus_by_id(l, record.corpus);
     if (!c)
@@ -311,7 +338,10 @@ static int take_chunk(struct load *l, struct corpus *c, struct chunk_list *list,
     struct view_chunk *grown;
     struct shard *shard;
 
-    if (!ledger_parse_chunk(key, value, &record))
+    if (l->damaged && (key.len != 12 || !heal_chunk(l->s, l->shards, l->shard_count, c,
+                                                    bytes_get_be64(key.bytes + 4), &record)))
+        return refuse(l, LEDGER_CHUNKS, key);
+    if (!l->damaged && !ledger_parse_chunk(key, value, &record))
         return contradiction(l, "a chunk record has the wrong shape", key.len);
     shard = shard_by_id(l, record.shard);
     if (!shard || shard->corpus.id != c->id)
@@ -345,8 +375,11 @@ static int collect_chunks(struct load *l, struct corpus *c, struct chunk_list *l
     int rc = 0;
 
     ledger_walk_begin(&w, &l->txn, LEDGER_CHUNKS, &prefix);
-    while (rc == 0 && ledger_walk_next(&w, &key, &value))
+    w.lenient = true;
+    while (rc == 0 && ledger_walk_next(&w, &key, &value)) {
+        l->damaged = w.damaged;
         rc = take_chunk(l, c, list, key, value);
+    }
     ledger_walk_end(&w);
     if (rc)
         return rc;
@@ -358,14 +391,18 @@ static int collect_chunks(struct load *l, struct corpus *c, struct chunk_list *l
     return 0;
 }
 
-static int mark_dead(struct load *l, const struct view *v, struct span key, struct span value)
+static int mark_dead(struct load *l, const struct corpus *corpus, const struct view *v,
+                     struct span key, struct span value)
 {
     struct ledger_tombstone t;
     struct view_chunk *c;
     uint64_t *dead;
     size_t at;
 
-    if (!ledger_parse_tombstone(key, value, &t))
+    if (l->damaged && (key.len != 12 || !heal_tombstone(l->s, &l->txn, corpus, v,
+                                                        bytes_get_be64(key.bytes + 4), &t)))
+        return refuse(l, LEDGER_TOMBSTONES, key);
+    if (!l->damaged && !ledger_parse_tombstone(key, value, &t))
         return contradiction(l, "a tombstone has the wrong shape", key.len);
     if (!snapshot_find(v, t.sequence, &at) || v->chunks[at].id != t.chunk ||
         t.row >= v->chunks[at].rows)
@@ -393,11 +430,16 @@ static int load_corpus(struct load *l, struct corpus *c)
     on_loan.chunks = list.chunks;
     on_loan.chunk_count = list.count;
     ledger_walk_begin(&w, &l->txn, LEDGER_TOMBSTONES, &prefix);
-    while (rc == 0 && ledger_walk_next(&w, &key, &value))
-        rc = mark_dead(l, &on_loan, key, value);
+    w.lenient = true;
+    while (rc == 0 && ledger_walk_next(&w, &key, &value)) {
+        l->damaged = w.damaged;
+        rc = mark_dead(l, c, &on_loan, key, value);
+    }
     ledger_walk_end(&w);
     if (rc == 0) {
         made = snapshot_new(c, list.chunks, list.count);
+        if (c->counts.next_sequence == COUNTS_LOST)
+            heal_counts(l->s, &l->txn, c, made, &c->counts);
         if (made->live != c->counts.examples) {
             rc = contradiction(l, "a corpus's count is not the number of its live rows",
                                c->counts.examples);
@@ -440,7 +482,7 @@ static int load_annexes(struct load *l)
     struct key prefix = annex_record_prefix();
 
     atomic_store(&l->s->next_artifact, 1);
-    return walk(l, LEDGER_RECORDS, &prefix, take_annex);
+    return walk(l, LEDGER_RECORDS, &prefix, take_annex, false);
 }
 
 static int load_all(struct load *l)
@@ -457,11 +499,11 @@ static int load_all(struct load *l)
         return err_set(l->e, ERR_CONFLICT, "%s/ledger has format %u, this program knows %u",
                        l->s->dir, (unsigned)l->s->meta.format,
                        (unsigned)LEDGER_FORMAT_CODES);
-    rc = walk(l, LEDGER_CORPORA, NULL, take_corpus);
+    rc = walk(l, LEDGER_CORPORA, NULL, take_corpus, false);
     if (rc == 0)
-        rc = walk(l, LEDGER_SHARDS, NULL, take_shard);
+        rc = walk(l, LEDGER_SHARDS, NULL, take_shard, true);
     if (rc == 0)
-        rc = walk(l, LEDGER_DROPPED, NULL, take_dropped);
+        rc = walk(l, LEDGER_DROPPED, NULL, take_dropped, true); /* only the key says anything */
     if (rc == 0)
         rc = load_annexes(l);
     for (size_t i = 0; rc == 0 && i < l->corpus_count; i++)
@@ -494,6 +536,7 @@ void catalog_free(struct store *s)
         corpus_release(s->corpora[i]);
     free(s->corpora);
     free(s->purge);
+    heal_free(s);
     s->corpora = NULL;
     s->corpus_count = 0;
     s->purge = NULL;

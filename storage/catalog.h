@@ -20,6 +20,7 @@
 #include "storage/store.h"
 
 struct annex;
+struct healed;
 
 struct store {
     char *dir;
@@ -34,6 +35,8 @@ struct store {
     _Atomic uint64_t next_artifact; /* above all that the ledger names */
     uint32_t *purge;         /* writer lane: dropped corpora whose records are still in the ledger */
     size_t purge_count;
+    struct healed *healed; /* records made again at open (storage/heal.h); owned */
+    size_t healed_count;
     pthread_mutex_t lock;    /* guards corpora */
     struct corpus **corpora; /* one reference each, sorted by name */
     size_t corpus_count;

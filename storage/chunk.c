@@ -6,6 +6,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/hash.h"
 #include "storage/text.h"
 
@@ -107,7 +108,7 @@ static void build_rows(struct buf *out, const struct chunk_row *rows, uint32_t c
 }
 
 /* As LMDB stores it: 16 bytes in front, whole pages. */
-static uint64_t stored_bytes(uint64_t payload)
+uint64_t chunk_stored_bytes(uint64_t payload)
 {
     return (payload + CHUNK_HEADER_BYTES + 16 + PAGE - 1) / PAGE * PAGE;
 }
@@ -145,11 +146,11 @@ static int make_codes(struct chunk *c, struct err *e)
 
 static void add_up(struct chunk *c)
 {
-    c->bytes = stored_bytes((uint64_t)c->count * c->corpus->row_bytes) +
-               stored_bytes(c->row_block.len) + stored_bytes(c->text_block.len) +
-               stored_bytes((uint64_t)c->count * SUM_BYTES);
+    c->bytes = chunk_stored_bytes((uint64_t)c->count * c->corpus->row_bytes) +
+               chunk_stored_bytes(c->row_block.len) + chunk_stored_bytes(c->text_block.len) +
+               chunk_stored_bytes((uint64_t)c->count * SUM_BYTES);
     for (unsigned p = 0; c->corpus->codes.version && p <= CODER_PLANES; p++)
-        c->bytes += stored_bytes(coder_plane_bytes(&c->corpus->codes, p, c->count));
+        c->bytes += chunk_stored_bytes(coder_plane_bytes(&c->corpus->codes, p, c->count));
 }
 
 int chunk_build(struct chunk *c, const struct shard_corpus *corpus, const struct chunk_row *rows,
@@ -353,16 +354,18 @@ static int damage(const struct view_chunk *c, enum block_kind kind, const char *
                    chunk_kind_name(kind), what);
 }
 
-static bool sum_is_right(struct span value)
+bool chunk_sum_is_right(struct span value)
 {
     unsigned char sum[HASH_BYTES];
     struct hash h;
 
+    if (value.len < CHUNK_HEADER_BYTES)
+        return false;
     hash_begin(&h);
     hash_add(&h, value.bytes, AT_HASH);
     hash_add(&h, value.bytes + CHUNK_HEADER_BYTES, value.len - CHUNK_HEADER_BYTES);
     hash_end(&h, sum);
-    return memcmp(sum, value.bytes + AT_HASH, HASH_BYTES) == 0;
+    return planted(SUM_UNCHECKED) || memcmp(sum, value.bytes + AT_HASH, HASH_BYTES) == 0;
 }
 
 static bool rows_fit(struct span p, uint32_t rows)
@@ -371,6 +374,18 @@ static bool rows_fit(struct span p, uint32_t rows)
 
     return p.len >= fixed && bytes_get_le32(p.bytes) == rows &&
            bytes_get_le32(p.bytes + fixed - 4) == p.len - fixed;
+}
+
+bool chunk_belongs(struct span v, const struct shard *s, uint64_t id, enum block_kind kind)
+{
+    unsigned char expected[CHUNK_HEADER_BYTES];
+    uint32_t rows = v.len < CHUNK_HEADER_BYTES ? 0 : bytes_get_le32(v.bytes + AT_ROWS);
+    struct span p = {v.bytes + CHUNK_HEADER_BYTES, v.len - CHUNK_HEADER_BYTES};
+
+    if (rows == 0 || rows > CHUNK_ROWS_MAX)
+        return false;
+    fill_header(expected, &s->corpus, s->id, id, kind, rows, 0);
+    return memcmp(v.bytes, expected, AT_HASH) == 0 && (kind != BLOCK_ROWS || rows_fit(p, rows));
 }
 
 /* What only a program that makes these codes can say of their length, and it alone reads them. */
@@ -395,9 +410,9 @@ int chunk_check(struct span v, const struct view_chunk *c, enum block_kind kind,
     if (v.len < CHUNK_HEADER_BYTES || memcmp(v.bytes, magic, sizeof magic) != 0)
         return damage(c, kind, "is not a block", e);
     fill_header(expected, &c->shard->corpus, c->shard->id, c->id, kind, c->rows, c->code_version);
-    if (check_sum && !sum_is_right(v))
+    if (check_sum && !chunk_sum_is_right(v))
         return damage(c, kind, "the checksum is wrong", e);
-    if (memcmp(v.bytes, expected, AT_HASH) != 0)
+    if (memcmp(v.bytes, expected, AT_HASH) != 0 && !planted(PLACE_UNCHECKED))
         return damage(c, kind, "the block belongs elsewhere", e);
     p = (struct span){v.bytes + CHUNK_HEADER_BYTES, v.len - CHUNK_HEADER_BYTES};
     if (!length_fits(c, kind, p.len))

@@ -60,6 +60,12 @@ void chunk_put(struct chunk *c, struct txn *t, const struct shard *s, uint64_t i
 int chunk_check(struct span value, const struct view_chunk *c, enum block_kind kind, bool check_sum,
                 struct span *out_payload, struct err *e);
 
+/* For who does not know the chunk yet: is the checksum right; is it this block of this chunk, of as
+ * many rows as it says (no codes). */
+bool chunk_sum_is_right(struct span value);
+bool chunk_belongs(struct span value, const struct shard *s, uint64_t id, enum block_kind kind);
+uint64_t chunk_stored_bytes(uint64_t payload); /* as LMDB stores it, with the header */
+
 /* The sum of one row's encoding, its place inside. */
 uint64_t chunk_row_sum(uint64_t chunk, uint32_t row, const void *encoding, size_t row_bytes);
 

@@ -13,9 +13,11 @@
 #include "storage/annex.h"
 #include "storage/artifact_file.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/catalog.h"
 #include "storage/chunk.h"
 #include "storage/fs.h"
+#include "storage/heal.h"
 #include "storage/pages.h"
 
 #define FORMAT_TEXT "ascribe store "
@@ -107,7 +109,8 @@ static int take_lock(struct store *s, bool shared, struct err *e)
     s->lock_fd = open(path, flags | O_CLOEXEC, 0600);
     if (s->lock_fd < 0)
         rc = err_errno(e, errno, path);
-    else if (flock(s->lock_fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0)
+    else if (flock(s->lock_fd, (shared ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0 &&
+             !planted(LOCK_IGNORED))
         rc = errno == EWOULDBLOCK
                  ? err_set(e, ERR_BUSY, "store %s is in use by another process", s->dir)
                  : err_errno(e, errno, path);
@@ -376,6 +379,8 @@ static int open_files(struct store *s, const struct store_options *o, bool fresh
     if (rc == 0)
         rc = catalog_load(s, e);
     if (rc == 0 && !o->read_only)
+        rc = heal_write(s, e);
+    if (rc == 0 && !o->read_only)
         rc = tidy(s, e);
     free(ledger_dir);
     return rc;
@@ -432,6 +437,16 @@ const char *store_dir(const struct store *s)
 bool store_has_failed(const struct store *s)
 {
     return atomic_load(&s->latch.failed);
+}
+
+size_t store_healed(const struct store *s)
+{
+    return s->healed_count;
+}
+
+const char *store_healed_line(const struct store *s, size_t i)
+{
+    return s->healed[i].line;
 }
 
 uint64_t store_damage(const struct store *s)

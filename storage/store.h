@@ -48,6 +48,11 @@ const char *store_dir(const struct store *s);
  * server then exits with its own code; nothing is retried (docs/architecture.md, P1). */
 bool store_has_failed(const struct store *s);
 
+/* Records of the ledger that were damaged and could be made again when the store was opened
+ * (storage/heal.h), as lines for people. */
+size_t store_healed(const struct store *s);
+const char *store_healed_line(const struct store *s, size_t i);
+
 /* [R] Grows with everything that reading newly finds damaged (corpus_view_sound). 0: nothing yet. */
 uint64_t store_damage(const struct store *s);
 

@@ -240,6 +240,93 @@ static void test_shard_that_does_not_open(void **state)
     free(data);
 }
 
+/* ---- The ledger ------------------------------------------------------------------------------ */
+
+/* Opens, and everything is there; the record is sound again when it is opened next. */
+static void check_healed(struct scratch *x, const char *what)
+{
+    for (int again = 0; again < 2; again++) {
+        struct store *s = reopen(x->store);
+        struct corpus *c = store_corpus_find(s, "c");
+        const struct view *v = read_on(s, c, false, true);
+        struct verify_report r;
+        struct corpus_stats stats;
+        struct err e = ERR_INIT;
+        size_t chunk;
+        uint32_t row;
+
+        assert_int_equal(store_healed(s), again ? 0 : 1);
+        if (!again)
+            assert_non_null(strstr(store_healed_line(s, 0), what));
+        assert_null(v->damage);
+        assert_int_equal(v->live, EXAMPLES - 1);
+        assert_false(view_locate(v, 25, &chunk, &row, &e));
+        corpus_stats(c, &stats);
+        assert_int_equal(stats.next_sequence, EXAMPLES);
+        assert_int_equal(stats.batches, 3);
+        assert_int_equal(stats.tombstones, 1);
+        assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+        assert_int_equal(r.ledger_faults + r.damaged_blocks, 0);
+        view_release(v);
+        corpus_release(c);
+        store_close(s);
+    }
+}
+
+static void test_ledger_made_again(void **state)
+{
+    struct scratch *x = *state;
+    unsigned char counts[32];
+    unsigned char chunk[20] = {0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 20};
+    unsigned char dead[20] = {0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 25, 2};
+    unsigned char shard[12] = {0, 0, 0, 1, 1, 0, 0, 0, 1, 0, 0, 0};
+    const struct view *v;
+    struct store *s;
+    struct corpus *c;
+
+    make_store(x->store);
+    bytes_put_le64(counts, EXAMPLES);
+    bytes_put_le64(counts + 8, EXAMPLES - 1);
+    bytes_put_le64(counts + 16, 1);
+    bytes_put_le64(counts + 24, 3);
+    hurt_record(x->store, counts, sizeof counts, 9);
+    check_healed(x, "counts");
+    hurt_record(x->store, chunk, sizeof chunk, 17);
+    check_healed(x, "chunk 2");
+    hurt_record(x->store, dead, sizeof dead, 13);
+    check_healed(x, "sequence 25");
+    hurt_record(x->store, shard, sizeof shard, 8);
+    check_healed(x, "shard 000001");
+    s = reopen(x->store); /* the shard is sealed now: a batch goes into another */
+    c = store_corpus_find(s, "c");
+    put_examples(s, c, "d", EXAMPLES, 20);
+    corpus_release(c);
+    store_close(s);
+    s = reopen(x->store);
+    c = store_corpus_find(s, "c");
+    v = corpus_view(c);
+    check_whole(v, EXAMPLES + 19);
+    view_release(v);
+    corpus_release(c);
+    store_close(s);
+}
+
+/* A chunk whose record and whose table of rows are both gone cannot be placed: that must be said. */
+static void test_ledger_that_cannot(void **state)
+{
+    struct scratch *x = *state;
+    unsigned char chunk[20] = {0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 1, 0, 0, 0, 20};
+    struct store_options o = {.coder = &fake_init(&coder, 1)->coder};
+    struct err e = ERR_INIT;
+    struct store *s = NULL;
+
+    make_store(x->store);
+    hurt_block(x->store, 2, BLOCK_ROWS, CHUNK_HEADER_BYTES + 30);
+    hurt_record(x->store, chunk, sizeof chunk, 17);
+    assert_int_equal(store_open(x->store, &o, &s, &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.text, "table chunks"));
+}
+
 #define scratch_test(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -248,6 +335,7 @@ int main(void)
         scratch_test(test_one_row),   scratch_test(test_table_of_rows),
         scratch_test(test_texts),     scratch_test(test_derived),
         scratch_test(test_shard_that_does_not_open),
+        scratch_test(test_ledger_made_again), scratch_test(test_ledger_that_cannot),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
