@@ -88,6 +88,8 @@ static int open_store(const struct config *c, struct runtime *rt, struct err *e)
 
     if (store_open(c->store, &options, &rt->store, e))
         return (int)e->code;
+    for (size_t i = 0; i < store_healed(rt->store); i++)
+        log_note(LOG_WARN, "healed", "%s", store_healed_line(rt->store, i));
     rt->auth = auth_new();
     auth_set_rate(rt->auth, c->rate, c->rate_burst);
     return auth_start(rt->auth, rt->store, c->new_admin_key, e);

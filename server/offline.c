@@ -19,6 +19,7 @@
 #include "server/manifest.h"
 #include "server/scan.h"
 #include "storage/base/mem.h"
+#include "storage/fs.h"
 #include "storage/maintain.h"
 
 enum exit_code { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USE = 2, EXIT_DAMAGE = 3 };
@@ -122,6 +123,100 @@ static int run_verify(struct offline *o, struct err *e)
                    report.ledger_faults
                ? EXIT_DAMAGE
                : EXIT_DONE;
+}
+
+/* ---- repair ---------------------------------------------------------------------------------- */
+
+struct repairing {
+    struct told told; /* first: findings are told as those of verify are */
+    FILE *list;       /* what was lost, a JSON object a line */
+    bool failed;
+};
+
+/* One line, to the file and to standard output. */
+static void tell_lost(void *arg, const char *corpus, const char *id, size_t len, const char *what)
+{
+    struct repairing *r = arg;
+    struct buf line = {0};
+
+    buf_format(&line, "{\"corpus\":\"%s\",\"lost\":\"%s\",\"id\":", corpus, what);
+    json_put_text(&line, id, len);
+    buf_add_text(&line, "}\n");
+    r->failed |= line.failed || fwrite(line.data, 1, line.len, r->list) != line.len ||
+                 fwrite(line.data, 1, line.len, stdout) != line.len;
+    buf_free(&line);
+}
+
+static int put_repaired(const struct repairing *r, const struct repair_report *x, const char *path,
+                        struct err *e)
+{
+    struct buf line = {0};
+
+    buf_format(&line,
+               "{\"examples_lost\":%" PRIu64 ",\"texts_lost\":%" PRIu64 ",\"batches_lost\":%" PRIu64
+               ",\"chunks_dropped\":%" PRIu64 ",\"records_made_again\":%" PRIu64 ",\"list\":",
+               x->examples, x->texts, x->batches, x->chunks, x->records);
+    json_put_text(&line, path, strlen(path));
+    buf_add_text(&line, ",\"left\":");
+    upkeep_put_findings(&line, &x->after, &r->told.findings);
+    buf_add_text(&line, "}");
+    return print_line(&line, e);
+}
+
+/* The text index follows from the texts: a server builds it anew. */
+static void drop_text_index(const char *store)
+{
+    static const char *const names[] = {"text.sqlite", "text.sqlite-wal", "text.sqlite-shm"};
+
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char *path = fs_join(store, names[i]);
+
+        unlink(path);
+        free(path);
+    }
+}
+
+static int repair(struct offline *o, struct store *s, struct repairing *r, const char *path,
+                  struct err *e)
+{
+    struct maintain_progress progress = progress_of(o);
+    struct repair_report report = {0};
+    int code;
+
+    for (size_t i = 0; i < store_healed(s); i++)
+        fprintf(stderr, "%s\n", store_healed_line(s, i));
+    code = repair_store(s, tell_lost, r, tell, &progress, &report, e);
+    if (!code && (fflush(r->list) || fsync(fileno(r->list)) || r->failed))
+        code = err_errno(e, errno ? errno : EIO, path);
+    if (!code)
+        code = put_repaired(r, &report, path, e);
+    if (code)
+        return EXIT_FAILED;
+    drop_text_index(o->store);
+    return r->told.findings.count || report.after.damaged_blocks ? EXIT_DAMAGE : EXIT_DONE;
+}
+
+static int run_repair(struct offline *o, struct err *e)
+{
+    struct store_options options = {.coder = &codes_coder};
+    struct repairing r = {0};
+    struct store *s = NULL;
+    char *path = o->to ? mem_copy(o->to, strlen(o->to)) : fs_join(o->store, "lost.jsonl");
+    int code = EXIT_FAILED;
+
+    if (!store_open(o->store, &options, &s, e)) {
+        r.list = fopen(path, "a");
+        if (r.list)
+            code = repair(o, s, &r, path, e);
+        else
+            err_errno(e, errno, path);
+        store_close(s);
+    }
+    if (r.list)
+        fclose(r.list);
+    buf_free(&r.told.findings.lines);
+    free(path);
+    return code;
 }
 
 static int print_path(const char *member, const char *path, struct err *e)
@@ -336,6 +431,9 @@ static int run_export(struct offline *o, struct err *e)
 static const struct verb verbs[] = {
     {"verify", run_verify, "--store DIR",
      "walk everything that is stored and check it; exit code 3 when there is damage"},
+    {"repair", run_repair, "--store DIR [--to FILE]",
+     "drop what is damaged, make again what follows from the rest, list what was lost (in FILE, "
+     "or DIR/lost.jsonl); exit code 3 when damage is left"},
     {"backup", run_backup, "--store DIR --to NEW", "copy the store to a new directory"},
     {"restore", run_restore, "--from BACKUP --store NEW",
      "make a store from a backup, checked before it appears"},

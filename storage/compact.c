@@ -23,6 +23,7 @@ struct compact {
     uint64_t taken_bytes, done_bytes;
     struct writer writer;
     bool writing;
+    bool mends; /* for a repair: without damaged texts */
     const struct maintain_progress *progress;
 };
 
@@ -41,7 +42,9 @@ static bool is_joinable(const struct compact *k, size_t i)
 /* Written before the program made codes, or made these; or they were found damaged. */
 static bool lacks_codes(const struct compact *k, const struct view_chunk *c)
 {
-    return shard_is_doubtful(c->shard, c->id) || (k->c->shape.codes.version && !c->coded);
+    return shard_is_doubtful(c->shard, c->id) ||
+           (k->mends && shard_damage(c->shard, c->id).textless) ||
+           (k->c->shape.codes.version && !c->coded);
 }
 
 /* A shard is rewritten whole or not at all. */
@@ -138,7 +141,8 @@ static int advance(struct compact *k, size_t i, struct err *e)
 
 static int copy_rows(struct compact *k, struct err *e)
 {
-    struct mover m = {.writer = &k->writer, .chunk_bytes = k->s->chunk_bytes};
+    struct mover m = {.writer = &k->writer, .chunk_bytes = k->s->chunk_bytes,
+                      .mends = k->mends};
     const struct view *v = k->from;
     int rc = 0;
 
@@ -184,10 +188,10 @@ static int on_lane(const struct maintain_lane *lane, int (*work)(void *arg, stru
     return lane && lane->run ? lane->run(lane->arg, work, arg, e) : work(arg, e);
 }
 
-int compact_corpus(struct corpus *c, const struct maintain_lane *lane,
+static int compact(struct corpus *c, bool mends, const struct maintain_lane *lane,
                    const struct maintain_progress *p, struct err *e)
 {
-    struct compact k = {.c = c, .s = c->store, .progress = p};
+    struct compact k = {.c = c, .s = c->store, .mends = mends, .progress = p};
     int rc;
 
     if (atomic_exchange(&c->compacting, true))
@@ -204,4 +208,15 @@ int compact_corpus(struct corpus *c, const struct maintain_lane *lane,
     free(k.taken);
     atomic_store(&c->compacting, false);
     return rc;
+}
+
+int compact_corpus(struct corpus *c, const struct maintain_lane *lane,
+                   const struct maintain_progress *p, struct err *e)
+{
+    return compact(c, false, lane, p, e);
+}
+
+int compact_mend(struct corpus *c, const struct maintain_progress *p, struct err *e)
+{
+    return compact(c, true, NULL, p, e);
 }

@@ -47,6 +47,23 @@ int backup_store(struct store *s, const char *dest, const struct maintain_progre
 int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
                   struct err *e);
 
+/* Drops what is damaged, makes again what follows from the rest (ids, counts, codes, sums), and says of
+ * each thing lost whose it was: `lost` is called with corpus, id and "example" (gone), "texts" (the
+ * example stays, without text and meta) or "batch" (its record: sent again, it is taken as duplicates).
+ * The store is the caller's alone. Safe to run again after it was cut off. What it could not mend
+ * (a state's or task's file) is in `after`, told by `finding`. */
+typedef void repair_lost(void *arg, const char *corpus, const char *id, size_t len,
+                         const char *what);
+struct repair_report {
+    uint64_t examples, texts, batches; /* lost */
+    uint64_t chunks;                   /* dropped whole */
+    uint64_t records;                  /* of the ledger, made again */
+    struct verify_report after;
+};
+int repair_store(struct store *s, repair_lost *lost, void *arg,
+                 void (*finding)(void *arg, const char *line), const struct maintain_progress *p,
+                 struct repair_report *out, struct err *e);
+
 /* What a rewrite makes of a corpus (fit). */
 struct artifact;
 struct rewrite_to {
@@ -65,6 +82,9 @@ struct rewrite_to {
  * swap. Fails, CANCELLED too, without a trace; BUSY while the corpus is compacted. */
 int rewrite_corpus(struct corpus *c, const struct rewrite_to *to, const struct maintain_lane *lane,
                    const struct maintain_progress *p, struct err *e);
+
+/* compact_corpus for a repair: takes shards with damage, and rows whose texts are damaged without them. */
+int compact_mend(struct corpus *c, const struct maintain_progress *p, struct err *e);
 
 /* Rewrites the shards of a corpus that have dead rows or small chunks into new ones and swaps them
  * in the ledger in one transaction. Readers keep their views. */

@@ -24,10 +24,11 @@ static int read_row(uint32_t row, const struct block *rows, struct text_reader *
                     struct arena *a, struct chunk_row *out, struct err *e)
 {
     size_t id_len, text_len, meta_len;
-    const char *text, *meta, *id = block_row_id(rows, row, &id_len);
+    const char *text = NULL, *meta = NULL, *id = block_row_id(rows, row, &id_len);
     bool failed = false;
 
-    if (text_reader_row(texts, row, &text, &text_len, &meta, &meta_len, e))
+    text_len = meta_len = 0;
+    if (texts->bytes && text_reader_row(texts, row, &text, &text_len, &meta, &meta_len, e))
         return (int)e->code;
     *out = (struct chunk_row){
         .sequence = block_row_sequence(rows, row),
@@ -181,11 +182,12 @@ static int read_texts(struct mover *m, const struct view_chunk *c, struct mover_
 {
     struct block rows = {0}, texts = {0};
     struct text_reader reader = {0};
+    bool has_texts = !m->mends || !shard_damage(c->shard, c->id).textless;
     int rc = block_open(c, BLOCK_ROWS, &rows, e);
 
-    if (rc == 0)
+    if (rc == 0 && has_texts)
         rc = block_open(c, BLOCK_TEXTS, &texts, e);
-    if (rc == 0)
+    if (rc == 0 && has_texts)
         rc = text_reader_open(&reader, texts.bytes, texts.len, c->rows, e);
     if (rc == 0)
         rc = read_live(m, c, src, &rows, &reader, e);

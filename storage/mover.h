@@ -27,6 +27,7 @@ struct mover {
     struct writer *writer;
     uint64_t chunk_bytes;
     const struct rewrite_to *to; /* NULL: rows stay as they are */
+    bool mends;                  /* rows whose texts are damaged come without them */
     struct chunk_row *rows;      /* that wait until they fill a chunk; owned */
     size_t count, cap;
     struct mover_source *sources; /* in order; the first may be half used; owned */

@@ -218,6 +218,80 @@ class Damage(Stopped):
                 self.assertEqual(answer["damaged"]["examples"], len(lost))
         return answer
 
+    def repair(self, code=0):
+        lines = [json.loads(x) for x in h.offline("repair", "--store", self.store, check=code).stdout.splitlines()]
+        with open(self.store + "/lost.jsonl", encoding="utf-8") as f:
+            self.assertEqual([json.loads(x) for x in f][-len(lines) + 1:], lines[:-1])
+        return lines[:-1], lines[-1]
+
+    def test_repair_of_a_sound_store(self):
+        lost, summary = self.repair()
+        self.assertEqual((lost, summary["examples_lost"], summary["left"]["finding_count"]), ([], 0, 0))
+        self.verify(0)
+
+    def test_repair(self):
+        """A vector, a table of rows, texts and codes, in two corpora, and records of the ledger: what was lost is
+        listed, the rest is there, and can be ingested again."""
+        unit, _ = h.normalise(self.x[30])
+        path, at = find_in_shards(self.store, unit.tobytes())
+        flip(path, at + 77)
+        report = self.verify(3)
+        bad = next(c for c in ("first", "second") if any(f'"{c}-30"' in line for line in report["findings"]))
+        good = "first" if bad == "second" else "second"
+        flip_all(self.store, f"{good}-0".encode() + f"{good}-1".encode(), 3)  # the ids of its first chunk
+        flip_all(self.store, b"ascb\x01s", 49)
+        flip_all(self.store, b"\0\0\0" + bytes([1 if bad == "first" else 2]) + f"{bad}-7".encode(), 4 + len(bad) + 2 + 3, "ledger")
+        self.verify(3)
+        lost, summary = self.repair()
+        gone = {bad: [f"{bad}-30"], good: [f"{good}-{i}" for i in range(25)]}
+        for name in ("first", "second"):
+            self.assertEqual(sorted(x["id"] for x in lost if x["corpus"] == name and x["lost"] == "example"), sorted(gone[name]))
+        self.assertEqual((summary["examples_lost"], summary["texts_lost"], summary["chunks_dropped"]), (26, 0, 1))
+        report = self.verify(0)
+        self.assertEqual((report["examples"], report["finding_count"]), (80 - 26, 0))
+        client = self.up()
+        for name in ("first", "second"):
+            oracle = self.oracle(name, gone[name])
+            answer = client.post(f"/v1/corpora/{name}/query?k=40", h.queries(self.x[0])).json()
+            self.assertNotIn("partial", answer)
+            self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in answer["results"][0]["proponents"]], oracle.top(self.x[0], 40)[0])
+            self.assert_problem(client.get(f"/v1/corpora/{name}/examples/{gone[name][0]}"), 404, "unknown_example")
+            again = client.put(f"/v1/corpora/{name}/batches/again", h.batch(self.x[:len(gone[name])], gone[name])).json()
+            self.assertEqual((again["examples"], again["duplicates"]), (len(gone[name]), 0))
+        self.assertEqual(client.get(f"/v1/corpora/{bad}/examples/{bad}-7").json()["sequence"], 7)
+
+    def test_repair_of_texts(self):
+        path, at = find_in_shards(self.store, b"ascb\x01t")
+        with open(path, "rb") as f:
+            head = f.read()[at:at + 24]
+        flip_all(self.store, head, 48 + 8 + 16 * 10)
+        lost, summary = self.repair()
+        self.assertEqual({x["lost"] for x in lost}, {"texts"})
+        self.assertEqual(summary["texts_lost"], len(lost))
+        self.verify(0)
+        client = self.up()
+        for name in ("first", "second"):
+            self.assert_right(client, name)
+        one = client.get(f"/v1/corpora/{lost[0]['corpus']}/examples/{lost[0]['id']}").json()
+        self.assertEqual((one["text"], one["meta"]), (None, None))
+
+    def test_repair_of_a_shard_that_is_gone(self):
+        shards = sorted(os.listdir(self.store + "/shards"))
+        os.unlink(f"{self.store}/shards/{shards[0]}/data.mdb")
+        client = self.up()
+        answer = client.post("/v1/corpora/first/query?k=5&engine=scan", h.queries(self.x[0])).json()
+        self.assertEqual((answer["partial"], answer["damaged"]["examples"], len(answer["damaged"]["ids"])), (True, 40, 40))
+        self.assert_right(client, "second")
+        client.close()
+        self.server.stop()
+        lost, summary = self.repair()
+        self.assertEqual((len(lost), summary["chunks_dropped"]), (40, 2))
+        self.verify(0)
+        client = self.up()
+        self.assertEqual(client.get("/v1/corpora/first").json()["examples"], 0)
+        self.ingest(client, "first", "b9", self.x, [f"first-{i}" for i in range(40)])
+        self.assert_right(client, "second")
+
     def test_flipped_bit_in_a_vector(self):
         """One example is lost, and named; the other 39 of its corpus are answered, by every engine."""
         unit, _ = h.normalise(self.x[30])  # in both corpora; the last place is one of them's

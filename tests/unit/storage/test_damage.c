@@ -327,6 +327,87 @@ static void test_ledger_that_cannot(void **state)
     assert_non_null(strstr(e.text, "table chunks"));
 }
 
+/* ---- Any bit --------------------------------------------------------------------------------- */
+
+struct tally {
+    uint64_t examples, texts, batches;
+};
+
+static void count_lost(void *arg, const char *corpus, const char *id, size_t len, const char *what)
+{
+    struct tally *t = arg;
+
+    assert_string_equal(corpus, "c");
+    assert_true(len > 0 && id);
+    t->examples += strcmp(what, "example") == 0;
+    t->texts += strcmp(what, "texts") == 0;
+    t->batches += strcmp(what, "batch") == 0;
+}
+
+/* True when the store opened. Then every example is served rightly or named, before the repair and
+ * after it, and what the repair leaves is sound. */
+static bool live_with(struct scratch *x)
+{
+    struct store_options o = {.coder = &fake_init(&coder, 1)->coder};
+    struct repair_report report;
+    struct tally lost = {0};
+    struct err e = ERR_INIT;
+    const struct view *v;
+    struct store *s = NULL;
+    struct corpus *c;
+
+    if (store_open(x->store, &o, &s, &e)) {
+        assert_int_equal(e.code, ERR_CORRUPT);
+        return false;
+    }
+    c = store_corpus_find(s, "c");
+    assert_non_null(c);
+    v = read_on(s, c, true, false);
+    check_whole(v, EXAMPLES - 1);
+    view_release(v);
+    corpus_release(c);
+    store_close(s);
+    s = open_store_with(x->store, o);
+    assert_ok(repair_store(s, count_lost, &lost, NULL, NULL, &report, &e), &e);
+    assert_int_equal(report.after.damaged_blocks + report.after.damaged_ids, 0);
+    assert_int_equal(report.after.ledger_faults, 0);
+    assert_int_equal(report.after.examples + lost.examples, EXAMPLES - 1);
+    assert_int_equal(report.examples, lost.examples);
+    assert_int_equal(report.texts, lost.texts);
+    store_close(s);
+    s = open_store_with(x->store, o);
+    c = store_corpus_find(s, "c");
+    v = corpus_view(c);
+    assert_int_equal(v->live, EXAMPLES - 1 - lost.examples);
+    if (!lost.texts)
+        assert_ok(read_all(v, false, true, &e), &e);
+    view_release(v);
+    corpus_release(c);
+    store_close(s);
+    return true;
+}
+
+static void test_any_bit(void **state)
+{
+    struct scratch *x = *state;
+    unsigned opened[2] = {0};
+    struct err e = ERR_INIT;
+
+    for (uint64_t n = 0; n < 80; n++) {
+        static const char *const names[] = {"shards/000001/data.mdb", "ledger/data.mdb"};
+        struct file f;
+
+        assert_ok(fs_remove_tree(x->store, 4, &e), &e);
+        make_store(x->store);
+        f = file_read(x->store, names[n % 2]);
+        file_flip(&f, 8192 + mix(n) % (f.size - 8192));
+        file_free(&f);
+        opened[n % 2] += live_with(x);
+    }
+    assert_true(opened[0] >= 36);
+    assert_true(opened[1] >= 30);
+}
+
 #define scratch_test(f) cmocka_unit_test_setup_teardown(f, scratch_setup, scratch_teardown)
 
 int main(void)
@@ -336,6 +417,7 @@ int main(void)
         scratch_test(test_texts),     scratch_test(test_derived),
         scratch_test(test_shard_that_does_not_open),
         scratch_test(test_ledger_made_again), scratch_test(test_ledger_that_cannot),
+        scratch_test(test_any_bit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
