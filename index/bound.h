@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "storage/base/plant.h"
+
 /* One query, prepared. u is the vector, R u it rotated. */
 struct bound_query {
     int8_t *hi, *lo;      /* code_padded(dim) each, the caller's memory */
@@ -45,7 +47,7 @@ static inline struct bound bound_six(const struct bound_query *q, double sum6, d
                                      double rest6, double length6)
 {
     return (struct bound){2.0 * q->step * s * (2.0 * sum6 - 63.0 * q->sum),
-                          q->length * rest6 + q->rest * length6};
+                          (planted(BOUND_TIGHT) ? 0.0 : q->length * rest6) + q->rest * length6};
 }
 
 static inline struct bound bound_six_hi(const struct bound_query *q, double sum6, double s,
@@ -106,7 +108,8 @@ static inline struct bound bound_odds(const struct bound_query *q, struct bound 
     const double off = (fabs(b.at) + b.off) * turn + cut * (q->length * rest6 + rest_q * length) +
                        rest_q * rest6 + slack * q->length * length;
 
-    return (struct bound){b.at, off < b.off ? off : b.off}; /* NaN: a row without a code */
+    /* So that at + off rises with at. NaN: a row without a code. */
+    return (struct bound){b.at, turn < 1.0 && off < b.off ? off : b.off};
 }
 
 /* What rotation, the factors' rounding and the exact kernel's may add to those two. */

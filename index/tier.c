@@ -23,6 +23,7 @@ enum {
      * others, and half of them when the other end is asked too. */
     BITS_MOST = 2,
     ODDS = 4, /* what may fail for a row at an end: Z and tosses of one bit, two Z of six */
+    ODDS6_LEAST = 2048, /* dimensions: of fewer, what six bits leave may be no random direction */
     MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
     LEFT_LEAST = 64,
     LEFT_MOST = 8192,
@@ -49,9 +50,11 @@ static size_t clamp(size_t v, size_t least, size_t most)
 static size_t window_row_bytes(const struct tier *t)
 {
     const size_t bits = t->q->count / 8 + 1;
+    const size_t best = t->q->count * TIER_ENDS * sizeof(double) / TIER_TILE + 1;
     const size_t sums = t->q->count * sizeof(int32_t) * (t->fine ? 2 : 1);
 
-    return 2 * sizeof(uint32_t) + TIER_FACTORS_USED * sizeof(float) + sizeof(double) + sums + bits;
+    return 2 * sizeof(uint32_t) + TIER_FACTORS_USED * sizeof(float) + sizeof(double) + sums + bits +
+           best;
 }
 
 static void plan(struct tier *t)
@@ -72,6 +75,7 @@ static void plan(struct tier *t)
     t->left_rows = clamp(t->left_rows, LEFT_LEAST, LEFT_MOST);
     if (t->odds) {
         t->cut = bound_cut(t->src->dim, rows * (double)ends * ODDS, q->delta);
+        t->cut6 = code_padded(t->src->dim) < ODDS6_LEAST ? (double)INFINITY : t->cut;
         t->toss = bound_toss(t->src->dim, rows * (double)ends * ODDS, q->delta);
         t->reach = sqrt((double)code_padded(t->src->dim));
         t->slack = bound_slack1(t->src->dim);
@@ -235,7 +239,8 @@ int tier_cancelled(const struct share *s, struct err *e)
 static int share_init(struct share *s, struct err *e)
 {
     const struct tier *t = s->t;
-    const size_t count = t->q->count, room = t->window_rows, sums = count * room * sizeof(int32_t);
+    const size_t count = t->q->count, room = t->window_rows;
+    const size_t sums = count * room * sizeof(int32_t) * (t->fine ? 2 : 1);
     struct window *w = &s->w;
     char *at;
 
@@ -244,22 +249,23 @@ static int share_init(struct share *s, struct err *e)
         memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
     w->room = room;
     w->words = room / 64;
-    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) + count * w->words * 8 +
-                             2 * sums + count * (8 + 4));
+    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) +
+                             count * (w->words * (TIER_ENDS + 1) + TIER_SPAN) * 8 + sums);
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
     w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;
     at += room * 8;
     w->settled = (uint64_t *)(void *)at;
     at += count * w->words * 8;
+    w->best = (double *)(void *)at;
+    at += count * w->words * TIER_ENDS * 8;
     s->picked = (uint64_t *)(void *)at;
-    at += count * 8;
+    at += count * TIER_SPAN * 8;
     w->block = (uint32_t *)(void *)at;
     w->row = w->block + room;
     for (int f = 0; f < TIER_FACTORS_USED; f++)
         w->factor[f] = (float *)(void *)(w->row + room) + (size_t)f * room;
-    s->picked_query = (uint32_t *)(void *)(w->factor[TIER_FACTORS_USED - 1] + room);
-    w->hi = (int32_t *)(void *)(s->picked_query + count);
+    w->hi = (int32_t *)(void *)(w->factor[TIER_FACTORS_USED - 1] + room);
     w->lo = t->fine ? w->hi + count * room : NULL;
     return 0;
 }

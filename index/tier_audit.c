@@ -44,7 +44,7 @@ static void audit_row(const struct share *s, size_t i, uint32_t row, double scor
         within(bound_odds(q, bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]),
                           q->rest, f[CODE_REST6],
                           bound_along(f[CODE_REST6], f[CODE_LENGTH6], f[CODE_LENGTH]),
-                          f[CODE_LENGTH], s->t->cut, s->t->slack), score);
+                          f[CODE_LENGTH], s->t->cut6, s->t->slack), score);
     within(bound_eight_hi(q, hi, low, f[CODE_SCALE], f[CODE_REST8], f[CODE_LENGTH8]), score);
     within(bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     within(bound_eight(q, six, low, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]),

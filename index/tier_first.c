@@ -43,7 +43,7 @@ static double off_of(const struct tier *t, const struct bound_query *q, double a
         return bound_six(q, 0.0, factor[0], factor[1], factor[2]).off;
     b = bound_six_hi(q, 0.0, factor[0], factor[1], factor[2]);
     b.at = at;
-    return t->odds ? bound_odds(q, b, q->rest_hi, factor[1], factor[4], factor[3], t->cut,
+    return t->odds ? bound_odds(q, b, q->rest_hi, factor[1], factor[4], factor[3], t->cut6,
                                 t->slack).off
                    : b.off;
 }
@@ -62,13 +62,23 @@ void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bo
     }
 }
 
-bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from,
-                    const double at[TIER_TILE])
+/* Bounds rise with the estimate: where it is best, off_of included. */
+static bool any_by_best(const struct share *s, size_t i, int end, uint32_t from, double bar)
 {
-    const double bar = tier_bar_at(&s->t->bars[i * TIER_ENDS + (size_t)end]);
-    double factor[TIER_FACTORS_USED], upper[TIER_TILE], most = 0.0, off;
+    const double best = *tier_best(&s->w, i, end, from);
+    double factor[TIER_FACTORS_USED];
+
+    for (int f = 0; f < TIER_FACTORS_USED; f++)
+        factor[f] = (double)s->w.most[f];
+    return !(best + off_of(s->t, &s->t->bounds[i], best, factor) < bar);
+}
+
+static bool any_by_score(const struct share *s, size_t i, int end, uint32_t from, double bar)
+{
+    double at[TIER_TILE], factor[TIER_FACTORS_USED], upper[TIER_TILE], most = 0.0, off;
     bool any = false;
 
+    tier_first_estimates(s, i, from, at);
     for (int f = 0; f < TIER_FACTORS_USED; f++)
         factor[f] = (double)s->w.most[f];
     for (int n = 0; n < TIER_TILE; n++)
@@ -80,6 +90,16 @@ bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from,
     for (int n = 0; n < TIER_TILE; n++)
         any |= !((end == TIER_PRO ? upper[n] : -upper[n]) < bar);
     return any;
+}
+
+bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from)
+{
+    const double bar = tier_bar_at(&s->t->bars[i * TIER_ENDS + (size_t)end]);
+
+    if (!tier_k(s->t->q, i, end))
+        return false;
+    return s->t->q->measure == TIER_COSINE ? any_by_best(s, i, end, from, bar)
+                                           : any_by_score(s, i, end, from, bar);
 }
 
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],

@@ -46,7 +46,7 @@ struct tier {
     bool odds;                  /* probabilistic: bounds that hold but for delta */
     bool bits;                  /* the first tier reads the bits plane, else six */
     bool fine;                  /* it multiplies with hi and lo, else with hi, or bits with one */
-    double cut, toss, reach, slack; /* of the bounds that may fail: index/bound.h */
+    double cut, cut6, toss, reach, slack; /* of the bounds that may fail: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */
     size_t left_rows;           /* of one list of what is left */
@@ -72,6 +72,8 @@ struct window {
     float most[TIER_FACTORS_USED]; /* the greatest of each in the window */
     double *weight;    /* NULL for TIER_COSINE */
     int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; of bits in hi; lo: fine */
+    double *best;      /* highest estimate of a score in each tile of each query's ends, seen from
+                        * there; known once the bars were raised */
     uint64_t *settled; /* bit w of query i's words: scored, or out */
     size_t words;      /* a query */
 };
@@ -94,8 +96,7 @@ struct share {
     struct window w;
     struct held scan, rows; /* the block being read through; the one single rows are read of */
     struct lefts *lefts;    /* count x TIER_ENDS */
-    uint64_t *picked;       /* count: of a tile, the rows left for each of picked_query */
-    uint32_t *picked_query;
+    uint64_t *picked;       /* TIER_SPAN x count: of each tile, the rows left for each query */
     void *memory;           /* of the window and these */
     /* Where tier_window_fill goes on. */
     size_t block;
@@ -103,7 +104,10 @@ struct share {
     bool inside; /* a block is begun and not finished */
 };
 
-enum { TIER_TILE = 64 }; /* rows at a time */
+enum {
+    TIER_TILE = 64, /* rows at a time */
+    TIER_SPAN = 8,  /* tiles that are swept together, at most */
+};
 
 /* How many of query i's rows are asked for at an end. */
 static inline size_t tier_k(const struct tier_query *q, size_t i, int end)
@@ -121,6 +125,11 @@ static inline bool tier_is_settled(const struct window *w, size_t i, uint32_t ro
 static inline void tier_set_settled(struct window *w, size_t i, uint32_t row)
 {
     w->settled[i * w->words + row / 64] |= UINT64_C(1) << (row % 64);
+}
+
+static inline double *tier_best(const struct window *w, size_t i, int end, uint32_t from)
+{
+    return &w->best[(i * TIER_ENDS + (size_t)end) * w->words + from / TIER_TILE];
 }
 
 static inline double tier_weight(const struct window *w, uint32_t row)
@@ -205,9 +214,9 @@ static inline double tier_whole(int32_t hi, int32_t lo)
 /* What the first tier says of query i's products with the rows of the tile at `from`, a multiple of
  * TIER_TILE; past the window's last row nothing of use. Estimates alone cost a fraction. */
 void tier_first_estimates(const struct share *s, size_t i, uint32_t from, double at[TIER_TILE]);
-/* False when no row of the tile can enter at this end, whatever its own factors are. */
-bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from,
-                    const double at[TIER_TILE]);
+/* False when no row of the tile can enter at this end, whatever its own factors are. By tier_best,
+ * where scores are products; else by the estimates. */
+bool tier_first_any(const struct share *s, size_t i, int end, uint32_t from);
 void tier_first_bounds(const struct share *s, size_t i, uint32_t from, struct bounds *out);
 /* tier_score of all of them; out may be dots. */
 void tier_first_scores(const struct share *s, size_t i, uint32_t from, const double dots[TIER_TILE],
@@ -245,9 +254,13 @@ int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, un
               int32_t *out, struct err *e);
 
 /* --- tier_refine.c --- */
-/* All tiers after the first: of the tile at `from`, the rows mask[j] for query[j]; lists what they
- * leave. The last block that was needed stays open in s->scan. */
-int tier_refine_tile(struct share *s, uint32_t from, const uint32_t *query, const uint64_t *mask,
+/* How many queries tier_refine_tile takes at a time: their planes stay in a second-level cache. */
+size_t tier_group(const struct tier *t);
+
+/* All tiers after the first: of the tile at `from`, the rows mask[j] for query first + j; lists
+ * what they leave. count: at most tier_group. The last block that was needed stays open in
+ * s->scan. */
+int tier_refine_tile(struct share *s, uint32_t from, uint32_t first, const uint64_t *mask,
                      size_t count, struct err *e);
 
 /* --- tier_settle.c --- */

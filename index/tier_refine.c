@@ -100,7 +100,7 @@ static struct bound odds_bound(const struct refining *r, size_t i, uint32_t n, d
     const double along = bound_along(rest, r->f.length6[n], length);
     const struct bound b = bound_six(q, six, r->f.scale[n], rest, r->f.length6[n]);
 
-    return bound_odds(q, b, q->rest, rest, along, length, t->cut, t->slack);
+    return bound_odds(q, b, q->rest, rest, along, length, t->cut6, t->slack);
 }
 
 static int refine_bits(struct refining *r, struct err *e)
@@ -198,9 +198,9 @@ static uint64_t same_block(const struct window *w, uint32_t from, uint32_t n)
     return out;
 }
 
-/* Queries of one group, rows of one block. */
-static int refine_group(struct share *s, uint32_t from, const uint32_t *query,
-                        const uint64_t *mask, size_t count, uint64_t rows, struct err *e)
+/* Rows of one block. */
+static int refine_rows(struct share *s, uint32_t from, uint32_t first, const uint64_t *mask,
+                       size_t count, uint64_t rows, struct err *e)
 {
     uint32_t own[TIER_GROUP];
     uint64_t left[TIER_GROUP];
@@ -208,13 +208,11 @@ static int refine_group(struct share *s, uint32_t from, const uint32_t *query,
 
     r.s = s;
     r.p = (struct picked){.from = from, .query = own, .mask = left};
-    for (size_t j = 0; j < count; j++)
+    for (uint32_t j = 0; j < count; j++)
         if (mask[j] & rows) {
-            own[r.p.count] = query[j];
+            own[r.p.count] = first + j;
             left[r.p.count++] = mask[j] & rows;
         }
-    if (!r.p.count)
-        return 0;
     note_factors(&r);
     if (s->t->bits)
         return refine_bits(&r, e);
@@ -237,23 +235,22 @@ static int list_first(struct share *s, uint32_t from, size_t i, uint64_t mask, s
     return failed;
 }
 
-static size_t group_of(const struct tier *t)
+size_t tier_group(const struct tier *t)
 {
     const size_t queries = QUERY_BYTES / (t->groups * QKERN_GROUP);
 
     return queries < 4 ? 4 : queries > TIER_GROUP ? TIER_GROUP : queries;
 }
 
-int tier_refine_tile(struct share *s, uint32_t from, const uint32_t *query, const uint64_t *mask,
+int tier_refine_tile(struct share *s, uint32_t from, uint32_t first, const uint64_t *mask,
                      size_t count, struct err *e)
 {
-    const size_t group = group_of(s->t);
     uint64_t any = 0;
     int failed = 0;
 
-    for (size_t j = 0; j < count && !failed; j++)
+    for (uint32_t j = 0; j < count && !failed; j++)
         if (s->t->odds && !s->t->bits)
-            failed = list_first(s, from, query[j], mask[j], e);
+            failed = list_first(s, from, first + j, mask[j], e);
         else
             any |= mask[j];
     while (any && !failed) {
@@ -263,9 +260,8 @@ int tier_refine_tile(struct share *s, uint32_t from, const uint32_t *query, cons
         failed = tier_held_take(s, &s->scan, s->w.block[from + n], e);
         if (!failed)
             failed = tier_held_plane(s, &s->scan, TIER_FACTORS, e);
-        for (size_t j = 0; j < count && !failed; j += group)
-            failed = refine_group(s, from, query + j, mask + j,
-                                  count - j < group ? count - j : group, rows, e);
+        if (!failed)
+            failed = refine_rows(s, from, first, mask, count, rows, e);
         any &= ~rows;
     }
     return failed;

@@ -58,6 +58,7 @@ static void pick_tile(struct share *s, size_t i, int end, uint32_t from, size_t 
         at[n] = end == TIER_PRO ? at[n] : -at[n];
         best = at[n] > best ? at[n] : best;
     }
+    *tier_best(&s->w, i, end, from) = best;
     if (*count == most && best <= heap[0].at)
         return;
     tier_first_bounds(s, i, from, &b);
@@ -105,7 +106,7 @@ static int refine_picks(struct share *s, uint32_t i, struct pick *picks, size_t 
 
         for (; n < count && picks[n].w - from < TIER_TILE; n++)
             mask |= UINT64_C(1) << (picks[n].w - from); /* once, where picked at both ends */
-        failed = tier_refine_tile(s, from, &i, &mask, 1, e);
+        failed = tier_refine_tile(s, from, i, &mask, 1, e);
     }
     return failed;
 }
@@ -149,14 +150,12 @@ static int raise_all(struct share *s, struct err *e)
 /* The tile's rows that the first tier leaves at either end of query i. */
 static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
 {
-    double at[TIER_TILE];
     struct bounds b;
     uint64_t may = 0;
     bool any = false;
 
-    tier_first_estimates(s, i, from, at);
     for (int end = 0; end < TIER_ENDS && !any; end++)
-        any = s->list[end] && tier_first_any(s, i, end, from, at);
+        any = s->list[end] && tier_first_any(s, i, end, from);
     if (!any)
         return 0;
     tier_first_bounds(s, i, from, &b);
@@ -166,20 +165,33 @@ static uint64_t left_by_first(const struct share *s, size_t i, uint32_t from)
     return may;
 }
 
-/* Queries are the outer loop over the sums, then groups of them over the planes: each is read
- * side by side. */
-static int sweep_tile(struct share *s, uint32_t from, struct err *e)
+/* How many tiles from the one at `from` go together: those of one block, as that stays open. */
+static uint32_t span_of(const struct window *w, uint32_t from)
 {
-    size_t count = 0;
+    uint32_t tiles = 1;
 
-    for (uint32_t i = 0; i < s->t->q->count; i++) {
-        const uint64_t may = left_by_first(s, i, from);
+    while (tiles < TIER_SPAN && from + tiles * TIER_TILE < w->count &&
+           w->block[from + tiles * TIER_TILE] == w->block[from])
+        tiles++;
+    return tiles;
+}
 
-        s->picked_query[count] = i;
-        s->picked[count] = may;
-        count += may != 0;
-    }
-    return tier_refine_tile(s, from, s->picked_query, s->picked, count, e);
+/* Tiles in a row: first which rows are left for which query; then groups of queries over the
+ * rows, so that a group's planes are used for many of them. */
+static int sweep_span(struct share *s, uint32_t from, uint32_t tiles, struct err *e)
+{
+    const size_t queries = s->t->q->count, group = tier_group(s->t);
+    int failed = 0;
+
+    for (uint32_t n = 0; n < tiles; n++)
+        for (uint32_t i = 0; i < queries; i++)
+            s->picked[n * queries + i] = left_by_first(s, i, from + n * TIER_TILE);
+    for (size_t i = 0; i < queries && !failed; i += group)
+        for (uint32_t n = 0; n < tiles && !failed; n++)
+            failed = tier_refine_tile(s, from + n * TIER_TILE, (uint32_t)i,
+                                      s->picked + n * queries + i,
+                                      queries - i < group ? queries - i : group, e);
+    return failed;
 }
 
 int tier_settle_window(struct share *s, struct err *e)
@@ -188,10 +200,11 @@ int tier_settle_window(struct share *s, struct err *e)
 
     if (!failed)
         failed = raise_all(s, e);
-    for (uint32_t from = 0; from < s->w.count && !failed; from += TIER_TILE) {
+    for (uint32_t from = 0, tiles; from < s->w.count && !failed; from += tiles * TIER_TILE) {
+        tiles = span_of(&s->w, from);
         failed = tier_cancelled(s, e);
         if (!failed)
-            failed = sweep_tile(s, from, e);
+            failed = sweep_span(s, from, tiles, e);
     }
     for (size_t i = 0; i < s->t->q->count && !failed; i++)
         for (int end = 0; end < TIER_ENDS && !failed; end++)

@@ -11,6 +11,8 @@
 enum {
     TOGETHER = 4, /* rows of a kernel's tile */
     LINE = 64,    /* bytes that memory gives at once */
+    FEW = 4,      /* queries */
+    PANEL = 8,    /* groups: of six bits 24 lines a row, as many as are on their way at once */
 };
 
 /* Rows n .. n + rows - 1 of the tile, side by side in the block. All are multiplied when rows >
@@ -113,28 +115,40 @@ static size_t planes_of(const struct work *k, struct piece a, const int8_t *plan
     return count;
 }
 
-static void multiply(const struct work *k, struct piece a)
+/* Asks memory for bytes from .. to - 1 of each of a piece's first rows; the kernel sees to those
+ * after. */
+static void fetch(const struct work *k, struct piece a, size_t from, size_t to)
+{
+    for (uint32_t r = 0; r < a.rows && r < TOGETHER; r++)
+        for (size_t i = from; i < to; i += LINE)
+            __builtin_prefetch(row_at(k, a.n + r) + i, 0, 2);
+}
+
+/* Products of piece `a`; for few queries panel by panel, so that the piece after it comes along
+ * meanwhile. Many wait for sums, not for memory. */
+static void multiply(const struct work *k, struct piece a, struct piece next)
 {
     const size_t stride = k->p->count * (k->parts == (PART_HI | PART_LO) ? 2 : 1);
+    const size_t groups = k->s->t->groups, bytes = k->width / groups;
+    const size_t panel = a.rows > TOGETHER || k->p->count > FEW ? groups : PANEL;
     const int8_t *plane[2 * TIER_GROUP];
     uint32_t at[2 * TIER_GROUP];
-    int32_t sums[TIER_TILE * 2 * TIER_GROUP];
+    int32_t sums[TIER_TILE * 2 * TIER_GROUP], part[TOGETHER * 2 * TIER_GROUP];
     const size_t count = planes_of(k, a, plane, at);
 
-    k->dot(row_at(k, a.n), k->width, a.rows, plane, count, k->s->t->groups, sums);
+    for (size_t g = 0; g < groups; g += panel) {
+        const size_t some = groups - g < panel ? groups - g : panel;
+
+        fetch(k, next, g * bytes, (g + some) * bytes);
+        k->dot(row_at(k, a.n) + g * bytes, k->width, a.rows, plane, count, some, g ? part : sums);
+        for (size_t c = 0; g && c < a.rows * count; c++)
+            sums[c] += part[c];
+        for (size_t c = 0; c < count; c++)
+            plane[c] += some * QKERN_GROUP;
+    }
     for (uint32_t r = 0; r < a.rows; r++)
         for (size_t c = 0; c < count; c++)
             k->out[(a.n + r) * stride + at[c]] = sums[r * count + c];
-}
-
-/* A piece's first rows; the kernel sees to those after. */
-static void fetch(const struct work *k, struct piece a)
-{
-    const unsigned char *row = row_at(k, a.n);
-    const size_t bytes = (a.rows < TOGETHER ? a.rows : TOGETHER) * k->width;
-
-    for (size_t i = 0; i < bytes; i += LINE)
-        __builtin_prefetch(row + i, 0, 2);
 }
 
 int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, unsigned parts,
@@ -158,10 +172,7 @@ int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, un
     for (size_t a = 0; a < count && src->ahead && plane != tier_first(s->t); a++)
         src->ahead(src->arg, &s->scan.b, plane, s->w.row[p->from + piece[a].n] * k.width,
                    piece[a].rows * k.width);
-    for (size_t a = 0; a < count; a++) {
-        if (a + 1 < count)
-            fetch(&k, piece[a + 1]);
-        multiply(&k, piece[a]);
-    }
+    for (size_t a = 0; a < count; a++)
+        multiply(&k, piece[a], a + 1 < count ? piece[a + 1] : (struct piece){0});
     return 0;
 }
