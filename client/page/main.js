@@ -1,5 +1,6 @@
 /* main.js - starts the page: takes the key, follows the address, shows one view at a time. A view is
- * show(root, state, signal): it fills root and stops whatever it does when the signal says so. */
+ * show(root, state, signal, settled): it fills root, says settled() once its frame stands, and stops whatever it does
+ * when the signal says so. */
 import { go, read, replace, takeKey, view } from "./address.js";
 import { corpora, forget } from "./data.js";
 import { fill, h, say } from "./dom.js";
@@ -41,6 +42,8 @@ function noCorpus() {
 /* After a change of view the heading takes the focus, so that a screen reader begins there; within one
  * view the focus returns to the control that had it. */
 function refocus(sameView, hook) {
+    if (document.activeElement !== document.body && main.contains(document.activeElement))
+        return; /* the view has put it where it is needed */
     if (sameView && hook) {
         main.querySelector(`[data-test="${CSS.escape(hook)}"]`)?.focus({ preventScroll: true });
     } else if (!sameView && shown !== null) {
@@ -77,10 +80,14 @@ async function render() {
         const place = `${state.c} ${name}`;
         if (shown !== place)
             scrollTo(0, 0);
-        const done = VIEWS[name].show(main, state, signal);
-        refocus(shown === place, hook);
-        shown = place;
-        await done;
+        const same = shown === place;
+        let settled = () => {
+            settled = () => {};
+            refocus(same, hook);
+            shown = place;
+        };
+        await VIEWS[name].show(main, state, signal, () => !signal.aborted && settled());
+        settled();
     } catch (error) {
         if (signal.aborted || aborted(error) || error.status === 401)
             return;

@@ -85,19 +85,20 @@ function ask(c, method, subject, params, extra, signal) {
     return call("POST", where, { query, body, signal });
 }
 
-/* {proponents, opponents, exact, delta, engine, took_ms, examples, matches?} of one method. options: k, opponents, filter. */
+/* {proponents, opponents, exact, delta, engine, took_ms, examples, matches?, damaged?} of one method. options: k, opponents, filter. */
 export function list(c, method, subject, options, signal) {
     const name = `list ${c} ${method.key} ${subjectKey(subject)} ${JSON.stringify(options)}`;
     return remembered(name, async () => {
         if (!method.gradient) {
             const found = await byWords(c, subject, { k: options.k, filter: options.filter, texts: true }, signal);
-            return { proponents: found.results, opponents: [], took_ms: found.took_ms, matches: found.matches, examples: found.examples };
+            return { proponents: found.results, opponents: [], took_ms: found.took_ms, matches: found.matches, examples: found.examples,
+                     missing: found.missing, damaged: found.damaged };
         }
         const params = { k: options.k, opponents: options.opponents, blocks: options.blocks === false ? null : 1 };
         const extra = options.filter ? { filter: options.filter } : {};
         const answer = await ask(c, method, subject, params, extra, signal);
         return { ...answer.results[0], exact: answer.exact, delta: answer.delta, engine: answer.engine, reason: answer.engine_reason,
-                 took_ms: answer.took_ms, examples: answer.examples };
+                 took_ms: answer.took_ms, examples: answer.examples, damaged: answer.damaged };
     });
 }
 

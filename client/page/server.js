@@ -188,6 +188,8 @@ const WORDS = {
 export function wordsFor(error) {
     if (!(error instanceof Problem))
         return { title: "This page made a mistake", text: "Reload it; if that does not help, tell whoever runs the server.", detail: String(error?.message ?? error) };
+    if (error.code === "bad_filter" && error.field === "group")
+        return { title: "This field cannot be read", text: "Fields are written like those of a filter: meta.source", detail: error.detail };
     const [title, text] = WORDS[error.code] ?? ["The server refused", null];
     return { title, text, detail: error.code === "network" ? null : error.detail, requestId: error.requestId };
 }

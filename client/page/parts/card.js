@@ -37,7 +37,7 @@ export function card({ hit, side, method, subject, explain }) {
             h("span.unseen", {}, side === "pro" ? "Proponent " : "Opponent "), hit.rank),
           h("a.id", { href: view("example", { id: hit.id }), test: "card-id" }, hit.id),
           h("span.score", { test: "score", title: `${method.label}: ${hit.score}` }, method.gradient ? score(hit.score) : hit.score.toFixed(2))),
-        passage(hit.text, subject),
+        hit.damaged ? h("p.text.none", {}, "The text of this example is damaged and cannot be read.") : passage(hit.text, subject),
         h("div.where", {}, place, ranks),
         metaList(hit.meta),
         h("div.why", {}, patchOf(subject, hit.id),

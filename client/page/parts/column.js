@@ -4,7 +4,7 @@ import { aborted } from "../server.js";
 import { count, duration, plural } from "../words.js";
 import { card } from "./card.js";
 import { histogram } from "./histogram.js";
-import { failed, loading } from "./states.js";
+import { damage, failed, loading } from "./states.js";
 
 function how(answer, method) {
     if (!method.gradient)
@@ -37,7 +37,9 @@ export function column(method, subject, options) {
         const pro = answer.proponents.map(make("pro")), con = answer.opponents.map(make("con"));
         cards = [...pro, ...con];
         about.textContent = how(answer, method);
-        fill(body, side(method.gradient ? "Proponents" : "Best matches", pro,
+        fill(body, damage(answer.damaged),
+             answer.missing > 0 && h("p.fine", {}, `${plural(answer.missing, "text")} not searched yet: the index of words is catching up.`),
+             side(method.gradient ? "Proponents" : "Best matches", pro,
                         method.gradient ? "No example takes part." : "No text has any of these words."),
              options.opponents > 0 && method.gradient && side("Opponents", con, "None."));
     }

@@ -24,6 +24,16 @@ export function failed(error, again) {
              again && h("button", { type: "button", on: { click: again }, test: "retry" }, "Try again"));
 }
 
+/* An answer that damage in the store has made smaller says what is missing from it. */
+export function damage(damaged) {
+    if (!damaged)
+        return null;
+    const ids = damaged.ids ?? [];
+    return h("p.fine.warn", { role: "note", test: "damaged" },
+             `The store is damaged: ${damaged.examples} ${damaged.examples === 1 ? "example is" : "examples are"} missing here` +
+             `${ids.length ? ` (${ids.slice(0, 5).join(", ")}${ids.length > 5 || damaged.examples > ids.length ? ", \u2026" : ""})` : ""}. The rest is right.`);
+}
+
 /* A section with a heading that names it. */
 export function section(title, props, ...children) {
     const id = fresh("part");

@@ -103,7 +103,7 @@ async function subjectWith(root, state, signal) {
     }
 }
 
-export async function show(root, state, signal) {
+export async function show(root, state, signal, settled) {
     if (!state.q && state.prompt === undefined && state.target === undefined) {
         go(view("queries"));
         return;
@@ -143,6 +143,7 @@ export async function show(root, state, signal) {
     const after = () => step(around?.after), before = () => step(around?.before);
     setKeys({ j: after, k: before, ArrowRight: after, ArrowLeft: before, "/": () => box.field.focus() });
     document.title = `${subject.prompt || state.q} \u00b7 ascribe`;
+    settled();
     await parts.run();
 }
 

@@ -113,7 +113,7 @@ async function follow(parts, c, signal) {
     }
 }
 
-export async function show(root, state, signal) {
+export async function show(root, state, signal, settled) {
     const { c } = state;
     document.title = `${c} \u00b7 ascribe`;
     fill(root, h("h1", {}, c), loading("the corpus", 8));
@@ -123,7 +123,7 @@ export async function show(root, state, signal) {
     } catch (error) {
         if (aborted(error) || error.status === 401)
             throw error;
-        fill(root, h("h1", {}, c), failed(error, () => show(root, state, signal)));
+        fill(root, h("h1", {}, c), failed(error, () => show(root, state, signal, settled)));
         return;
     }
     const top = h("div"), bars = h("div"), doing = h("div"), length = h("div.norms-place", {}, loading("the lengths", 3)), lenses = h("div", {}, loading("the tasks", 3));
@@ -146,6 +146,7 @@ export async function show(root, state, signal) {
          h("div.two", {}, section("What it is", {}, identity(now)), section("Hessian", {}, fitTable(now.fit))),
          section("Jobs", { test: "jobs-part" }, doing),
          section("Tasks", { test: "tasks-part" }, lenses));
+    settled();
     follow({ draw }, c, signal);
     await Promise.all([now.examples ? whatNorms(c, length, signal) : fill(length, h("p.quiet", {}, "No vectors yet.")), whatTasks(c, lenses, signal)]);
 }

@@ -6,7 +6,7 @@ import { choose, forgetAnswers, known, list } from "../methods.js";
 import { setKeys } from "../keys.js";
 import { card } from "../parts/card.js";
 import { filterBox } from "../parts/filter.js";
-import { empty, fact, failed, loading, section } from "../parts/states.js";
+import { damage, empty, fact, failed, loading, section } from "../parts/states.js";
 import { takedown } from "../parts/takedown.js";
 import { metaList, passage } from "../parts/text.js";
 import { aborted, call, path } from "../server.js";
@@ -46,7 +46,7 @@ function gone(root, state) {
     document.title = `${state.c} \u00b7 ascribe`;
 }
 
-async function one(root, state, signal) {
+async function one(root, state, signal, settled) {
     fill(root, h("h1", {}, state.id), loading("the example", 6));
     let example, whitened, allowed;
     try {
@@ -54,7 +54,7 @@ async function one(root, state, signal) {
     } catch (error) {
         if (aborted(error) || error.status === 401)
             throw error;
-        fill(root, h("h1", {}, state.id), failed(error, error.status === 404 ? null : () => one(root, state, signal)));
+        fill(root, h("h1", {}, state.id), failed(error, error.status === 404 ? null : () => one(root, state, signal, settled)));
         return;
     }
     const near = h("div");
@@ -70,16 +70,18 @@ async function one(root, state, signal) {
              : h("p.quiet", { test: "takedown-scope" }, "The key of this page may only read. Taking an example down needs the scope \u201cwrite\u201d.")),
          section("Nearest examples", { test: "near-part" }, near)); /* last: it grows */
     document.title = `${example.id} \u00b7 ascribe`;
+    settled();
     await nearest(state, example, near, signal);
 }
 
-async function browse(root, state, signal) {
+async function browse(root, state, signal, settled) {
     const box = filterBox(state.f ?? "", (f) => go(changed({ f })));
     const rows = h("ol.cards.grid", { test: "examples" }), more = h("div.pages"), status = h("div", { role: "status" }, loading("the examples", 6, "bone-card"));
     fill(root, h("div.crumbs", {}, h("a", { href: view("corpus"), test: "back" }, "\u2039 Corpus")), h("h1", {}, `Examples of ${state.c}`),
          h("div.tools-row", {}, box.node), rows, status, more);
     setKeys({ "/": () => box.field.focus() });
     document.title = `${state.c} \u00b7 ascribe`;
+    settled();
     let after = null, shown = 0;
     async function next() {
         try {
@@ -88,7 +90,7 @@ async function browse(root, state, signal) {
             after = page.next;
             rows.append(...page.examples.map((x) => h("li.card", {},
                 h("div.card-head", {}, h("a.id", { href: view("example", { id: x.id }), test: "card-id" }, x.id)), passage(x.text, null), metaList(x.meta, 4))));
-            fill(status, shown ? null : empty(state.f ? "No example passes this filter." : "This corpus has no examples yet."));
+            fill(status, damage(page.damaged), shown ? null : empty(state.f ? "No example passes this filter." : "This corpus has no examples yet."));
             fill(more, after !== null && h("button", { type: "button", test: "more", on: { click: next } }, "More"));
         } catch (error) {
             if (aborted(error) || error.status === 401)
@@ -101,6 +103,6 @@ async function browse(root, state, signal) {
     await next();
 }
 
-export function show(root, state, signal) {
-    return state.id ? one(root, state, signal) : browse(root, state, signal);
+export function show(root, state, signal, settled) {
+    return state.id ? one(root, state, signal, settled) : browse(root, state, signal, settled);
 }

@@ -119,7 +119,7 @@ async function compare(state, record, place, signal) {
     }
 }
 
-async function record(root, state, at, signal) {
+async function record(root, state, at, signal, settled) {
     const entry = opened.entries[at], place = h("div", {}, loading("the record", 4, "bone-card"));
     const step = (by) => opened.entries[at + by] && go(changed({ r: String(at + by + 1) }));
     const link = (by, label, hook) => (opened.entries[at + by] ? h("a", { href: changed({ r: String(at + by + 1) }), test: hook }, label) : h("span.off", { test: hook }, label));
@@ -129,6 +129,7 @@ async function record(root, state, at, signal) {
            h("p.fine.question-facts", {}, h("code", {}, entry.id), entry.set && h("span.chip", {}, entry.set), h("span", {}, `line ${count(entry.line)}`))),
          place);
     setKeys({ j: () => step(1), k: () => step(-1), ArrowRight: () => step(1), ArrowLeft: () => step(-1), u: () => go(changed({ r: null })) });
+    settled();
     await compare(state, await readRecord(opened.file, entry), place, signal);
 }
 
@@ -193,7 +194,7 @@ function overview(root, state, signal) {
     setKeys({ "/": () => search.focus() });
 }
 
-export async function show(root, state, signal) {
+export async function show(root, state, signal, settled) {
     document.title = `Compare a file \u00b7 ascribe`;
     if (!opened) {
         fill(root, h("h1", {}, "Compare a file"),
@@ -204,7 +205,7 @@ export async function show(root, state, signal) {
     }
     const at = Number(state.r) - 1;
     if (state.r && Number.isInteger(at) && opened.entries[at])
-        await record(root, state, at, signal);
+        await record(root, state, at, signal, settled);
     else
         overview(root, state, signal);
 }

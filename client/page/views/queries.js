@@ -112,7 +112,7 @@ function listOf(state, list, body) {
     keysOf(body, search);
 }
 
-export async function show(root, state, signal) {
+export async function show(root, state, signal, settled) {
     const body = h("div", {}, loading("the saved queries", 8, "bone-row"));
     document.title = `${state.c} \u00b7 ascribe`;
     fill(root, h("h1", {}, "Why did the model say that?"), loading("the queries", 8, "bone-row"));
@@ -122,6 +122,7 @@ export async function show(root, state, signal) {
         return;
     fill(root, h("h1", {}, "Why did the model say that?"), asks,
          h("section", { "aria-labelledby": "saved-title" }, h("h2", { id: "saved-title" }, "Saved queries"), body));
+    settled();
     try {
         const list = await savedQueries(state.c);
         if (signal.aborted)
