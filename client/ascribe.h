@@ -396,6 +396,35 @@ struct asc_search {
 int asc_search(struct asc_client *c, const char *corpus, const struct asc_search *search,
                struct asc_answer **out, struct asc_error *e);
 
+/* The encoder: a program behind the server that turns text into gradients (docs/encoder.md). Each
+ * fails with code "no_encoder" where there is none, "encoder_failed", "encoder_timeout". */
+
+/* Its state and model, as the server's JSON. The caller frees it. */
+int asc_encoder_get(struct asc_client *c, char **out_json, struct asc_error *e);
+/* What its model says after the prompt, at most `tokens` tokens (0: 8). The caller frees it. */
+int asc_continue(struct asc_client *c, const char *prompt, unsigned tokens, char **out,
+                 size_t *out_len, struct asc_error *e);
+/* The gradient of a target after a prompt, as the `body` of a query. The caller frees it. */
+int asc_encode(struct asc_client *c, const char *prompt, const char *target, void **out,
+               size_t *out_len, struct asc_error *e);
+
+struct asc_token {
+    char *text;
+    size_t text_len;
+    uint64_t from, to; /* bytes of the example's text */
+    double score;      /* what the token adds */
+};
+struct asc_explanation {
+    double score, sum; /* the stored one; that of the tokens: equal for the corpus's own model */
+    struct asc_token *tokens;
+    size_t count;
+};
+/* What each token of an example adds to its score on one query (vectors of one row, body, or saved;
+ * task and score count, the rest does not). Free with asc_explanation_clear what is inside. */
+int asc_explain(struct asc_client *c, const char *corpus, const char *id,
+                const struct asc_query *q, struct asc_explanation *out, struct asc_error *e);
+void asc_explanation_clear(struct asc_explanation *x);
+
 /* Saved queries. `members` is a JSON object of prompt, target, output, tags and methods, any of
  * them; NULL: none. `gradient` has one row. out_json (NULL when not wanted): the entry; asc_free.
  * asc_query with `saved` runs one. */

@@ -1,10 +1,10 @@
-/* api_explain.c - POST /v1/corpora/{c}/examples/{id}/explain: what each token of an example adds to
- * its score on a query.
+/* api_explain.c - POST /v1/corpora/{c}/examples/{id}/explain: what each token of an example adds
+ * to its score on a query.
  *
- * A score is linear in the example's gradient g up to a divisor: score = <v, g> / divisor, where v is
- * the query carried back through lens and whitening (docs/encoder.md has the derivation). g is a sum
- * over the positions of the text, and the encoder knows the parts; so it is asked for each part's
- * product with v, and the sum is compared with the score that is stored. */
+ * A score is linear in the example's gradient g up to a divisor: score = <v, g> / divisor, where v
+ * is the query carried back through lens and whitening (docs/encoder.md has the derivation). g is
+ * a sum over the positions of the text, and the encoder knows the parts; so it is asked for each
+ * part's product with v, and the sum is compared with the score that is stored. */
 #include "server/api.h"
 
 #include <math.h>

@@ -18,6 +18,7 @@
 
 #include "server/api.h"
 #include "server/config.h"
+#include "server/encoder_about.h"
 #include "server/encoder_command.h"
 #include "server/encoder_process.h"
 #include "server/json.h"
@@ -30,19 +31,13 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
-enum { NAME_MAX_BYTES = 128, MODEL_MAX_BYTES = 256, VERBS_MAX = 8, WORDS_PER_TURN = 20 };
+enum { WORDS_PER_TURN = 20 };
 static const uint64_t PAUSE_FIRST_NS = UINT64_C(100000000), PAUSE_MOST_NS = UINT64_C(30000000000);
 /* Who asks waits for a pause up to this. */
 static const uint64_t PATIENCE_NS = UINT64_C(1000000000);
 static const uint64_t QUIT_NS = UINT64_C(500000000);
 
 enum state { STATE_STARTING, STATE_READY, STATE_FAILED };
-
-struct about { /* what hello said */
-    char name[NAME_MAX_BYTES], model[MODEL_MAX_BYTES], fingerprint[NAME_MAX_BYTES];
-    char verbs[VERBS_MAX][16];
-    size_t verb_count, dim;
-};
 
 struct encoder {
     struct runtime *rt;
@@ -54,7 +49,7 @@ struct encoder {
     struct encoder_call *first, *last;
     size_t waiting; /* in the queue or on the way into it */
     enum state state;
-    struct about about;
+    struct encoder_about about;
     uint64_t restarts;
     char error[ERR_TEXT_MAX]; /* of the last failure; empty once ready */
 
@@ -106,15 +101,7 @@ void encoder_free(struct encoder *en)
 
 /* ---- asking ---------------------------------------------------------------------------------- */
 
-static bool has_verb(const struct about *a, const char *verb)
-{
-    for (size_t i = 0; i < a->verb_count; i++)
-        if (strcmp(a->verbs[i], verb) == 0)
-            return true;
-    return false;
-}
-
-static int lacks_verb(const struct about *a, const char *verb, struct err *e)
+static int lacks_verb(const struct encoder_about *a, const char *verb, struct err *e)
 {
     return err_set(e, ERR_ENCODER, "the encoder %.64s has no verb %s", a->name, verb);
 }
@@ -146,7 +133,7 @@ int encoder_ask(struct encoder *en, struct encoder_call *c, struct err *e)
     pthread_mutex_lock(&en->lock);
     if (en->state == STATE_FAILED) {
         code = err_set(e, ERR_ENCODER, "%s; it is being started again", en->error);
-    } else if (en->state == STATE_READY && !has_verb(&en->about, c->verb)) {
+    } else if (en->state == STATE_READY && !encoder_has_verb(&en->about, c->verb)) {
         code = lacks_verb(&en->about, c->verb, e);
     } else if (en->waiting == LIMIT_ENCODER_QUEUE) {
         code = err_set(e, ERR_BUSY, "%u requests wait for the encoder already",
@@ -290,66 +277,17 @@ static bool condemn(struct encoder *en, const struct err *why)
     return false;
 }
 
-/* ---- hello ----------------------------------------------------------------------------------- */
-
-static int read_text(const json_t *head, const char *name, char *out, size_t size, bool need,
-                     struct err *e)
-{
-    const json_t *value = json_object_get(head, name);
-
-    if (!need && (!value || json_is_null(value)))
-        return 0;
-    if (!json_is_string(value) || json_string_length(value) >= size ||
-        strlen(json_string_value(value)) != json_string_length(value))
-        return err_set(e, ERR_ENCODER, "its hello needs %s, a text of up to %zu bytes", name,
-                       size - 1);
-    snprintf(out, size, "%s", json_string_value(value));
-    return 0;
-}
-
-static int read_verbs(const json_t *head, struct about *a, struct err *e)
-{
-    const json_t *verbs = json_object_get(head, "verbs");
-
-    for (size_t i = 0; i < json_array_size(verbs) && a->verb_count < VERBS_MAX; i++) {
-        const char *verb = json_string_value(json_array_get(verbs, i));
-
-        if (verb && strlen(verb) < sizeof a->verbs[0])
-            snprintf(a->verbs[a->verb_count++], sizeof a->verbs[0], "%s", verb);
-    }
-    if (a->verb_count)
-        return 0;
-    return err_set(e, ERR_ENCODER, "its hello needs verbs, a list of texts");
-}
-
-static int read_hello(const json_t *head, struct about *a, struct err *e)
-{
-    uint64_t dim = 0;
-    int code = read_text(head, "name", a->name, sizeof a->name, true, e);
-
-    if (!code)
-        code = read_text(head, "model", a->model, sizeof a->model, true, e);
-    if (!code)
-        code = read_text(head, "fingerprint", a->fingerprint, sizeof a->fingerprint, false, e);
-    if (!code)
-        code = read_verbs(head, a, e);
-    if (!code && (!encoder_whole(json_object_get(head, "dim"), &dim) || dim < 1 ||
-                  dim > LIMIT_DIM))
-        code = err_set(e, ERR_ENCODER, "its hello needs dim, a whole number from 1 to %u",
-                       LIMIT_DIM);
-    a->dim = (size_t)dim;
-    return code;
-}
+/* ---- the process's events -------------------------------------------------------------------- */
 
 static int greet(struct encoder *en, const struct encoder_answer *answer, struct err *e)
 {
-    struct about about = {0};
+    struct encoder_about about = {0};
     int code = 0;
 
     if (!answer->ok)
         code = err_set(e, ERR_ENCODER, "it refused hello: %.150s", answer->error);
     if (!code)
-        code = read_hello(answer->head, &about, e);
+        code = encoder_about_read(answer->head, &about, e);
     if (code)
         return code;
     pthread_mutex_lock(&en->lock);
@@ -361,8 +299,6 @@ static int greet(struct encoder *en, const struct encoder_answer *answer, struct
              about.model);
     return 0;
 }
-
-/* ---- the process's events -------------------------------------------------------------------- */
 
 static void deliver(struct encoder *en, struct encoder_answer *answer)
 {
@@ -510,7 +446,7 @@ static void ask_next(struct encoder *en)
     struct encoder_call *c;
 
     while (en->process && en->greeted && !en->asked && !en->fault.code && (c = take(en, false))) {
-        if (!has_verb(&en->about, c->verb)) {
+        if (!encoder_has_verb(&en->about, c->verb)) {
             lacks_verb(&en->about, c->verb, &c->err);
             give_back(en, c);
             continue;
@@ -575,8 +511,8 @@ static void put_member(struct buf *out, const char *name, const char *text)
 void encoder_describe(struct encoder *en, struct buf *out)
 {
     static const char *const names[] = {"starting", "ready", "failed"};
-    static const struct about nobody;
-    const struct about *a = en ? &en->about : &nobody;
+    static const struct encoder_about nobody;
+    const struct encoder_about *a = en ? &en->about : &nobody;
 
     if (en)
         pthread_mutex_lock(&en->lock);

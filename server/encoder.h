@@ -1,10 +1,11 @@
 /* encoder.h - the encoder: a process named in the server's settings that turns text into gradients
- * (docs/encoder.md). One process, one request at a time, those that wait in a bounded queue. When it
- * dies, hangs or makes no sense it is killed and started again, after pauses that grow.
+ * (docs/encoder.md). One process, one request at a time, those that wait in a bounded queue. When
+ * it dies, hangs or makes no sense it is killed and started again, after pauses that grow.
  *
  * Requests come from readers and wait without a thread (job->park). The loop does the rest: it is
  * woken by a request, by the child's pipes, and every SERVER_TICK_MS. No answer can be taken for
- * another's: ids are checked, and a process that owes an answer past its time is not asked again. */
+ * another's: ids are checked, and a process that owes an answer past its time is not asked again.
+ */
 #ifndef SERVER_ENCODER_H
 #define SERVER_ENCODER_H
 

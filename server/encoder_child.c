@@ -18,10 +18,11 @@ static void close_all_but_pipes(void)
     struct dirent *entry;
 
     while (d && (entry = readdir(d))) {
-        int fd = atoi(entry->d_name);
+        char *end;
+        long fd = strtol(entry->d_name, &end, 10);
 
-        if (fd > STDERR_FILENO && fd != dirfd(d))
-            close(fd);
+        if (!*end && fd > STDERR_FILENO && fd != dirfd(d))
+            close((int)fd);
     }
     if (d)
         closedir(d);
@@ -34,7 +35,7 @@ int encoder_child_main(int argc, char **argv)
         return 127;
     }
     /* kept over exec: the encoder never outlives the server, not even one that was killed */
-    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != (pid_t)atol(argv[2]))
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && getppid() != (pid_t)strtol(argv[2], NULL, 10))
         return 127;
     close_all_but_pipes();
     execvp(argv[3], argv + 3);

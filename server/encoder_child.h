@@ -1,5 +1,6 @@
 /* encoder_child.h - what stands between the server and the encoder's own program: the server runs
- * itself with a word of its own, settles what only the child can settle, and becomes the program. */
+ * itself with a word of its own, settles what only the child can settle, and becomes the program.
+ */
 #ifndef SERVER_ENCODER_CHILD_H
 #define SERVER_ENCODER_CHILD_H
 

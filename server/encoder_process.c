@@ -1,5 +1,5 @@
-/* encoder_process.c - see encoder_process.h. Four handles make a process; its memory goes when all of
- * them are closed, and it is waited for before that, so that no zombie stays. */
+/* encoder_process.c - see encoder_process.h. Four handles make a process; its memory goes when all
+ * of them are closed, and it is waited for before that, so that no zombie stays. */
 #include "server/encoder_process.h"
 
 #include <signal.h>

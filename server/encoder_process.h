@@ -1,8 +1,8 @@
-/* encoder_process.h - one child process over three pipes, as libuv sees it. Here: starting, bytes in
- * and out, its end, its killing. Not here: what is said (encoder.c). Loop thread only.
+/* encoder_process.h - one child process over three pipes, as libuv sees it. Here: starting, bytes
+ * in and out, its end, its killing. Not here: what is said (encoder.c). Loop thread only.
  *
- * The child leads a process group of its own, inherits nothing but the pipes, has no key of ours in
- * its environment and ends with this process, however that ends (encoder_child.c). */
+ * The child leads a process group of its own, inherits nothing but the pipes, has no key of ours
+ * in its environment and ends with this process, however that ends (encoder_child.c). */
 #ifndef SERVER_ENCODER_PROCESS_H
 #define SERVER_ENCODER_PROCESS_H
 

@@ -43,6 +43,7 @@ struct command {
     int (*run)(struct cli *cli, int argc, char **argv);
 };
 
+int cmd_ask(struct cli *cli, int argc, char **argv);
 int cmd_job_backup(struct cli *cli, int argc, char **argv);
 int cmd_job_compact(struct cli *cli, int argc, char **argv);
 int cmd_completion(struct cli *cli, int argc, char **argv);

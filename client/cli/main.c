@@ -10,6 +10,7 @@ static const struct command commands[] = {
     {"import", "take over the gradient store of another program", cmd_import},
     {"fit", "whiten a corpus by the Hessian of its gradients", cmd_fit},
     {"task", "make, list, show or delete tasks: evaluation sets", cmd_task},
+    {"ask", "the same in words: which training examples made the model say that", cmd_ask},
     {"query", "which training examples speak for a gradient, and which against", cmd_query},
     {"scores", "the score of every example, to a file", cmd_scores},
     {"export", "scores in the formats of other programs", cmd_export},

@@ -1,5 +1,5 @@
-/* explain.c - see explain.h. One pass forward and one back, as for a row; but where the encoder sums
- * over positions, this keeps them apart. */
+/* explain.c - see explain.h. One pass forward and one back, as for a row; but where the encoder
+ * sums over positions, this keeps them apart. */
 #include "client/lm/explain.h"
 
 #include <cblas.h>

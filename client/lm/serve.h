@@ -1,6 +1,6 @@
-/* serve.h - ascribe-lm as the encoder of a server (docs/encoder.md): requests as JSON Lines come in,
- * a JSON line and perhaps a tensor file go out for each. One request at a time, in order; a request
- * that cannot be served is answered with the reason, and the next one is read. */
+/* serve.h - ascribe-lm as the encoder of a server (docs/encoder.md): requests as JSON Lines come
+ * in, a JSON line and perhaps a tensor file go out for each. One request at a time, in order; a
+ * request that cannot be served is answered with the reason, and the next one is read. */
 #ifndef CLIENT_LM_SERVE_H
 #define CLIENT_LM_SERVE_H
 

@@ -177,6 +177,48 @@ class Asking(Model):
         self.assertGreater(float(re.search(r"(?m)^ascribe_encoder_seconds_total ([\d.]+)$", text)[1]), 0)
 
 
+class Command(Model):
+    """ascribe ask."""
+
+    def ask(self, *args, code=0, server=None):
+        server = server or self.server
+        done = subprocess.run([h.program("ascribe"), "ask", "--server", server.url, "--store", server.store, *args],
+                              capture_output=True, text=True, timeout=60 * h.SLOW, stdin=subprocess.DEVNULL)
+        self.assertEqual(done.returncode, code, done.stderr + done.stdout)
+        return done
+
+    def test_what_the_model_says(self):
+        said = self.client.post("/v1/encoder/continue", {"prompt": "Town 4: a town of"}).json()["output"]
+        done = self.ask("towns", "Town 4: a town of", "-k", "3", "--explain", "2")
+        self.assertTrue(done.stdout.startswith(f"Town 4: a town of[{said}]  (what the model says)\n"), done.stdout)
+        self.assertEqual(done.stderr, "")
+        self.assertEqual(len(re.findall(r"(?m)^ +[123]  [+-]\d\.\d{6}  t\d+", done.stdout)), 3)
+        sums = re.findall(r"tokens of (t\d+): \d+, sum ([+-][\d.]+) of ([+-][\d.]+)", done.stdout)
+        self.assertEqual(len(sums), 2)
+        for _, total, score in sums:
+            self.assertAlmostEqual(float(total), float(score), delta=2e-5)
+
+    def test_a_target_as_json(self):
+        told = json.loads(self.ask("towns", "Town 3: a town of", "-t", " Quend", "-k", "4", "-o", "2", "--json").stdout)
+        self.assertEqual((told["prompt"], told["target"], told["generated"]), ("Town 3: a town of", " Quend", False))
+        body = self.encode("Town 3: a town of", " Quend").body
+        want = self.client.post("/v1/corpora/towns/query?k=4&opponents=2", body).json()["results"]
+        self.assertEqual(told["answer"]["results"], want)
+
+    def test_another_model_is_said(self):
+        self.client.put("/v1/corpora/foreign", {"dim": DIM, "model": "somebody else's"})
+        self.ingest(self.client, "foreign", "b", np.ones((1, DIM)), ["one"])
+        done = self.ask("foreign", "Town 3", "-t", " Quend")
+        self.assertIn("corpus foreign is of somebody else's: the scores mean nothing", done.stderr)
+
+    def test_what_fails(self):
+        self.assertIn("unknown_corpus", self.ask("nowhere", "a", "-t", "b", code=2).stderr)
+        self.assertIn("encoder_failed", self.ask("towns", "", "-t", "!1" * 9000, code=4).stderr)
+        self.ask("towns", "a", "-k", "0", code=1)
+        other = self.serve()
+        self.assertIn("no_encoder", self.ask("towns", "a", code=2, server=other).stderr)
+
+
 class Explaining(Model):
     """`sum` against `score`, in order: cosine of gradients, whitened, under a task; and dot products."""
 
