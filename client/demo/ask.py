@@ -57,7 +57,7 @@ def ask(corpus, tasks, prompt, gradient):
 
 
 def patches(build, demo, prompts, found):
-    """[{id: change of the target's probability by one step on that example}], one a prompt."""
+    """Of each prompt {id: what one step on that example changes: {"d_probability", ...}}."""
     pairs = []
     for prompt, lists in zip(prompts, found):
         answer = lists["answer"]
@@ -75,9 +75,22 @@ def patches(build, demo, prompts, found):
     mix.write_lines(asked, pairs)
     lm(build, demo, "tail-patch", "--pairs", asked, "--out", out)
     return [
-        {passage["id"]: passage["d_probability"] for passage in line["passages"]}
-        for line in mix.read_lines(out)
+        {passage["id"]: passage for passage in line["passages"]} for line in mix.read_lines(out)
     ]
+
+
+def listed(prompt, lists, patch):
+    """A prompt's lists as picture.py reads them: {"name","kind",list: [{"id","score",...}]}."""
+    answer = lists["answer"]
+    named = (
+        ("proponents", answer.proponents),
+        ("opponents", answer.opponents),
+        ("words", lists["words"]),
+    )
+    line = {"name": prompt["name"], "kind": prompt["kind"]}
+    for name, hits in named:
+        line[name] = [{**patch[hit.id], "score": hit.score} for hit in hits]
+    return line
 
 
 def is_right(prompt):
@@ -97,7 +110,11 @@ def save(corpus, prompt, gradient, task, patch):
         target=prompt["target"],
         output=prompt["output"],
         tags=tags,
-        methods={"task": task, "loss": prompt["loss"], "tail_patch": patch},
+        methods={
+            "task": task,
+            "loss": prompt["loss"],
+            "tail_patch": {id: change["d_probability"] for id, change in patch.items()},
+        },
     )
 
 
@@ -116,7 +133,8 @@ def show(prompt, lists, patch, width):
     answer = lists["answer"]
     for sign, hits in (("▲", answer.proponents[:4]), ("▽", answer.opponents[:1])):
         for hit in hits:
-            head = f"  {sign} {hit.score:+.3f}  {100 * patch[hit.id]:+6.2f}  {hit.id:<10} "
+            points = 100 * patch[hit.id]["d_probability"]
+            head = f"  {sign} {hit.score:+.3f}  {points:+6.2f}  {hit.id:<10} "
             print(head + textwrap.shorten(hit.text, max(20, width - len(head)), placeholder="…"))
 
 
@@ -129,6 +147,8 @@ def main():
     changes = patches(build, demo, prompts, found)
     for prompt, row, lists, patch in zip(prompts, rows, found, changes):
         save(corpus, prompt, row, lists["task"], patch)
+    lists = [listed(*one) for one in zip(prompts, found, changes)]
+    mix.write_lines(os.path.join(demo, "lists.jsonl"), lists)
     width, shown = shutil.get_terminal_size((110, 40)).columns, {}
     for prompt, lists, patch in zip(prompts, found, changes):
         shown[prompt["kind"]] = shown.get(prompt["kind"], 0) + 1

@@ -29,7 +29,7 @@ import wordnet
 PROMPTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prompts")
 TASK_SIZE = 200
 PASSAGE_MAX = 110  # characters
-REPEATS = {"wordnet": 1, "arithmetic": 2, "everyday": 4}
+REPEATS = {"wordnet": 1, "arithmetic": 3, "everyday": 3}
 
 
 def read_lines(path):
