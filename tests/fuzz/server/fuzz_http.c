@@ -100,7 +100,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_require(whole);
     rc = feed_head(whole, bytes, head_len, 0);
     rc_cut = feed_head(cut, bytes, head_len, step);
-    fuzz_require(rc == rc_cut && whole->complete == cut->complete);
+    /* of two things wrong with a head, the one that is told depends on which was seen first */
+    fuzz_require(!rc == !rc_cut && whole->complete == cut->complete);
     if (!rc && whole->complete) {
         int framed = head_framing(whole, bytes, &f, &e);
 
