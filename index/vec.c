@@ -10,6 +10,7 @@
 
 #include "index/kern.h"
 #include "storage/base/check.h"
+#include "storage/base/plant.h"
 
 /* Nearest even, by the bits. Past the largest finite value plus half a step comes infinity. */
 static uint16_t f16_of(float v)
@@ -83,7 +84,7 @@ int vec_normalise(const void *in, enum dtype in_type, size_t d, enum dtype out_t
 
     vec_widen(in, in_type, d, scratch);
     bad = kern->first_bad_f32(scratch, d);
-    if (bad < d)
+    if (bad < d && !planted(NAN_TAKEN))
         return not_finite(scratch[bad], field, row, bad, e);
     norm = sqrt(kern->dot_f32(scratch, scratch, d));
     if (norm == 0.0) {

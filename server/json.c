@@ -9,6 +9,7 @@
 #include "server/limits.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 
 /* One step of a walk over JSON text that need not be well-formed: is this byte inside a string? */
 struct walk {
@@ -44,7 +45,7 @@ static int check_shape(const char *text, size_t len, struct err *e)
             continue;
         if (c == '[' || c == '{') {
             values++;
-            if (++depth > LIMIT_JSON_DEPTH) {
+            if (++depth > LIMIT_JSON_DEPTH && !planted(DEPTH_UNBOUND)) {
                 err_set(e, ERR_BAD_JSON, "byte %zu: nested deeper than %u levels", i,
                         LIMIT_JSON_DEPTH);
                 err_at_index(e, (int64_t)i);

@@ -6,6 +6,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/catalog.h"
 #include "storage/chunk.h"
 #include "storage/define.h"
@@ -90,6 +91,8 @@ static int record_group(struct store *s, const struct group *g, const struct led
             ledger_put_batch(&t, g->batches[i].batch->corpus->id, g->batches[i].batch->name,
                              &g->batches[i].record);
     ledger_put_meta(&t, meta);
+    if (planted(ACKED_EARLY))
+        return txn_abort(&t), 0;
     return txn_commit(&t, e);
 }
 
@@ -146,6 +149,8 @@ static int write_group(struct store *s, struct group *g, struct err *e)
         rc = write_corpus(s, &g->corpora[started], &meta.next_chunk, &meta.next_shard, e);
         started++;
     }
+    for (size_t i = 0; rc == 0 && planted(PUBLISHED_EARLY) && i < g->corpus_count; i++)
+        publish(&g->corpora[i]);
     if (rc == 0)
         rc = record_group(s, g, &meta, e);
     if (rc) {
@@ -155,7 +160,8 @@ static int write_group(struct store *s, struct group *g, struct err *e)
     }
     s->meta = meta;
     for (size_t i = 0; i < g->corpus_count; i++) {
-        publish(&g->corpora[i]);
+        if (!planted(PUBLISHED_EARLY))
+            publish(&g->corpora[i]);
         writer_keep(&g->corpora[i].writer);
     }
     return 0;
@@ -195,7 +201,8 @@ static int record_delete(struct corpus *c, const char *id, size_t id_len,
         return (int)e->code;
     txn_begin_write(&t, &c->store->ledger);
     (void)ledger_delete_id(&t, c->id, id, id_len);
-    ledger_put_tombstone(&t, c->id, d);
+    if (!planted(DELETE_FORGOTTEN))
+        ledger_put_tombstone(&t, c->id, d);
     ledger_put_counts(&t, c->id, counts);
     return txn_commit(&t, e);
 }

@@ -12,6 +12,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/pages.h"
 
 /* A search on one thread has up to seven blocks open, and there may be 1,024 threads; a slot is 64
@@ -20,7 +21,7 @@ enum { READER_SLOTS = 8190, FILE_MODE = 0600 };
 
 static int latch_error(struct db *db, const char *what, const char *why, struct err *e)
 {
-    atomic_store(&db->latch->failed, true);
+    atomic_store(&db->latch->failed, !planted(SYNC_FORGIVEN));
     return err_set(e, ERR_SYNC_FAILED, "%s: %s: %s; the store takes no more writes", db->dir, what,
                    why);
 }
@@ -117,7 +118,7 @@ static int open_env(struct db *db, const char *data, const struct db_options *o,
 
     if (o->read_only)
         flags |= MDB_RDONLY | MDB_NOLOCK;
-    if (o->no_sync)
+    if (o->no_sync || (o->tables ? planted(LEDGER_UNSYNCED) : planted(SHARD_UNSYNCED)))
         flags |= MDB_NOSYNC;
     if (o->no_read_ahead)
         flags |= MDB_NORDAHEAD;
@@ -147,6 +148,8 @@ int db_open(struct db *db, const char *dir, const struct db_options *o, struct d
     db->dir = mem_copy(dir, strlen(dir));
     /* the ledger's values are replaced; a shard's name their own damage, each for itself */
     rc = pages_check(data, o->read_only ? UINT64_MAX : PAGES_AT_OPEN, o->tables != NULL, e);
+    if (planted(PAGES_UNCHECKED))
+        rc = 0;
     if (rc == 0)
         rc = open_env(db, data, o, e);
     if (rc)

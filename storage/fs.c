@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 
 enum { DIR_MODE = 0700, FILE_MODE = 0600, COPY_BYTES = 4 << 20 };
 
@@ -81,7 +82,7 @@ static int sync_fd(int fd, const char *path, struct err *e)
 
     do
         rc = fsync(fd);
-    while (rc != 0 && errno == EINTR);
+    while (rc != 0 && (errno == EINTR || planted(SYNC_RETRIED)));
     if (rc == 0 || errno == EINVAL || errno == EROFS) /* it cannot sync directories, or at all */
         return 0;
     if (errno == ENOSPC || errno == EDQUOT)
@@ -155,7 +156,7 @@ int fs_write_file(const char *path, const void *bytes, size_t len, struct err *e
     close(fd);
     if (rc == 0 && rename(part, path) != 0)
         rc = fail(e, path);
-    if (rc == 0)
+    if (rc == 0 && !planted(NAME_UNSYNCED))
         rc = fs_sync_parent(path, e);
 out:
     free(part);
@@ -230,7 +231,7 @@ int fs_copy_file(const char *from, const char *to, fs_report *report, void *arg,
         return rc;
     }
     rc = copy_bytes(in, out, from, to, report, arg, e);
-    if (rc == 0)
+    if (rc == 0 && !planted(COPY_UNSYNCED))
         rc = sync_fd(out, to, e);
     close(out);
     close(in);

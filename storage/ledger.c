@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/coder.h"
 
 const char *const ledger_names[LEDGER_TABLES] = {
@@ -58,7 +59,8 @@ static bool record_is_sound(enum ledger_table table, struct span key, struct spa
         return false;
     len = value->len - CHECK_BYTES;
     if (bytes_get_le32(value->bytes + len) !=
-        hash_record(table, key.bytes, key.len, value->bytes, len))
+            hash_record(table, key.bytes, key.len, value->bytes, len) &&
+        !planted(RECORD_UNCHECKED))
         return false;
     value->len = len;
     return true;

@@ -7,6 +7,7 @@
 
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/fs.h"
 
 /* Room beside the chunks: inner pages, page rounding, the free list of a removed orphan. */
@@ -220,7 +221,7 @@ int shard_make(struct shard_home *home, uint32_t id, const struct shard_corpus *
         rc = open_db(s, true, room, no_sync, e);
         pthread_mutex_unlock(&s->lock);
     }
-    if (rc == 0)
+    if (rc == 0 && !planted(SHARD_DIR_UNSYNCED))
         rc = fs_sync_dir(s->dir, e);
     if (rc == 0)
         rc = fs_sync_dir(home->dir, e);

@@ -7,6 +7,7 @@
 #include "storage/annex_record.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/plant.h"
 #include "storage/snapshot.h"
 
 struct work {
@@ -93,7 +94,7 @@ static int swap_tombstones(struct work *x, size_t i, struct err *e)
         if (view_row_dead(then, r)) {
             ledger_delete_tombstone(&x->txn, x->c->id, sequence);
             x->counts.tombstones--;
-        } else if (view_row_dead(now, r)) {
+        } else if (view_row_dead(now, r) && !planted(TOMBSTONE_LEFT)) {
             rc = carry_tombstone(x, sequence, e);
         }
     }
