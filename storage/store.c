@@ -172,6 +172,8 @@ static int create(struct store *s, const char *ledger_dir, struct err *e)
         rc = write_first_records(s, e);
     if (rc == 0)
         rc = fs_sync_dir(ledger_dir, e);
+    if (rc == 0)
+        rc = fs_sync_dir(s->dir, e); /* what FORMAT speaks for is there before it */
     snprintf(text, sizeof text, FORMAT_TEXT "%d\n", FORMAT_VERSION);
     if (rc == 0)
         rc = fs_write_file(path, text, strlen(text), e);
