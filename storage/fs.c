@@ -82,7 +82,7 @@ static int sync_fd(int fd, const char *path, struct err *e)
 
     do
         rc = fsync(fd);
-    while (rc != 0 && (errno == EINTR || planted(SYNC_RETRIED)));
+    while (rc != 0 && (errno == EINTR || (errno == EIO && planted(SYNC_RETRIED))));
     if (rc == 0 || errno == EINVAL || errno == EROFS) /* it cannot sync directories, or at all */
         return 0;
     if (errno == ENOSPC || errno == EDQUOT)
