@@ -143,6 +143,7 @@ int jobs_list_reply(struct job *j);
 int jobs_get_reply(struct job *j);
 int jobs_delete_reply(struct job *j);
 
+int admin_backup_parse(struct job *j);
 int admin_backup_work(struct job *j);
 int admin_verify_work(struct job *j);
 int admin_compact_parse(struct job *j);

@@ -1,6 +1,8 @@
 /* api_admin.c - /v1/admin/verify, backup, compact: long work as jobs (server/upkeep.h). */
 #include "server/api.h"
 
+#include <string.h>
+
 #include "server/upkeep.h"
 #include "server/runtime.h"
 #include "server/tasks.h"
@@ -20,10 +22,30 @@ static struct buf *opened(struct job *j)
     return &j->reply_body;
 }
 
+/* "none", or the name of a backup: the moment and a number. */
+static bool is_base(const char *base)
+{
+    return strcmp(base, "none") == 0 ||
+           (*base >= '0' && *base <= '9' && strlen(base) < 48 &&
+            strspn(base, "0123456789TZ-") == strlen(base));
+}
+
+int admin_backup_parse(struct job *j)
+{
+    static const char *const names[] = {"base", NULL};
+    int code = job_query_only(j, names);
+    const char *base = job_query(j, "base");
+
+    if (code || !base || is_base(base))
+        return code;
+    err_set(&j->err, ERR_INVALID, "base \"%.48s\": the name of a backup, or none", base);
+    return err_at_field(&j->err, "base");
+}
+
 int admin_backup_work(struct job *j)
 {
     char id[TASK_ID_MAX];
-    int code = upkeep_backup(j->rt, id, opened(j), &j->err);
+    int code = upkeep_backup(j->rt, job_query(j, "base"), id, opened(j), &j->err);
 
     return code ? code : started(j, "backup", id);
 }

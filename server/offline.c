@@ -27,7 +27,7 @@ enum { EXPORT_STEP = 64 };
 
 struct offline {
     const char *verb;
-    const char *store, *to, *from, *corpus, *definition;
+    const char *store, *to, *from, *base, *corpus, *definition;
     char **files; /* what follows the flags */
     int file_count;
     uint64_t began_ns, shown_ns;
@@ -237,7 +237,7 @@ static int run_backup(struct offline *o, struct err *e)
 
     if (code)
         return EXIT_FAILED;
-    code = backup_store(s, o->to, &progress, e);
+    code = backup_store_since(s, o->to, o->base, &progress, NULL, e);
     store_close(s);
     return code ? EXIT_FAILED : print_path("backup", o->to, e);
 }
@@ -434,7 +434,8 @@ static const struct verb verbs[] = {
     {"repair", run_repair, "--store DIR [--to FILE]",
      "drop what is damaged, make again what follows from the rest, list what was lost (in FILE, "
      "or DIR/lost.jsonl); exit code 3 when damage is left"},
-    {"backup", run_backup, "--store DIR --to NEW", "copy the store to a new directory"},
+    {"backup", run_backup, "--store DIR --to NEW [--base OLD]",
+     "copy the store to a new directory; sealed shards that OLD has are links to its files"},
     {"restore", run_restore, "--from BACKUP --store NEW",
      "make a store from a backup, checked before it appears"},
     {"ingest", run_ingest, "--store DIR --corpus NAME [--definition FILE] FILE...",
@@ -469,6 +470,7 @@ static const struct {
     {{"store", required_argument, NULL, 's'}, offsetof(struct offline, store)},
     {{"to", required_argument, NULL, 't'}, offsetof(struct offline, to)},
     {{"from", required_argument, NULL, 'f'}, offsetof(struct offline, from)},
+    {{"base", required_argument, NULL, 'b'}, offsetof(struct offline, base)},
     {{"corpus", required_argument, NULL, 'c'}, offsetof(struct offline, corpus)},
     {{"definition", required_argument, NULL, 'd'}, offsetof(struct offline, definition)},
 };

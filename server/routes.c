@@ -98,8 +98,8 @@ const struct route route_table[] = {
     {"DELETE", "/v1/jobs/{j}", SCOPE_ADMIN, BODY_NONE, false, "Ask a job to stop", NULL,
      api_parse_plain, NULL, NULL, jobs_delete_reply, NULL},
 
-    {"POST", "/v1/admin/backup", SCOPE_ADMIN, BODY_NONE, false, "Start a backup", NULL,
-     api_parse_plain, admin_backup_work, NULL, admin_reply, NULL},
+    {"POST", "/v1/admin/backup", SCOPE_ADMIN, BODY_NONE, false, "Start a backup", "base",
+     admin_backup_parse, admin_backup_work, NULL, admin_reply, NULL},
     {"POST", "/v1/admin/verify", SCOPE_ADMIN, BODY_NONE, false,
      "Start a check of everything that is stored", NULL, api_parse_plain, admin_verify_work, NULL,
      admin_reply, NULL},

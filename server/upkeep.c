@@ -70,6 +70,7 @@ enum { STORE_DEPTH = 3 }; /* directories below a backup: shards/NNNNNN, and one 
 struct backup {
     struct runtime *rt;
     char name[48];
+    char base[48]; /* the older one whose files are shared; "": the latest, "none": none */
 };
 
 /* The moment, and a number: two in one second are two. */
@@ -102,12 +103,55 @@ static bool remove_unfinished(void *arg, const char *name)
     return true;
 }
 
+/* Names begin with the moment, so the last by name is the latest. */
+static bool is_later(void *arg, const char *name)
+{
+    struct backup *b = arg;
+    size_t len = strlen(name);
+
+    if (len < sizeof b->base && *name >= '0' && *name <= '9' && !strchr(name, '.') &&
+        strcmp(name, b->base) > 0)
+        memcpy(b->base, name, len + 1);
+    return true;
+}
+
+/* The path of the backup to share files with, owned; NULL when there is none. */
+static int find_base(struct backup *b, const char *backups, char **out, struct err *e)
+{
+    bool asked = *b->base != '\0';
+    int code = asked ? 0 : fs_list(backups, is_later, b, e);
+
+    *out = NULL;
+    if (code || !*b->base || strcmp(b->base, "none") == 0)
+        return code;
+    *out = fs_join(backups, b->base);
+    if (asked && !fs_is_dir(*out)) {
+        err_set(e, ERR_INVALID, "base: there is no backup \"%s\"", b->base);
+        return err_at_field(e, "base");
+    }
+    return 0;
+}
+
+static void put_backup(struct buf *out, const struct backup *b, const struct backup_report *r)
+{
+    buf_format(out, "{\"name\":\"%s\",\"base\":", b->name);
+    if (*b->base && strcmp(b->base, "none") != 0)
+        buf_format(out, "\"%s\"", b->base);
+    else
+        buf_add_text(out, "null");
+    buf_format(out,
+               ",\"shards_linked\":%" PRIu64 ",\"shards_copied\":%" PRIu64
+               ",\"bytes_linked\":%" PRIu64 ",\"bytes_copied\":%" PRIu64 "}",
+               r->shards_linked, r->shards_copied, r->bytes_linked, r->bytes_copied);
+}
+
 static int run_backup(struct task *t, void *arg, struct buf *result, struct err *e)
 {
-    const struct backup *b = arg;
+    struct backup *b = arg;
     struct maintain_progress progress = {.report = tasks_report, .arg = t};
+    struct backup_report report;
     char *backups = fs_join(store_dir(b->rt->store), "backups");
-    char *dest = fs_join(backups, b->name);
+    char *dest = fs_join(backups, b->name), *base = NULL;
     int code = fs_make_dir(backups, true, e);
 
     if (!code)
@@ -115,21 +159,26 @@ static int run_backup(struct task *t, void *arg, struct buf *result, struct err 
     if (!code)
         code = fs_list(backups, remove_unfinished, backups, e);
     if (!code)
-        code = backup_store(b->rt->store, dest, &progress, e);
+        code = find_base(b, backups, &base, e);
     if (!code)
-        buf_format(result, "{\"name\":\"%s\"}", b->name);
+        code = backup_store_since(b->rt->store, dest, base, &progress, &report, e);
+    if (!code)
+        put_backup(result, b, &report);
+    free(base);
     free(dest);
     free(backups);
     return code;
 }
 
-int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e)
+int upkeep_backup(struct runtime *rt, const char *base, char id[TASK_ID_MAX], struct buf *out,
+                  struct err *e)
 {
     struct backup *b = mem_new(1, sizeof *b);
     int code;
 
     b->rt = rt;
     name_backup(b->name, sizeof b->name);
+    snprintf(b->base, sizeof b->base, "%s", base ? base : "");
     code = tasks_start(rt->tasks, "backup", run_backup, free, b, id, out, e);
     if (code)
         free(b);

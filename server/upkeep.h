@@ -12,7 +12,9 @@ struct view;
 /* Each queues a task, writes its id and appends its description. BUSY, DRAINING; compact:
  * UNKNOWN_CORPUS (corpus NULL: all). Reader threads. */
 int upkeep_verify(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e);
-int upkeep_backup(struct runtime *rt, char id[TASK_ID_MAX], struct buf *out, struct err *e);
+/* `base`: a backup whose sealed shards are shared (NULL: the latest; "none": none). */
+int upkeep_backup(struct runtime *rt, const char *base, char id[TASK_ID_MAX], struct buf *out,
+                  struct err *e);
 int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
                            struct buf *out, struct err *e);
 

@@ -17,12 +17,15 @@
 #include "storage/catalog.h"
 #include "storage/fs.h"
 #include "storage/maintain.h"
+#include "storage/reuse.h"
 
 struct copy {
     struct store *s;
     const char *part; /* where it is written */
     const struct maintain_progress *progress;
     uint64_t done, total, stage_total; /* total: what all stages together report */
+    struct reuse reuse;                /* of an older backup */
+    struct backup_report *out;         /* or NULL */
     struct err *e;
 };
 
@@ -68,11 +71,21 @@ static int named_shards(struct copy *c, const char *ledger_dir, struct buf *out)
 
 /* ---- Pieces ---------------------------------------------------------------------------------- */
 
+static void count_shard(struct copy *c, bool linked, uint64_t bytes)
+{
+    if (!c->out)
+        return;
+    c->out->shards_linked += linked;
+    c->out->shards_copied += !linked;
+    *(linked ? &c->out->bytes_linked : &c->out->bytes_copied) += bytes;
+}
+
 /* Without a handle nothing writes to the shard, and its file is copied as it lies there. */
 static int copy_shard(struct copy *c, const char *shards_dir, uint32_t id)
 {
     struct shard *live = shard_home_find(&c->s->home, id);
     char name[SHARD_NAME_BYTES], *dir, *file, *from_dir, *from;
+    bool linked;
     int rc;
 
     shard_name(id, name);
@@ -81,11 +94,16 @@ static int copy_shard(struct copy *c, const char *shards_dir, uint32_t id)
     from_dir = fs_join(c->s->home.dir, name);
     from = fs_join(from_dir, "data.mdb");
     rc = fs_make_dir(dir, false, c->e);
-    if (rc == 0)
+    linked = rc == 0 && reuse_shard(&c->reuse, live, file);
+    if (linked && !report(c, shard_file_bytes(live)))
+        rc = err_set(c->e, ERR_CANCELLED, "cancelled at shard %s", name);
+    if (rc == 0 && !linked)
         rc = live ? shard_copy(live, file, report, c, c->e)
                   : fs_copy_file(from, file, report, c, c->e);
     if (rc == 0)
         rc = fs_sync_dir(dir, c->e);
+    if (rc == 0)
+        count_shard(c, linked, fs_size(file));
     shard_release(live);
     free(from);
     free(from_dir);
@@ -279,16 +297,19 @@ static int make_parent(const char *dest, struct err *e)
     return rc;
 }
 
-int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
-                 struct err *e)
+int backup_store_since(struct store *s, const char *dest, const char *base,
+                       const struct maintain_progress *p, struct backup_report *out, struct err *e)
 {
     char *part = part_of(dest);
-    struct copy c = {.s = s, .part = part, .progress = p, .e = e};
+    struct copy c = {.s = s, .part = part, .progress = p, .out = out, .e = e};
     int rc = check_free(dest, part, e);
 
+    if (out)
+        *out = (struct backup_report){0};
+    if (rc == 0 && base)
+        rc = reuse_begin(&c.reuse, base, e);
     if (rc == 0)
         rc = make_parent(dest, e);
-
     if (rc == 0) {
         rc = copy_store(&c, 1);
         if (rc == 0)
@@ -296,8 +317,15 @@ int backup_store(struct store *s, const char *dest, const struct maintain_progre
         if (rc)
             give_up(part);
     }
+    reuse_end(&c.reuse);
     free(part);
     return rc;
+}
+
+int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
+                 struct err *e)
+{
+    return backup_store_since(s, dest, NULL, p, NULL, e);
 }
 
 /* ---- Restore: the same copy, then opened and verified before it gets its name ---------------- */

@@ -43,6 +43,14 @@ int verify_store(struct store *s, void (*finding)(void *arg, const char *line), 
  * any moment beside full ingest; restores to what was committed when it began, or later. */
 int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
                  struct err *e);
+/* The same beside an older backup, on the same file system: shards that were sealed then and are the
+ * same now are hard links to its files (storage/reuse.h), everything else is copied. Each of the two
+ * can be removed, and restored, without the other. INVALID when `base` (NULL: none) is no backup. */
+struct backup_report {
+    uint64_t shards_linked, shards_copied, bytes_linked, bytes_copied; /* of shards' files */
+};
+int backup_store_since(struct store *s, const char *dest, const char *base,
+                       const struct maintain_progress *p, struct backup_report *out, struct err *e);
 /* Copies a backup to a new store directory, opens and verifies it, then renames it in. */
 int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
                   struct err *e);

@@ -6,6 +6,7 @@ FORMAT from the future. The server must answer rightly or name the damage (P3), 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 
 import numpy as np
@@ -184,6 +185,34 @@ class Verbs(Stopped):
             client.close()
             server.stop()
         self.assertEqual(answers[0], answers[1])
+
+    def test_backups_share_what_is_sealed(self):
+        """Online, beside ingest: the second backup costs what came since; each restores without the other."""
+        server = h.Server(self.store, ("--shard-bytes", "300K"))
+        server.start(create=False)
+        self.addCleanup(server.stop)
+        client = server.client()
+        self.addCleanup(client.close)
+        more = np.random.default_rng(8).standard_normal((400, DIM)).astype("<f4")
+        for b in range(8):
+            self.ingest(client, "first", f"m{b}", more[b * 50:b * 50 + 50], [f"m{b * 50 + i}" for i in range(50)])
+        one = self.wait_job(client, client.post("/v1/admin/backup"))["result"]
+        self.assertEqual((one["base"], one["shards_linked"], one["bytes_linked"]), (None, 0, 0))
+        self.ingest(client, "first", "n", self.x[:5], ["n0", "n1", "n2", "n3", "n4"])
+        two = self.wait_job(client, client.post("/v1/admin/backup"))["result"]
+        self.assertEqual(two["base"], one["name"])
+        self.assertGreaterEqual(two["shards_linked"], 3)
+        whole = self.wait_job(client, client.post("/v1/admin/backup?base=none"))["result"]
+        self.assertEqual((whole["base"], whole["shards_linked"]), (None, 0))
+        third = self.wait_job(client, client.post(f"/v1/admin/backup?base={one['name']}"))["result"]
+        self.assertEqual(third["base"], one["name"])
+        self.assert_problem(client.post("/v1/admin/backup?base=../x"), 400, "invalid_request", field="base")
+        self.assertEqual(self.wait_job(client, client.post("/v1/admin/backup?base=20200101T000000Z-1"))["state"], "failed")
+        shutil.rmtree(f"{self.store}/backups/{one['name']}")
+        for backup in (two, third):
+            again = self.scratch() + "/again"
+            h.offline("restore", "--store", again, "--from", f"{self.store}/backups/{backup['name']}", check=0)
+            self.assertEqual(json.loads(h.offline("verify", "--store", again, check=0).stdout)["examples"], 485)
 
     def test_a_backup_with_a_flipped_bit_does_not_restore(self):
         copy, target = self.scratch() + "/copy", self.scratch() + "/target"

@@ -403,6 +403,53 @@ static void test_backup_and_restore(void **state)
     free(shard);
 }
 
+/* What was sealed then is shared; what came since, and what only looks alike, is copied. */
+static void test_backup_since(void **state)
+{
+    struct scratch *x = *state;
+    char *one = fs_join(x->root, "one"), *two = fs_join(x->root, "two"),
+         *three = fs_join(x->root, "three"), *again = fs_join(x->root, "again");
+    struct store_options o = {
+        .create = true, .shard_bytes = 1 << 20, .chunk_bytes = 64 << 10, .coder = &fake_coder};
+    struct store *s = open_store_with(x->store, o);
+    struct corpus *c = make_corpus(s, "c", 256, DTYPE_F32);
+    unsigned char dead[3500] = {[7] = 1};
+    struct backup_report r;
+    struct err e = ERR_INIT;
+    uint64_t shards;
+
+    put_examples(s, c, "a", 0, 3000);
+    assert_int_equal(backup_store_since(s, one, x->root, NULL, &r, &e), ERR_INVALID);
+    err_clear(&e);
+    assert_ok(backup_store_since(s, one, NULL, NULL, &r, &e), &e);
+    shards = r.shards_copied;
+    assert_true(shards >= 4 && r.shards_linked == 0);
+    put_examples(s, c, "b", 3000, 500);
+    delete_example(c, 7);
+    assert_ok(backup_store_since(s, two, one, NULL, &r, &e), &e);
+    assert_int_equal(r.shards_linked, shards - 1); /* the last one was active */
+    assert_true(r.shards_copied >= 1 && r.bytes_linked > 3 * r.bytes_copied / 2);
+    assert_ok(fs_remove_tree(one, 3, &e), &e); /* each stands alone */
+    assert_ok(restore_store(two, again, NULL, &e), &e);
+    corpus_release(c);
+    store_close(s);
+
+    s = open_store_with(again, o);
+    c = store_corpus_find(s, "c");
+    check_corpus(c, 3500, dead);
+    assert_ok(compact_corpus(c, NULL, NULL, &e), &e); /* the shard of ex-7 is another one now */
+    assert_ok(backup_store_since(s, three, two, NULL, &r, &e), &e);
+    assert_true(r.shards_linked >= 1 && r.shards_copied >= 1);
+    corpus_release(c);
+    store_close(s);
+    assert_ok(fs_remove_tree(again, 3, &e), &e);
+    assert_ok(restore_store(three, again, NULL, &e), &e);
+    free(one);
+    free(two);
+    free(three);
+    free(again);
+}
+
 struct ingest {
     struct store *s;
     struct corpus *c;
@@ -712,7 +759,7 @@ int main(void)
         scratch_test(test_damaged_ledger_record),
         scratch_test(test_damaged_meta_pages),
         scratch_test(test_truncated_shard),
-        scratch_test(test_backup_and_restore),
+        scratch_test(test_backup_and_restore), scratch_test(test_backup_since),
         scratch_test(test_backup_beside_ingest),
         scratch_test(test_compact),
         scratch_test(test_compact_to_nothing),
