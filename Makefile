@@ -14,7 +14,7 @@ VERSION := 0.1.0
 WARN := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef \
         -Wformat=2 -Wcast-qual -Werror
 # -ffp-contract=off: "exact" means the same bits everywhere (docs/exactness.md).
-CFLAGS_release := -O2 -g -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+CFLAGS_release := -O2 -g
 CFLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer -DASCRIBE_DEBUG
 CFLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -DASCRIBE_DEBUG
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DASCRIBE_DEBUG
@@ -23,7 +23,16 @@ CFLAGS_plant   := -O1 -g -DASCRIBE_PLANT
 CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address -fno-omit-frame-pointer -DASCRIBE_DEBUG
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -DASCRIBE_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -fPIC -pthread -ffp-contract=off -fno-math-errno -MMD -MP $(WARN) $(CFLAGS_$(FLAVOUR))
-LDFLAGS  += -pthread -Wl,-z,relro,-z,now $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
+# What the OpenSSF guide for hardening C asks of a released program, as far as this compiler has it
+# (docs/SECURITY.md; tests/integration/test_hardening.py looks at what came of it).
+have = $(shell $(CC) -Werror $1 -x c -c /dev/null -o /dev/null 2>/dev/null && echo '$1')
+ifeq ($(FLAVOUR),release)
+HARDEN := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong $(call have,-fstack-clash-protection) \
+          $(call have,-fcf-protection=full) $(call have,-mbranch-protection=standard) \
+          $(call have,-ftrivial-auto-var-init=zero)
+endif
+CFLAGS   += $(HARDEN)
+LDFLAGS  += -pthread -Wl,-z,relro,-z,now,-z,noexecstack,-z,separate-code $(filter -fsanitize=%,$(CFLAGS_$(FLAVOUR)))
 
 FAISS_C    = build/faiss/libfaiss_c.a
 LLHTTP_SRC = /usr/share/llhttp
@@ -90,7 +99,7 @@ $(eval $(call archive,$(LIBLM),$(LM_C)))
 $(BUILD)/llhttp/%.o: $(LLHTTP_SRC)/%.c
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) -O2 -fPIC $(LLHTTP_DEF) -I$(LLHTTP_INC) -c -o $@ $<
+	$(Q)$(CC) -O2 -fPIC $(HARDEN) $(LLHTTP_DEF) -I$(LLHTTP_INC) -c -o $@ $<
 $(LIBLLHTTP): $(BUILD)/llhttp/api.o $(BUILD)/llhttp/http.o $(BUILD)/llhttp/llhttp.o
 	@rm -f $@
 	$(call say,AR)
@@ -117,11 +126,11 @@ $(FAISS_C): index/faiss_c.sh
 # --- programs ------------------------------------------------------------------------------------
 $(BUILD)/ascribed: $(BUILD)/server/main.o $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) $(FAISS_C)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) \
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBSERVER) $(LIBLLHTTP) $(LIBSTORAGE) $(LIBINDEX) $(LIBBASE) \
 	  $(LIBS_server) $(LIBS_storage) $(LIBS_index)
 $(BUILD)/ascribe: $(call obj,$(CLI_C)) $(LIBASCRIBE)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(call obj,$(CLI_C)) $(LIBASCRIBE) $(LIBS_client)
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@ $(call obj,$(CLI_C)) $(LIBASCRIBE) $(LIBS_client)
 $(BUILD)/libascribe.so.1: $(call obj,$(CLIENT_C)) client/ascribe.map
 	$(call say,LINK)
 	$(Q)$(CC) $(LDFLAGS) -shared -Wl,-soname,libascribe.so.1 -Wl,--version-script=client/ascribe.map \
@@ -131,7 +140,7 @@ $(BUILD)/libascribe.so.1: $(call obj,$(CLIENT_C)) client/ascribe.map
 # FAISS (linked by object, so flat.o is not pulled in).
 $(BUILD)/ascribe-lm: $(BUILD)/client/lm/main.o $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) \
+	$(Q)$(CC) -pie $(LDFLAGS) -o $@ $(filter %.o,$^) $(LIBLM) $(LIBASCRIBE) $(LIBINDEX) $(LIBBASE) \
 	  $(LIBS_client) -lopenblas -lm
 
 # --- unit tests: tests/unit/<layer>/test_*.c, one program each; a layer's tests link that layer
@@ -187,7 +196,7 @@ fault-programs: $(BUILD)/fault $(BUILD)/fault-shim.so
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
 # --- what people type -----------------------------------------------------------------------------
-.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick interop install install-files deb asan ubsan tsan clang
+.PHONY: deps help clean test lint demo serve bench bench-large eval eval-quick interop install install-files deb sbom asan ubsan tsan clang
 deps: ## Install the Debian packages that are missing (root)
 	@sh .ci/deps.sh
 
@@ -262,6 +271,12 @@ install-files:
 deb: deps ## A Debian package: build/deb/ascribe_VERSION_ARCH.deb
 	$(Q)$(MAKE) --no-print-directory -j2 all
 	$(Q)sh docs/ops/debian/build.sh $(BUILD) $(VERSION) build/deb
+
+sbom: deps ## A bill of materials, SPDX 2.3: build/sbom/ascribe.spdx.json
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	@mkdir -p build/sbom
+	$(Q)/usr/bin/python3 docs/ops/sbom.py $(BUILD) $(VERSION) > build/sbom/ascribe.spdx.json
+	@echo build/sbom/ascribe.spdx.json
 
 clean: ## Remove build/ (the trained demo model too)
 	rm -rf build
