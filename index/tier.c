@@ -82,35 +82,71 @@ static void plan(struct tier *t)
     }
 }
 
-/* Planes of all queries, and what the first tier multiplies with. A query without bounds makes the
- * search one of the exact kernel alone. */
-static int prepare_queries(struct tier *t, struct err *e)
+/* Room for the planes of all queries, and what the first tier multiplies with. */
+static int reserve_queries(struct tier *t, struct err *e)
 {
     const size_t count = t->q->count, dim = t->src->dim, padded = code_padded(dim);
     const size_t planes = t->bits ? 3 : 2; /* a query */
-    float *scratch = mem_big(padded, sizeof *scratch);
 
     t->planes = mem_big(count, planes * padded);
     t->bounds = mem_big(count, sizeof *t->bounds);
     t->first = mem_big(2 * count, sizeof *t->first);
-    if (!scratch || !t->planes || !t->bounds || !t->first) {
-        free(scratch);
+    if (!t->planes || !t->bounds || !t->first)
         return err_set(e, ERR_BUSY, "no memory for %zu queries of %zu", count, dim);
-    }
-    for (size_t i = 0; i < count && !t->whole; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct bound_query *b = &t->bounds[i];
 
         b->hi = t->planes + planes * i * padded;
         b->lo = b->hi + padded;
         b->one = t->bits ? b->lo + padded : NULL;
-        t->whole = !bound_prepare(b, t->q->vectors + i * dim, dim, scratch);
-        if (t->bits && !t->whole)
-            bound_prepare_one(b, dim, scratch);
         t->first[t->first_count++] = t->bits ? b->one : b->hi;
         if (t->fine)
             t->first[t->first_count++] = b->lo;
     }
+    return 0;
+}
+
+static void prepare_query(struct tier *t, size_t i, float *scratch)
+{
+    const size_t dim = t->src->dim;
+    struct bound_query *b = &t->bounds[i];
+
+    if (!bound_prepare(b, t->q->vectors + i * dim, dim, scratch))
+        atomic_store_explicit(&t->whole, true, memory_order_relaxed);
+    else if (t->bits)
+        bound_prepare_one(b, dim, scratch);
+}
+
+/* Waits for queries that other threads are at: a moment, since who has taken one finishes it. */
+static void wait_prepared(struct tier *t, size_t own)
+{
+    require(pthread_mutex_lock(&t->lock) == 0);
+    t->prepared += own;
+    if (t->prepared == t->q->count)
+        pthread_cond_broadcast(&t->ready);
+    while (t->prepared < t->q->count)
+        pthread_cond_wait(&t->ready, &t->lock);
+    require(pthread_mutex_unlock(&t->lock) == 0);
+}
+
+/* The threads of a search prepare its queries together. A query without bounds makes the search
+ * one of the exact kernel alone. */
+static int prepare_queries(struct tier *t, struct err *e)
+{
+    const size_t padded = code_padded(t->src->dim);
+    float *scratch;
+    size_t own = 0;
+
+    if (!t->bounds)
+        return 0; /* none is wanted */
+    scratch = mem_big(padded, sizeof *scratch);
+    if (!scratch)
+        return err_set(e, ERR_BUSY, "no memory for a query of %zu", t->src->dim);
+    for (size_t i; (i = atomic_fetch_add_explicit(&t->next_query, 1, memory_order_relaxed)) <
+                   t->q->count; own++)
+        prepare_query(t, i, scratch);
     free(scratch);
+    wait_prepared(t, own);
     return 0;
 }
 
@@ -156,11 +192,16 @@ int tier_new(const struct tier_source *src, const struct tier_query *q, struct t
     require(q->precision == TIER_CERTIFIED || (q->delta > 0.0 && q->delta <= 0.5));
     t->src = src;
     t->q = q;
-    t->whole = !tier_takes(src->dim) || wants_all(q);
+    atomic_init(&t->whole, !tier_takes(src->dim) || wants_all(q));
+    if (pthread_mutex_init(&t->lock, NULL)) {
+        free(t);
+        return err_set(e, ERR_BUSY, "no lock for a search");
+    }
+    pthread_cond_init(&t->ready, NULL); /* of default attributes: cannot fail */
     if (q->count && (q->k || q->opponents)) {
         plan(t);
         if (!t->whole)
-            failed = prepare_queries(t, e);
+            failed = reserve_queries(t, e);
         if (!failed)
             failed = prepare_bars(t, e);
     }
@@ -177,6 +218,8 @@ void tier_free(struct tier *t)
         return;
     for (size_t i = 0; i < t->bar_count; i++)
         tier_bar_fini(&t->bars[i]);
+    pthread_cond_destroy(&t->ready);
+    pthread_mutex_destroy(&t->lock);
     free(t->bars);
     free(t->kept);
     free(t->first);
@@ -290,7 +333,9 @@ int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine
         return 0; /* nothing was asked */
     s.list[TIER_PRO] = t->q->k ? pro : NULL;
     s.list[TIER_OPP] = t->q->opponents ? opp : NULL;
-    failed = share_init(&s, e);
+    failed = prepare_queries(t, e);
+    if (!failed)
+        failed = share_init(&s, e);
     while (!failed) {
         failed = tier_window_fill(&s, e);
         if (failed || !s.w.count)

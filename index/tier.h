@@ -87,7 +87,8 @@ int tier_new(const struct tier_source *src, const struct tier_query *q, struct t
              struct err *e);
 void tier_free(struct tier *t); /* NULL is fine */
 
-/* What the answer will be: certified too when so many rows are asked for that all are scored. */
+/* What the answer is, once a share has returned: certified too when so many rows are asked for
+ * that all are scored. */
 enum tier_precision tier_precision(const struct tier *t);
 
 /* The plane that is read of every row: bits, or six. The others are for the rows it leaves. */

@@ -42,7 +42,7 @@ struct tier {
     struct bar *bars;           /* count x TIER_ENDS */
     size_t bar_count;           /* initialised */
     double *kept;
-    bool whole;                 /* every row by the exact kernel */
+    _Atomic bool whole;         /* every row by the exact kernel; fixed when all are prepared */
     bool odds;                  /* probabilistic: bounds that hold but for delta */
     bool bits;                  /* the first tier reads the bits plane, else six */
     bool fine;                  /* it multiplies with hi and lo, else with hi, or bits with one */
@@ -51,6 +51,10 @@ struct tier {
     size_t window_rows;         /* of one thread */
     size_t left_rows;           /* of one list of what is left */
     _Atomic size_t next;        /* block */
+    _Atomic size_t next_query;  /* to be prepared */
+    size_t prepared;            /* of them; the lock's */
+    pthread_mutex_t lock;
+    pthread_cond_t ready;       /* all are */
 };
 
 /* A block while it is open on this thread. */

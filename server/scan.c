@@ -474,10 +474,10 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
         code = tiered_new(&own, &query, width, &stop, &s.tiered, e);
     if (code)
         return code;
-    if (s.tiered)
-        out->precision = tiered_precision(s.tiered);
     if (query.k || query.opponents)
         fan_out(scan, width, search_share, &s);
+    if (s.tiered)
+        out->precision = tiered_precision(s.tiered);
     tiered_free(s.tiered);
     for (unsigned i = 0; i < width; i++)
         errs[i] = &s.shares[i].err;
