@@ -222,7 +222,7 @@ static int framing_body(const struct head *h, const char *bytes, struct head_fra
 
     head_find(h, bytes, "Content-Length", &lengths);
     encoding = head_find(h, bytes, "Transfer-Encoding", &encodings);
-    if (lengths > 1 && !planted(LENGTHS_TWICE))
+    if (lengths > 1)
         return twice(e, "Content-Length");
     if (lengths && encodings)
         return err_set(e, ERR_BAD_HTTP, "both Content-Length and Transfer-Encoding");

@@ -74,7 +74,9 @@ static int read_shape(const json_t *entry, const char *name, size_t size, struct
     }
     /* A zero anywhere makes the product zero, however large the rest is. */
     for (size_t i = 0; !empty && i < out->rank; i++)
-        if (!mem_mul(product, out->shape[i], &product) && !planted(PRODUCT_WRAPS))
+        if (planted(PRODUCT_WRAPS))
+            product *= out->shape[i];
+        else if (!mem_mul(product, out->shape[i], &product))
             return bad(e, name, "the product of the shape is larger than 2^64 bytes");
     *bytes = empty ? 0 : product;
     return 0;

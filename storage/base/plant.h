@@ -31,7 +31,7 @@
     X(BOUND_TIGHT, "a bound on a score leaves a part of the error out")                            \
     X(MARGIN_TRUSTED, "what FAISS proposes is never asked for more")                               \
     X(NAN_TAKEN, "gradients may hold NaN")                                                         \
-    X(LENGTHS_TWICE, "two Content-Length fields are taken")                                        \
+    X(SCOPE_IGNORED, "a key may do what its scope does not allow")                                 \
     X(PRODUCT_WRAPS, "the product of a shape may overflow")                                        \
     X(DEPTH_UNBOUND, "JSON may be nested to any depth")                                            \
     X(EXPIRED_TAKEN, "a key is good after its time")
