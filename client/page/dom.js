@@ -52,6 +52,21 @@ export function fill(node, ...children) {
     return add(node, ...children);
 }
 
+/* Characters that turn a line around or move the pen, and that nobody sees: shown as what they are. */
+const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+
+export function visible(text) {
+    const out = [];
+    let at = 0;
+    for (const m of (text ?? "").matchAll(HIDDEN)) {
+        const name = `U+${m[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
+        out.push(text.slice(at, m.index), h("span.hidden-character", { title: "a character that is not seen" }, name));
+        at = m.index + m[0].length;
+    }
+    out.push((text ?? "").slice(at));
+    return out.filter((piece) => piece !== "");
+}
+
 let serial = 0;
 export function fresh(prefix) {
     serial += 1;

@@ -85,6 +85,11 @@ export function spoken(hex) {
     return out.join("-");
 }
 
+/* Long runs of hexadecimal digits, as names of models have them, by their first twelve. */
+export function shortened(text) {
+    return text.replace(/[0-9a-f]{20,}/g, (hex) => `${hex.slice(0, 12)}\u2026`);
+}
+
 const STOP = new Set(("a an and are as at be been but by can could did do does for from had has have he her his " +
     "if in into is it its no nor not of on or our she so than that the their them then there these they this " +
     "those to too was we were what when where which who whom whose why will with would you your").split(" "));

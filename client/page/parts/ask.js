@@ -3,13 +3,14 @@ import { go, view } from "../address.js";
 import { fill, h } from "../dom.js";
 import { goOn } from "../live.js";
 import { aborted, wordsFor } from "../server.js";
+import { shortened } from "../words.js";
 
 const TOKENS = 8;
 
 function stateWords(coder) {
     switch (coder.state) {
     case "ready":
-        return coder.model ? `Answered by ${coder.name ?? "the encoder"}, model ${coder.model}` : "The encoder is ready";
+        return coder.model ? `Answered by ${coder.name ?? "the encoder"}, model ${shortened(coder.model)}` : "The encoder is ready";
     case "starting":
         return "The encoder is starting; you can type already.";
     case "failed":
@@ -29,7 +30,7 @@ export function askBox(coder, signal) {
                  h("p.quiet", {}, "The key of this page is for this corpus alone and may not ask in new words. The saved queries below work."));
     const prompt = h("textarea", { id: "prompt", rows: 2, test: "prompt", maxlength: 20000, placeholder: "Lincoln: 16th President of" });
     const target = h("input", { id: "target", type: "text", test: "target", maxlength: 20000, autocomplete: "off", placeholder: "the United States" });
-    const state = h("p.fine", { role: "status", test: "ask-state" }, stateWords(coder));
+    const state = h("p.fine", { role: "status", test: "ask-state", title: coder.model ?? null }, stateWords(coder));
     const more = h("button", { type: "button", test: "continue", on: { click: letItGoOn } }, "Let the model continue");
     const canGoOn = !coder.verbs?.length || coder.verbs.includes("continue");
 

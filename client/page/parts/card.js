@@ -1,12 +1,14 @@
 /* card.js - one example in an answer: where it stands here and by the other methods, and why. */
 import { view } from "../address.js";
-import { fill, h } from "../dom.js";
+import { fill, h, visible } from "../dom.js";
 import { aborted, wordsFor } from "../server.js";
 import { count, score, standing } from "../words.js";
 import { blocks } from "./blocks.js";
 import { heat } from "./heat.js";
 import { strip } from "./histogram.js";
 import { metaList, passage } from "./text.js";
+
+const FEW = 100; /* of fewer, a place says more than a percentage */
 
 function patchOf(subject, id) {
     const all = subject.methods?.tail_patch;
@@ -35,7 +37,7 @@ export function card({ hit, side, method, subject, explain }) {
         h("div.card-head", {},
           h("span.rank", {}, h("span", { "aria-hidden": "true" }, side === "pro" ? "\u25b2\u2009" : "\u25bd\u2009"),
             h("span.unseen", {}, side === "pro" ? "Proponent " : "Opponent "), hit.rank),
-          h("a.id", { href: view("example", { id: hit.id }), test: "card-id" }, hit.id),
+          h("a.id", { href: view("example", { id: hit.id }), test: "card-id" }, visible(hit.id)),
           h("span.score", { test: "score", title: `${method.label}: ${hit.score}` }, method.gradient ? score(hit.score) : hit.score.toFixed(2))),
         hit.damaged ? h("p.text.none", {}, "The text of this example is damaged and cannot be read.") : passage(hit.text, subject),
         h("div.where", {}, place, ranks),
@@ -49,7 +51,8 @@ export function card({ hit, side, method, subject, explain }) {
         place(whole, others) {
             const here = whole?.places?.get(hit.id);
             if (here?.percentile !== undefined && whole.histogram)
-                fill(place, strip(whole.histogram, hit.score, side), h("span", {}, standing(here.percentile, whole.examples)));
+                fill(place, whole.examples < FEW ? `${count(here.rank)} of ${count(whole.examples)}`
+                    : [strip(whole.histogram, hit.score, side), h("span", {}, standing(here.percentile, whole.examples))]);
             fill(ranks, others.length > 0 && h("span", {}, "rank"), others.map((o) => otherRank(o, hit.id)));
         },
     };

@@ -6,6 +6,8 @@ import { card } from "./card.js";
 import { histogram } from "./histogram.js";
 import { damage, failed, loading } from "./states.js";
 
+const FEW = 10; /* fewer scores have no distribution to speak of */
+
 function how(answer, method) {
     if (!method.gradient)
         return `${plural(answer.matches ?? 0, "text")} with any of the words \u00b7 ${duration(answer.took_ms / 1000)}`;
@@ -30,18 +32,21 @@ export function column(method, subject, options) {
                      options.remove && h("button.plain.close", { type: "button", "aria-label": `Remove ${method.label}`, test: "remove-method", on: { click: options.remove } },
                                          h("span", { "aria-hidden": "true" }, "\u00d7"))),
                    h("p.note", {}, method.note), about, spread, body);
-    let cards = [], answer = null;
+    let cards = [], answer = null, against = [];
 
     function show() {
         const make = (kind) => (hit) => card({ hit, side: kind, method, subject, explain: options.explain });
-        const pro = answer.proponents.map(make("pro")), con = answer.opponents.map(make("con"));
+        const above = new Set(answer.proponents.map((hit) => hit.id));
+        against = answer.opponents.filter((hit) => !above.has(hit.id)); /* of few examples both lists are made */
+        const pro = answer.proponents.map(make("pro")), con = against.map(make("con"));
         cards = [...pro, ...con];
         about.textContent = how(answer, method);
         fill(body, damage(answer.damaged),
              answer.missing > 0 && h("p.fine", {}, `${plural(answer.missing, "text")} not searched yet: the index of words is catching up.`),
              side(method.gradient ? "Proponents" : "Best matches", pro,
                         method.gradient ? "No example takes part." : "No text has any of these words."),
-             options.opponents > 0 && method.gradient && side("Opponents", con, "None."));
+             options.opponents > 0 && method.gradient && side("Opponents", con,
+                 above.size ? `Only ${plural(answer.examples, "example")} took part: all are above.` : "None."));
     }
 
     /* ask(): a promise of methods.list. True when there is an answer. */
@@ -66,11 +71,13 @@ export function column(method, subject, options) {
     }
     function marks() {
         return [...(answer?.proponents ?? []).map((x) => ({ score: x.score, side: "pro" })),
-                ...(answer?.opponents ?? []).map((x) => ({ score: x.score, side: "con" }))];
+                ...against.map((x) => ({ score: x.score, side: "con" }))];
     }
     function place(own, others) {
-        if (own?.histogram)
-            fill(spread, histogram(own.histogram, marks(), spread.clientWidth));
+        if (own?.histogram && own.examples < FEW)
+            fill(spread, h("p.quiet", {}, `${plural(own.examples, "score")}: too few for a distribution.`));
+        else if (own?.histogram)
+            fill(spread, histogram(own.histogram, marks(), Math.min(544, spread.clientWidth)));
         else if (own && method.gradient)
             fill(spread, h("p.quiet", {}, "This server does not say how all scores lie."));
         cards.forEach((c) => c.place(own, others));

@@ -1,5 +1,5 @@
 /* heat.js - a text whose tokens are coloured by what each adds to the score. */
-import { h } from "../dom.js";
+import { h, visible } from "../dom.js";
 import { score } from "../words.js";
 
 const MOST = 4000; /* tokens drawn; a text may be a mebibyte */
@@ -25,9 +25,9 @@ export function heat(text, answer) {
     const most = Math.max(...tokens.map((t) => Math.abs(t.score)), 1e-300);
     const off = Math.abs(answer.sum - answer.score) > 0.01 * Math.max(Math.abs(answer.score), 1e-6);
     return h("div.heat", { test: "heat" },
-             h("p.text", { lang: "und" }, pieces(text, tokens).map((p) => p.score === null ? p.text
+             h("p.text", { lang: "und" }, pieces(text, tokens).map((p) => p.score === null ? visible(p.text)
                  : h(`span.token.${p.score < 0 ? "con" : "pro"}`,
-                     { css: { "--heat": Math.sqrt(Math.abs(p.score) / most).toFixed(3) }, title: score(p.score) }, p.text))),
+                     { css: { "--heat": Math.sqrt(Math.abs(p.score) / most).toFixed(3) }, title: score(p.score) }, visible(p.text)))),
              h("p.fine", {}, `Tokens add up to ${score(answer.sum)}; strongest ${score(tokens.reduce((a, t) => Math.abs(t.score) > Math.abs(a) ? t.score : a, 0))}.`,
                answer.tokens.length > MOST && ` The first ${MOST} of ${answer.tokens.length} tokens.`),
              off && h("p.fine.warn", { test: "heat-differs" },

@@ -3,7 +3,7 @@ import { s } from "../dom.js";
 import { count, figure as digits } from "../words.js";
 import { axisBelow, d3, figure } from "./plot.js";
 
-const H = 150, SIDE = 10, TOP = 8, FOOT = 22;
+const H = 150, SIDE = 10, TOP = 16, FOOT = 22;
 
 /* width: of the place, in pixels. */
 export function norms(data, width) {
@@ -18,11 +18,13 @@ export function norms(data, width) {
         if (b.count)
             svg.append(s("rect.bar", { x: x(b.from), width: Math.max(0.6, x(b.to) - x(b.from) - 0.6), y: y(b.count), height: H - FOOT - y(b.count) }));
     const some = [];
-    for (const v of x.ticks(8)) /* those that leave each other room */
+    const powers = x.ticks(8).filter((v) => Number.isInteger(Math.round(Math.log10(v) * 1e9) / 1e9));
+    for (const v of powers.length > 1 ? powers : x.ticks(8)) /* those that leave each other room */
         if (!some.length || x(v) - x(some.at(-1)) > 40)
             some.push(v);
     svg.append(s("line.base", { x1: SIDE, x2: W - SIDE, y1: H - FOOT, y2: H - FOOT }), axisBelow(x, H - FOOT, some, digits));
     if (data.median > 0)
-        svg.append(s("line.mark.pro", { x1: x(data.median), x2: x(data.median), y1: TOP, y2: H - FOOT }));
+        svg.append(s("line.mark.pro", { x1: x(data.median), x2: x(data.median), y1: 2, y2: H - FOOT }),
+                   s("text.name", { x: x(data.median) + (x(data.median) > W * 0.7 ? -5 : 5), y: 10, "text-anchor": x(data.median) > W * 0.7 ? "end" : "start" }, `median ${digits(data.median)}`));
     return svg;
 }

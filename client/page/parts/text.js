@@ -1,12 +1,12 @@
 /* text.js - a text of the corpus, with the words it shares with prompt and target marked, and folded when it is
  * long. */
-import { h } from "../dom.js";
+import { h, visible } from "../dom.js";
 import { marked } from "../words.js";
 
 const FOLD = 420, WHOLE = 200000;
 
 function nodes(text, subject) {
-    return marked(text, subject?.prompt, subject?.target).map((p) => (p.mark ? h(`mark.${p.mark}`, {}, p.text) : p.text));
+    return marked(text, subject?.prompt, subject?.target).map((p) => (p.mark ? h(`mark.${p.mark}`, {}, p.text) : visible(p.text)));
 }
 
 /* Where to begin a folded text: a little before the first word of the target, if that is far in. */
@@ -43,7 +43,7 @@ export function metaList(meta, most = 6) {
         return null;
     const shown = all.slice(0, most);
     return h("dl.meta", { title: all.map(([name, value]) => `${name}: ${plain(value)}`).join("\n").slice(0, 2000) },
-             shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, plain(value)))),
+             shown.map(([name, value]) => h("div", {}, h("dt", {}, visible(name)), h("dd", {}, visible(plain(value))))),
              all.length > most && h("div.fine", {}, h("dt", {}, "and"), h("dd", {}, `${all.length - most} more`)));
 }
 

@@ -1,7 +1,7 @@
 /* answer.js - why the model said that: one query, and the examples that each method finds for it. */
 import { changed, go, view } from "../address.js";
 import { corpus, encoder, kindOf, plainTags, savedQueries, tasks } from "../data.js";
-import { fill, h } from "../dom.js";
+import { fill, h, visible } from "../dom.js";
 import { setKeys } from "../keys.js";
 import { isMade, subjectOf } from "../live.js";
 import { choose, known } from "../methods.js";
@@ -23,8 +23,8 @@ function number(text, fallback, least) {
 function question(subject) {
     const said = (subject.output ?? "").trim(), aim = (subject.target ?? "").trim();
     return h("header.question", {},
-             h("h1", { test: "question", dir: "auto" }, h("span.prompt", {}, subject.prompt || subject.name || "A query without words"), " ",
-               h("mark.target", {}, (subject.target || subject.output || "").trim())),
+             h("h1", { test: "question", dir: "auto" }, h("span.prompt", {}, visible(subject.prompt || subject.name || "A query without words")), " ",
+               h("mark.target", {}, visible((subject.target || subject.output || "").trim()))),
              h("p.fine.question-facts", {},
                said && said !== aim && h("span", {}, "the model said: ", h("q", {}, said)),
                subject.live && h("span", {}, subject.took_ms ? `encoded just now, in ${duration(subject.took_ms / 1000)}` : "encoded just now"),
@@ -108,7 +108,7 @@ export async function show(root, state, signal, settled) {
         go(view("queries"));
         return;
     }
-    fill(root, loading("the answer", 6));
+    fill(root, h("h1.unseen", {}, state.q ?? state.prompt ?? "Answer"), loading("the answer", 6));
     let subject, here, ready, coder, around;
     try {
         [subject, here, ready, coder, around] = await Promise.all([

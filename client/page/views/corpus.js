@@ -7,7 +7,7 @@ import { jobs } from "../parts/jobs.js";
 import { norms } from "../parts/norms.js";
 import { spectrum } from "../parts/spectrum.js";
 import { empty, fact, failed, loading, section } from "../parts/states.js";
-import { bytes, count, figure, plural, spoken } from "../words.js";
+import { bytes, count, figure, plural, shortened, spoken } from "../words.js";
 
 const EVERY_MS = 2000;
 
@@ -50,7 +50,7 @@ function sentence(manifest, whitened) {
 }
 
 function identity(now) {
-    return h("div", {}, h("p", { test: "fingerprint-words" }, sentence(now.manifest, now.whitened)),
+    return h("div", {}, h("p", { test: "fingerprint-words", title: now.manifest.model ?? null }, shortened(sentence(now.manifest, now.whitened))),
              h("p", {}, h("b.spoken", { test: "fingerprint" }, spoken(now.fingerprint)), " ", h("span.fine", {}, "to compare aloud: the first 64 bits of")),
              h("p", {}, h("code.hash", {}, now.fingerprint)));
 }
@@ -89,7 +89,7 @@ async function whatTasks(c, place, signal) {
 async function whatNorms(c, place, signal) {
     try {
         const data = await call("GET", path("corpora", c, "norms"), { query: { bins: 64 }, signal });
-        fill(place, norms(data, place.clientWidth), h("p.fine", {}, `from ${figure(data.min)} to ${figure(data.max)}, median ${figure(data.median)}`));
+        fill(place, norms(data, place.clientWidth), h("p.fine", {}, `from ${figure(data.min)} to ${figure(data.max)}`));
     } catch (error) {
         if (aborted(error))
             return;

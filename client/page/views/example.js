@@ -1,7 +1,7 @@
 /* example.js - one training example, whole; without an id, the examples of a corpus page by page. */
 import { changed, go, view } from "../address.js";
 import { corpus, forget, may, tasks } from "../data.js";
-import { fill, h } from "../dom.js";
+import { fill, h, visible } from "../dom.js";
 import { choose, forgetAnswers, known, list } from "../methods.js";
 import { setKeys } from "../keys.js";
 import { card } from "../parts/card.js";
@@ -59,7 +59,7 @@ async function one(root, state, signal, settled) {
     }
     const near = h("div");
     fill(root, h("div.crumbs", {}, h("a", { href: view("corpus"), test: "back" }, "\u2039 Corpus"), h("a", { href: view("example", { id: null }) }, "All examples")),
-         h("h1.id", { test: "example-id" }, example.id),
+         h("h1.id", { test: "example-id" }, visible(example.id)),
          h("div.whole", { test: "example-text" }, passage(example.text, null, false)),
          metaList(example.meta, 1000),
          h("dl.facts", {},
@@ -89,7 +89,7 @@ async function browse(root, state, signal, settled) {
             shown += page.examples.length;
             after = page.next;
             rows.append(...page.examples.map((x) => h("li.card", {},
-                h("div.card-head", {}, h("a.id", { href: view("example", { id: x.id }), test: "card-id" }, x.id)), passage(x.text, null), metaList(x.meta, 4))));
+                h("div.card-head", {}, h("a.id", { href: view("example", { id: x.id }), test: "card-id" }, visible(x.id))), passage(x.text, null), metaList(x.meta, 4))));
             fill(status, damage(page.damaged), shown ? null : empty(state.f ? "No example passes this filter." : "This corpus has no examples yet."));
             fill(more, after !== null && h("button", { type: "button", test: "more", on: { click: next } }, "More"));
         } catch (error) {

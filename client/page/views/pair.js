@@ -2,7 +2,7 @@
  * written. A file stays on the machine of whoever opened it: nothing of it is sent. */
 import { changed, go, read, view } from "../address.js";
 import { corpus, savedQueries, tasks } from "../data.js";
-import { fill, h, say } from "../dom.js";
+import { fill, h, say, visible } from "../dom.js";
 import { setKeys } from "../keys.js";
 import { choose, known, list } from "../methods.js";
 import { answerRecord, download, indexFile, nameOf, readRecord } from "../pairfile.js";
@@ -125,7 +125,7 @@ async function record(root, state, at, signal, settled) {
     const link = (by, label, hook) => (opened.entries[at + by] ? h("a", { href: changed({ r: String(at + by + 1) }), test: hook }, label) : h("span.off", { test: hook }, label));
     fill(root, h("div.crumbs", {}, h("a", { href: changed({ r: null }), test: "back" }, `\u2039 ${opened.file.name}`),
                  h("nav", { "aria-label": "Other records" }, link(-1, "\u2190 previous", "previous"), h("span.fine", {}, `${at + 1} of ${opened.entries.length}`), link(1, "next \u2192", "next"))),
-         h("header.question", {}, h("h1", { test: "question", dir: "auto" }, h("span.prompt", {}, entry.prompt), " ", h("mark.target", {}, entry.target.trim())),
+         h("header.question", {}, h("h1", { test: "question", dir: "auto" }, h("span.prompt", {}, visible(entry.prompt)), " ", h("mark.target", {}, visible(entry.target.trim()))),
            h("p.fine.question-facts", {}, h("code", {}, entry.id), entry.set && h("span.chip", {}, entry.set), h("span", {}, `line ${count(entry.line)}`))),
          place);
     setKeys({ j: () => step(1), k: () => step(-1), ArrowRight: () => step(1), ArrowLeft: () => step(-1), u: () => go(changed({ r: null })) });
@@ -181,7 +181,7 @@ function overview(root, state, signal) {
         const page = found.slice((p - 1) * PAGE, p * PAGE);
         fill(rows, h("p.fine", { role: "status" }, `${plural(found.length, "record")} of ${count(opened.entries.length)}`),
              page.length ? h("ol.queries", {}, page.map((e) => h("li.query", {}, h("a", { href: changed({ r: String(e.at + 1) }), test: "record" },
-                 h("span.prompt", { dir: "auto" }, e.prompt || e.id), " ", h("span.said", {}, e.target.trim()), h("span.query-foot.fine", {}, h("code", {}, e.id), e.set && h("span.chip", {}, e.set))))))
+                 h("span.prompt", { dir: "auto" }, visible(e.prompt || e.id)), " ", h("span.said", {}, visible(e.target.trim())), h("span.query-foot.fine", {}, h("code", {}, e.id), e.set && h("span.chip", {}, e.set))))))
                  : empty("No record fits."),
              found.length > PAGE && h("nav.pages", { "aria-label": "Pages" },
                  p > 1 && h("a", { href: changed({ p: String(p - 1) }) }, "\u2190 Previous"), h("span", {}, `Page ${p} of ${Math.ceil(found.length / PAGE)}`),

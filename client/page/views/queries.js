@@ -1,7 +1,7 @@
 /* queries.js - what was asked: saved queries with search, tags, kinds and pages; and a box to ask anew. */
 import { changed, go, replace, view } from "../address.js";
 import { encoder, kindOf, plainTags, savedQueries } from "../data.js";
-import { fill, h, say } from "../dom.js";
+import { fill, h, say, visible } from "../dom.js";
 import { setKeys } from "../keys.js";
 import { askBox } from "../parts/ask.js";
 import { empty, failed, loading } from "../parts/states.js";
@@ -23,7 +23,7 @@ function row(q, state) {
     const said = (q.target ?? q.output ?? "").trim();
     return h("li.query", {},
              h("a", { href: view("answer", { q: q.name, s: state.s, tag: state.tag, kind: state.kind, p: state.p > 1 ? state.p : null }), test: "query", "data-name": q.name },
-               h("span.prompt", { dir: "auto" }, q.prompt || q.name), " ", said && h("span.said", {}, said),
+               h("span.prompt", { dir: "auto" }, visible(q.prompt || q.name)), " ", said && h("span.said", {}, visible(said)),
                h("span.query-foot.fine", {}, h("code", {}, q.name), kindOf(q) && h("span.chip.kind", {}, kindOf(q)),
                  plainTags(q).map((tag) => h("span.chip", {}, tag)))));
 }
