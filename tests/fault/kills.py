@@ -176,7 +176,7 @@ class Store:
                                                       "--chunk-bytes", self.dice.choice(["16K", "64K", "1M"])])
 
     def start(self):
-        self.server.start(create=True)
+        self.server.start(create=True, timeout=600)  # a machine may stand still for minutes
         self.ready.append(self.server.ready_seconds)
         return l.Steady(self.server)
 
@@ -310,7 +310,7 @@ class Store:
             h.offline("restore", "--store", target, "--from", source, check=0)
         self.verify(target)
         again = h.Server(target)
-        again.start(create=False)
+        again.start(create=False, timeout=600)
         client = l.Steady(again, again.key if os.path.exists(target + "/admin.key") else self.server.key)
         # What was taken down later is still in it, what was taken down before is not.
         back = set(self.checker.present(client)[0]) & gone
@@ -350,8 +350,10 @@ def campaign(kills, seconds, seed, scratch, book):
                   f"ledger {store.notes}\n" + store.server.tail(30), file=sys.stderr)
             if store.server.process is not None:
                 store.server.process.kill()
-            l.record("kill", seed, total.get("kills", 0) + store.counts["kills"], 1, time.monotonic() - begin, book,
-                     fault=f"{type(fault).__name__}: {fault}"[:200], **{k: v for k, v in total.items() if k != "kills"})
+            broken = isinstance(fault, AssertionError)  # anything else is a fault of this program's
+            l.record("kill", seed, total.get("kills", 0) + store.counts["kills"], int(broken),
+                     time.monotonic() - begin, book, stopped=f"{type(fault).__name__}: {fault}"[:200],
+                     **{k: v for k, v in total.items() if k != "kills"})
             raise
         for word, count in store.counts.items():
             total[word] = total.get(word, 0) + count

@@ -258,6 +258,8 @@ class Client:
                 self.conn.request(method, path, body, send)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # refused while sending: the answer may be there already
+            if self.conn.sock is None:
+                raise ConnectionResetError("the server went away while it was being asked")
             r = self.conn.getresponse()
             reply = Reply(r.status, r.headers, r.read())
             if r.will_close:

@@ -1,0 +1,94 @@
+#!/usr/bin/python3
+"""run.py - the campaigns, one after the other; every one that ran becomes a line of the book.
+
+    run.py --build DIR [--hours H] [--seed N] [--book FILE] [--only KIND]
+
+Without --hours each runs once, sized for ten minutes on two idle cores (`make fault`). With it they
+run in turn with new seeds until the time is over (`make campaign HOURS=`), and the book is
+tests/fault/ledger.jsonl. Exits 1 when a promise was broken, after all have run.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import ledger as l
+
+
+def storage(kind, seed, book, *flags):
+    """One campaign of the program `fault`, on both cores' worth of shares it is cheap enough to need one."""
+    begin = time.monotonic()
+    done = subprocess.run([l.h.program("fault"), "--seed", str(seed), *map(str, flags), kind],
+                          stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"fault {kind}: exit {done.returncode}")
+    found = json.loads(done.stdout)
+    del found["kind"], found["seed"]
+    n, violations = found.pop("n"), found.pop("violations")
+    l.record("storage-" + kind, seed, n, violations, time.monotonic() - begin, book, **found)
+    return violations
+
+
+def script(name, seed, book, *flags):
+    """One campaign that is a script of its own and writes its own line."""
+    command = [sys.executable, os.path.join(l.HERE, name), "--seed", str(seed), *map(str, flags)]
+    done = subprocess.run(command + (["--book", book] if book else []), stdin=subprocess.DEVNULL)
+    return int(done.returncode != 0)
+
+
+# kind -> what runs, for ten minutes in all; the second is for hours.
+ONCE = {
+    "storage-kill": lambda seed, book: storage("kill", seed, book, "--stride", 2),
+    "storage-error": lambda seed, book: storage("error", seed, book, "--stride", 4),
+    "storage-power": lambda seed, book: storage("power", seed, book, "--limit", 2400),
+    "storage-flips": lambda seed, book: storage("flips", seed, book, "--limit", 2000),
+    "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 20),
+    "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 48),
+    "calls": lambda seed, book: script("calls.py", seed, book, "--points", 60),
+    "answers": lambda seed, book: script("answers.py", seed, book, "--flips", 150),
+}
+LONG = {
+    "storage-kill": lambda seed, book: storage("kill", seed, book),
+    "storage-error": lambda seed, book: storage("error", seed, book),
+    "storage-power": lambda seed, book: storage("power", seed, book, "--limit", 8000),
+    "storage-flips": lambda seed, book: storage("flips", seed, book, "--limit", 10000),
+    "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 100),
+    "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 480),
+    "calls": lambda seed, book: script("calls.py", seed, book),
+    "answers": lambda seed, book: script("answers.py", seed, book, "--flips", 2000),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the fault campaigns.")
+    parser.add_argument("--build", help="build folder; ASCRIBE_BUILD says it otherwise")
+    parser.add_argument("--hours", type=float, default=0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--book", help="file that results are appended to")
+    parser.add_argument("--only", help="kinds to run, with commas between them")
+    args = parser.parse_args()
+    if args.build:
+        os.environ["ASCRIBE_BUILD"] = args.build
+        l.h.BUILD = os.path.join(l.h.ROOT, args.build)
+    book = args.book or (l.BOOK if args.hours else None)
+    kinds = args.only.split(",") if args.only else list(ONCE)
+    end, seed, broken = time.monotonic() + args.hours * 3600, args.seed, []
+    while True:
+        for kind in kinds:
+            if (LONG if args.hours else ONCE)[kind](seed, book):
+                broken.append((kind, seed))
+            if args.hours and time.monotonic() > end:
+                break
+        seed += 1000
+        if time.monotonic() >= end:
+            break
+    for kind, seed in broken:
+        print(f"BROKEN: {kind}, seed {seed}")
+    print(f"{len(broken)} campaigns broke a promise", flush=True)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
