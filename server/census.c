@@ -8,9 +8,9 @@
 
 /* ---- places ---------------------------------------------------------------------------------- */
 
-/* A fence stands right after one row in the order of proponents (score descending, then row): what
- * is counted for a stretch between two fences are the rows of it. A fence without a row stands after
- * all rows of its score. */
+/* A fence stands right after one row in the order of proponents (score descending, then row); what
+ * is counted are the rows between two fences. A fence without a row stands after all rows of its
+ * score. */
 struct fence {
     double score;
     uint64_t row;
@@ -18,7 +18,7 @@ struct fence {
 
 struct fences {
     struct fence *at;  /* in order */
-    uint64_t *between; /* rows after fence i - 1, up to and with fence i's own; then of all before */
+    uint64_t *between; /* rows after fence i - 1, up to and with fence i's own; at last their sums */
     size_t count;
 };
 

@@ -132,7 +132,8 @@ int cmd_query(struct cli *cli, int argc, char **argv)
          "certified, or probabilistic: sooner, and wrong with probability --delta"},
         {"--delta", 0, ARG_TEXT, &delta, 0, 0, "P", "of a whole query (1e-9)"},
         {0}};
-    const struct args args = {"query CORPUS FILE|--saved NAME|--like ID [options]", about, list, 1, 2};
+    const struct args args = {"query CORPUS FILE|--saved NAME|--like ID [options]", about, list, 1,
+                              2};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
     if (rc >= 0)
@@ -140,9 +141,9 @@ int cmd_query(struct cli *cli, int argc, char **argv)
     if (k == 0 && opponents == 0 && !q.group)
         return out_usage("query", "both -k and --opponents are 0: there is nothing to ask");
     if ((count == 2) + (q.saved != NULL) + (q.like != NULL) != 1)
-        return out_usage("query", q.saved || q.like
-                                      ? "FILE, --saved or --like: one of them"
-                                      : "a FILE of gradients is missing, or --saved NAME or --like ID");
+        return out_usage("query", q.saved || q.like ? "FILE, --saved or --like: one of them"
+                                                    : "a FILE of gradients is missing, or --saved "
+                                                      "NAME, or --like ID");
     if (delta && !read_delta(delta, &q.delta))
         return out_usage("query", "--delta is a probability above 0: 1e-9");
     q.k = (uint32_t)k;

@@ -73,6 +73,7 @@ class Page(unittest.TestCase):
         npm, reason = (None, cls.why) if cls.why else packages()
         if not npm:
             raise unittest.SkipTest(reason)
+        cls.addClassCleanup(cls.end)
         os.makedirs(os.path.join(WORK, "shots"), exist_ok=True)
         for old in glob.glob(os.path.join(WORK, "shots/*.png")):
             os.remove(old)
@@ -114,7 +115,7 @@ class Page(unittest.TestCase):
         cls.said = done.stderr[-4000:]
 
     @classmethod
-    def tearDownClass(cls):
+    def end(cls):
         for server in cls.servers:
             server.stop()
         if cls.servers:
