@@ -12,8 +12,8 @@ import wordnet
 
 TABLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "everyday.txt")
 
-# How a fact is said. {s}: the thing with its article, {n}: without, {v}: the value, {av}: the value
-# with an article. The first way is always said, of the others some.
+# How a fact is said. {s}: the thing with its article, {n}: without, {v}: the value. The first way is
+# always said, of the others some.
 WAYS = {
     "use": (
         "{s} is used for {v}.",
@@ -29,7 +29,7 @@ WAYS = {
     "can": ("{s} can {v}.", "What can {s} do? It can {v}."),
     "eats": ("{s} eats {v}.", "What does {s} eat? It eats {v}.", "{s} likes to eat {v}."),
     "lives": ("{s} lives {v}.", "Where does {s} live? It lives {v}."),
-    "young": ("A young {n} is called {av}.", "{av} is a young {n}."),
+    "young": ("A young {n} is called {v}.", "{v} is a young {n}."),
     "kind": ("{s} is a kind of {v}.", "What is {s}? It is a kind of {v}."),
     "does": ("{s} {v}.", "What does {s} do? The {n} {v}.", "Somebody who {v} is {s}."),
     "with": ("{s} works with {v}.",),
@@ -92,7 +92,7 @@ def things(titles, rng):
             for subject, bare, relation, value in facts(line, mass):
                 first, *others = WAYS[relation]
                 for way in [first] + [w for w in others if rng.random() < 0.55]:
-                    text = way.format(s=subject, n=bare, v=value, av=article(value))
+                    text = way.format(s=subject, n=bare, v=value)
                     yield text, {"relation": relation, "about": bare}
 
 
