@@ -132,12 +132,11 @@ static int score_row(struct job *j, struct explaining *x, size_t chunk, uint32_t
     const double *n = NULL;
     double length = x->queries.lengths[0], product;
     struct block b;
-    int code = block_open(c, BLOCK_ENCODINGS, &b, &j->err);
+    int code = block_open_row(c, row, &b, &j->err);
 
     if (code)
         return code;
-    product = kern_dot((enum dtype)def->dtype, x->queries.vectors,
-                       b.bytes + (size_t)row * corpus_row_bytes(x->corpus), def->dim);
+    product = kern_dot((enum dtype)def->dtype, x->queries.vectors, b.bytes, def->dim);
     block_close(&b);
     if (x->dot) {
         x->score = exact_scale(product, x->example.norm, length);

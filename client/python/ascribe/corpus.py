@@ -238,11 +238,12 @@ class Corpus:
         if (query is None) == (saved is None):
             raise ArgumentError("a query is a gradient, or the name of a saved one")
         reply = self._ask(f"examples/{wire.segment(id)}/explain", query, {
-            "saved": saved, "task": task, "score": None if score == "cosine" else score}, None)
+            "saved": saved, "task": task, "score": None if score == "cosine" else score}, None, retry=wire.UNSENT)
         return records.Explanation.of(self._wire.take_json(reply))
 
     def _ask(self, verb: str, queries: Any, params: Dict[str, Any], dtype: Optional[str],
-             stream: bool = False, members: Optional[Dict[str, Any]] = None) -> wire.Reply:
+             stream: bool = False, members: Optional[Dict[str, Any]] = None,
+             retry: str = wire.SAFE) -> wire.Reply:
         """The POST of query and scores: it changes nothing, so it may be sent again. What has no
         parameter, and a filter that does not fit into the target, goes beside the gradients."""
         path, send = f"{self._path}/{verb}", {k: v for k, v in params.items() if v is not None}
@@ -254,7 +255,7 @@ class Corpus:
             if body is not None:
                 tensors["options"] = np.frombuffer(wire.json_bytes(body), np.uint8)
             body = safetensors.encode(tensors)
-        return self._wire.send("POST", path, send, body, wire.SAFE, self._headers(), stream)
+        return self._wire.send("POST", path, send, body, retry, self._headers(), stream)
 
     def stream_scores(self, queries: Any, *, task: Optional[str] = None, score: str = "cosine",
                       filter: Optional[str] = None, f64: bool = False,
