@@ -69,6 +69,8 @@ static const struct setting settings[] = {
      "a program that turns prompts into gradients (docs/encoder.md)"},
     {"encoder-timeout-ms", COUNT, AT(encoder_timeout_ms), LIMIT_ENCODER_TIMEOUT_MS, 10, DAY_MS,
      "MS", "one answer of the encoder, or its start"},
+    {"scrub-mib-s", COUNT, AT(scrub_mib_s), LIMIT_SCRUB_MIB_S, 0, 1 << 20, "N",
+     "MiB a second at which stored rows are read again and checked; 0: never"},
     {"shard-bytes", BYTES, AT(shard_bytes), 0, 0, UINT64_C(1) << 46, "BYTES",
      "largest shard; 0: 16G"},
     {"chunk-bytes", BYTES, AT(chunk_bytes), 0, 0, 4 * GIB, "BYTES",

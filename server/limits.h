@@ -23,6 +23,7 @@
 #define LIMIT_IDLE_MS 60000u    /* a kept-alive connection without a request */
 #define LIMIT_BODY_RATE 1024u   /* bytes a second, averaged, after a grace of LIMIT_HEAD_MS */
 #define LIMIT_DEADLINE_MS 60000u /* default for one request's work */
+#define LIMIT_SCRUB_MIB_S 16u   /* 1.4 TB a day; a fiftieth of a processor with its codes */
 #define LIMIT_DRAIN_MS 30000u   /* SIGTERM: running requests get this long */
 
 /* The data */

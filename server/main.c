@@ -26,6 +26,7 @@
 #include "server/pool.h"
 #include "server/route.h"
 #include "server/runtime.h"
+#include "server/scrubber.h"
 #include "server/server.h"
 #include "server/sift.h"
 #include "server/tasks.h"
@@ -111,6 +112,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     pool_task(rt->pool, cost_measure, rt->cost, &e);
     rt->join = join_new(rt->pool, rt->metrics);
     rt->tasks = tasks_new(rt->pool);
+    rt->scrubber = scrubber_new(rt->store, rt->metrics, c->scrub_mib_s);
     rt->encoder = encoder_new(rt);
 }
 
@@ -143,6 +145,7 @@ static void save_used(struct runtime *rt)
 /* Backwards; every part copes with not having been made. */
 static void close_all(struct runtime *rt)
 {
+    scrubber_free(rt->scrubber);
     if (rt->tasks)
         tasks_stop(rt->tasks);
     pool_free(rt->pool);

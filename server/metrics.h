@@ -55,6 +55,10 @@ struct route;
     X(ENCODER_RESTARTS, "ascribe_encoder_restarts_total", "counter", 1, "Starts after the first")  \
     X(ENCODER_NS, "ascribe_encoder_seconds_total", "counter", 1e-9, "Time it took to answer")      \
     X(CORRUPT, "ascribe_corruption_found_total", "counter", 1, "Damaged blocks or texts met")      \
+    X(SCRUB_BYTES, "ascribe_scrub_bytes_total", "counter", 1, "Encodings read again by the scrub") \
+    X(SCRUB_DAMAGE, "ascribe_scrub_findings_total", "counter", 1, "Damaged blocks it found")       \
+    X(SCRUB_PASSES, "ascribe_scrub_passes_total", "counter", 1, "Times it read everything")        \
+    X(SCRUB_LAST, "ascribe_scrub_last_pass_seconds", "gauge", 1, "When it last did, Unix time")    \
     X(FLAT_BYTES, "ascribe_flat_cache_bytes", "gauge", 1, "Engine flat: resident indexes")         \
     X(QUEUE_READ, "ascribe_queue_read", "gauge", 1, "Requests waiting for a reader")               \
     X(QUEUE_WRITE, "ascribe_queue_write", "gauge", 1, "Requests waiting for the writer lane")      \

@@ -5,6 +5,7 @@
 struct config;
 struct cost;
 struct encoder;
+struct scrubber;
 struct store;
 
 struct flat;
@@ -29,6 +30,7 @@ struct runtime {
     struct cost *cost;       /* server/cost.h: which engine for which query */
     struct bm25 *bm25;       /* server/bm25.h: search by words */
     struct vitals *vitals;   /* server/vitals.h: what corpora weigh, and how fast they grow */
+    struct scrubber *scrubber; /* server/scrubber.h; NULL: none */
     struct encoder *encoder; /* server/encoder.h: turns text into gradients; NULL: none */
     struct auth *auth;       /* server/auth.h: keys, in memory and in the store */
     struct audit *audit;     /* server/audit.h: who did what; NULL: nobody asks */

@@ -139,7 +139,7 @@ static int check_files(struct check *k, struct annex *a)
     return rc;
 }
 
-static int check_annexes(struct check *k, struct corpus *c)
+int verify_annexes(struct check *k, struct corpus *c)
 {
     const struct view *v = corpus_view(c);
     struct annex **list;
@@ -172,7 +172,7 @@ static int check_corpus(struct check *k, struct corpus *c)
         k->report.bytes += chunk_bytes(&v->chunks[i]);
     }
     view_release(v);
-    return rc ? rc : check_annexes(k, c);
+    return rc ? rc : verify_annexes(k, c);
 }
 
 /* Tables that belong to no corpus. */

@@ -114,10 +114,12 @@ static int check_texts(struct check *k, const struct view_chunk *c, const struct
     return rc;
 }
 
-/* Reads a block with its checksum, whether it was seen before or not. */
+/* Reads a block with its checksum, whether it was seen before or not. `cold`: it was not in memory. */
 static int open_checked(const struct view_chunk *c, enum block_kind kind, struct block *out,
                         struct err *e)
 {
+    bool cold = false;
+
     struct key key = key_block(c->id, (unsigned char)kind);
     struct span value, payload;
     struct txn t;
@@ -125,6 +127,7 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
 
     shard_begin_read(c->shard, &t);
     if (txn_get(&t, 0, &key, &value)) {
+        cold = !warm_is(value.bytes, value.len);
         warm_range(value.bytes, value.len);
         rc = chunk_check(value, c, kind, true, &payload, e);
     } else {
@@ -146,7 +149,8 @@ static int open_checked(const struct view_chunk *c, enum block_kind kind, struct
         txn_abort(&t);
         return rc;
     }
-    *out = (struct block){.bytes = payload.bytes, .len = payload.len, .txn = t.handle};
+    *out = (struct block){
+        .bytes = payload.bytes, .len = payload.len, .cold = cold, .txn = t.handle};
     return 0;
 }
 
@@ -240,8 +244,11 @@ int verify_chunk(struct check *k, const struct view_chunk *c)
     if (rc == 0)
         rc = check_derived(k, c, &s);
     for (unsigned i = 0; i < CHUNK_KINDS; i++)
-        if (s.block[i].txn)
+        if (s.block[i].txn) {
+            if (k->gentle && s.block[i].cold)
+                warm_cool(s.block[i].bytes, s.block[i].len);
             block_close(&s.block[i]);
+        }
     k->report.chunks += rc == 0;
     return rc;
 }

@@ -18,6 +18,7 @@ struct check {
     void (*finding)(void *arg, const char *line);
     void *arg;
     const struct maintain_progress *progress;
+    bool gentle; /* what was not in memory need not stay there */
     uint64_t done, total;
     struct verify_report report;
     struct err *e;
@@ -35,6 +36,8 @@ const char *verify_name(const struct check *k); /* of the corpus */
 
 /* The ledger of k->corpus against itself, in one transaction. Damage is told; an error is k->e. */
 int verify_ledger(struct check *k);
+/* Every byte of the files behind a corpus's state and tasks. */
+int verify_annexes(struct check *k, struct corpus *c);
 /* All blocks of one chunk. */
 int verify_chunk(struct check *k, const struct view_chunk *c);
 

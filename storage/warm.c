@@ -63,3 +63,15 @@ void warm_range(const void *bytes, size_t len)
 {
     (void)walk(bytes, len, true);
 }
+
+void warm_cool(const void *bytes, size_t len)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = (uintptr_t)bytes / page * page, end = (uintptr_t)bytes + len;
+
+#ifdef MADV_COLD
+    (void)madvise((void *)from, end - from, MADV_COLD);
+#else
+    (void)from, (void)end;
+#endif
+}

@@ -17,4 +17,7 @@ bool warm_is(const void *bytes, size_t len);
  * call in 16 MiB when all of it is there: 3 us in 6 MiB. */
 void warm_range(const void *bytes, size_t len);
 
+/* The range may be the first to leave memory again. A hint. */
+void warm_cool(const void *bytes, size_t len);
+
 #endif

@@ -382,6 +382,23 @@ class Damage(Stopped):
         self.assertEqual(found["partial"], True)
         self.assert_problem(client.get(f"/v1/corpora/{bad}/examples/{broken[0]['id']}"), 500, "corrupt")
 
+    def test_the_scrub_finds_what_nobody_asks_for(self):
+        unit, _ = h.normalise(self.x[30])
+        path, at = find_in_shards(self.store, unit.tobytes())
+        flip(path, at + 77)
+        self.server = h.Server(self.store, ("--scrub-mib-s", "1"))
+        client = self.up()
+        value = lambda name: next(float(x.split()[-1]) for x in client.get("/metrics").body.decode().splitlines()  # noqa: E731
+                                  if x.startswith(f"ascribe_scrub_{name} "))
+        self.assertEqual(value("passes_total"), 0)
+        h.wait_until(lambda: value("passes_total") == 1, "a pass of the scrub")
+        self.assertEqual((value("findings_total"), value("bytes_total")), (1, 80 * DIM * 4))
+        self.assertGreater(value("last_pass_seconds"), 1.7e9)
+        # Known before the first request came near it.
+        partial = [client.get(f"/v1/corpora/{c}/examples?limit=1").json().get("damaged", {}).get("ids") for c in ("first", "second")]
+        self.assertIn(partial, ([None, ["second-30"]], [["first-30"], None]))
+        self.assertTrue(any("scrub" in line and "-30" in line for line in self.server.tail(400).splitlines()), self.server.tail(20))
+
     def test_flipped_bit_in_codes(self):
         """They follow from the encodings: nothing is lost, the rows are read instead; compact makes them anew."""
         for kind in b"bslfx":
