@@ -4,8 +4,8 @@
 # what it says, and what one step of training on each does.
 #
 # Everything lies in build/demo and is reused by the next run, but the store, which is made anew; a
-# corpus that has become another one is learnt anew. DEMO_PASSAGES (11000 of WordNet, beside 4,000
-# sums and 5,000 everyday statements), DEMO_STEPS (9400) and DEMO_MINUTES (3.5, of training at most)
+# corpus that has become another one is learnt anew. DEMO_MIX (words for mix.py: --passages 11000 --sums
+# 4000 --everyday 5000), DEMO_STEPS (9400), DEMO_MINUTES (3.5, of training at most) and DEMO_DIM (16384)
 # change the size, DEMO_LISTEN the address, DEMO_DIR the folder.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -22,14 +22,17 @@ step() {
 }
 
 step "1  a corpus: WordNet's definitions, sums, and what everybody knows"
-/usr/bin/python3 -B client/demo/mix.py --passages "${DEMO_PASSAGES:-11000}" \
+# shellcheck disable=SC2086 # words on purpose
+/usr/bin/python3 -B client/demo/mix.py ${DEMO_MIX:-} \
     --out "$corpus.new" --lessons "$lessons.new" --tasks "$demo/tasks"
 if ! cmp -s "$corpus.new" "$corpus" || ! cmp -s "$lessons.new" "$lessons"; then
     rm -rf "$model" "$batches"
 fi
 mv "$corpus.new" "$corpus"
 mv "$lessons.new" "$lessons"
-sed -n '7001p;12001p;17001p' "$corpus"
+for source in wordnet arithmetic everyday; do
+    grep -m 1 "\"source\": \"$source\"" "$corpus"
+done
 
 step "2  a small transformer learns it (at most ${DEMO_MINUTES:-3.5} minutes)"
 if [ -s "$model" ]; then
@@ -39,8 +42,9 @@ else
         --steps "${DEMO_STEPS:-9400}" --minutes "${DEMO_MINUTES:-3.5}"
 fi
 
-step "3  each example becomes an encoding: its gradient, second-moment corrected, projected to d = 16,384"
-"$build/ascribe-lm" encode --model "$model" --data "$corpus" --out "$batches"
+dim=${DEMO_DIM:-16384}
+step "3  each example becomes an encoding: its gradient, second-moment corrected, projected to d = $dim"
+"$build/ascribe-lm" encode --model "$model" --data "$corpus" --out "$batches" --dim "$dim"
 
 step "4  a server on a scratch store; the encodings go in over HTTP"
 rm -rf "$demo/store"

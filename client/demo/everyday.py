@@ -197,17 +197,17 @@ def out_of_wordnet(synsets, folder, least=2):
 
 
 def lines(count, seed, synsets, folder):
-    """`count` examples {"id","text","meta"}: all that was written by hand, and of WordNet's what is
-    still wanted. ValueError when there are not so many, or fewer are wanted than were written."""
+    """`count` examples {"id","text","meta"}: what was written by hand, and of WordNet's what is still
+    wanted. ValueError when there are not so many."""
     said, more = by_hand(seed), out_of_wordnet(synsets, folder)
     rest = sorted(text for text in more if text not in said)
-    wanted = count - len(said)
-    if wanted < 0 or wanted > len(rest):
-        raise ValueError(f"{count} statements wanted; {len(said)} to {len(said) + len(rest)} can be had")
+    if count > len(said) + len(rest):
+        raise ValueError(f"{count} statements wanted, {len(said) + len(rest)} can be had")
     rng = random.Random(seed)
-    texts = [*said.items(), *((text, more[text]) for text in rng.sample(rest, wanted))]
+    filling = rng.sample(rest, max(0, count - len(said)))
+    texts = [*said.items(), *((text, more[text]) for text in filling)]
     rng.shuffle(texts)
     return [
         {"id": f"day-{at:05d}", "text": text, "meta": {"source": "everyday", **meta}}
-        for at, (text, meta) in enumerate(texts)
+        for at, (text, meta) in enumerate(texts[:count])
     ]
