@@ -19,7 +19,7 @@ CFLAGS_asan    := -O1 -g -fsanitize=address -fno-omit-frame-pointer -DASCRIBE_DE
 CFLAGS_ubsan   := -O1 -g -fsanitize=undefined -fno-sanitize-recover=all -DASCRIBE_DEBUG
 CFLAGS_tsan    := -O1 -g -fsanitize=thread -DASCRIBE_DEBUG
 CFLAGS_debug   := -O0 -g3 -DASCRIBE_DEBUG
-CFLAGS_plant   := -O1 -g -DASCRIBE_PLANT
+CFLAGS_plant   := -O2 -g -DASCRIBE_PLANT
 CFLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address -fno-omit-frame-pointer -DASCRIBE_DEBUG
 CPPFLAGS += -D_GNU_SOURCE -I. -I$(BUILD) -DASCRIBE_VERSION='"$(VERSION)"'
 CFLAGS   += -std=gnu11 -fPIC -pthread -ffp-contract=off -fno-math-errno -MMD -MP $(WARN) $(CFLAGS_$(FLAVOUR))
@@ -201,11 +201,11 @@ deps: ## Install the Debian packages that are missing (root)
 	@sh .ci/deps.sh
 
 test: deps ## Install what is missing, build, run all tests
-	$(Q)$(MAKE) --no-print-directory -j2 all unit
+	$(Q)$(MAKE) --no-print-directory -j2 all unit fault-programs
 	/usr/bin/python3 tests/run.py --build $(BUILD)
 
 asan ubsan tsan: deps ## All tests under a sanitizer, in a build folder of its own
-	$(Q)$(MAKE) --no-print-directory -j2 FLAVOUR=$@ all unit
+	$(Q)$(MAKE) --no-print-directory -j2 FLAVOUR=$@ all unit fault-programs
 	/usr/bin/python3 tests/run.py --build build/$@ --flavour $@
 
 clang: deps ## Compile everything with clang as well (build/clang)
@@ -241,6 +241,23 @@ eval: ## Attribution against facts and tail-patch: the paper's evaluation (under
 eval-quick: deps ## The same with a small model (2 minutes): checks orderings far outside the noise
 	$(Q)$(MAKE) --no-print-directory -j2 all
 	/usr/bin/python3 tests/eval/run.py --quick --build $(BUILD)
+
+# How sure is it? (docs/reliability.md)
+.PHONY: fault campaign plants
+HOURS ?= 1
+SEED  ?= $(shell date +%s)
+fault: deps ## Kills, errors, power cuts, damage, planted faults: what ten minutes find
+	$(Q)$(MAKE) --no-print-directory -j2 all fault-programs
+	/usr/bin/python3 tests/fault/run.py --build $(BUILD) --seed $(SEED)
+	$(Q)$(MAKE) --no-print-directory plants
+
+campaign: deps ## The same for HOURS= hours, with new seeds, into tests/fault/ledger.jsonl
+	$(Q)$(MAKE) --no-print-directory -j2 all fault-programs
+	/usr/bin/python3 tests/fault/run.py --build $(BUILD) --seed $(SEED) --hours $(HOURS)
+
+plants: deps ## Faults planted on purpose (build/plant): the score of the tests that must catch them
+	$(Q)$(MAKE) --no-print-directory -j2 FLAVOUR=plant all unit fault-programs
+	/usr/bin/python3 tests/fault/plants.py --build build/plant
 
 interop: all ## bergson installed from the Python registry, its stores imported, its scores beside ours
 	$(Q)ASCRIBE_BUILD=$(BUILD) sh tests/interop/run.sh

@@ -18,7 +18,7 @@ import ledger as l
 
 
 def storage(kind, seed, book, *flags):
-    """One campaign of the program `fault`, on both cores' worth of shares it is cheap enough to need one."""
+    """One campaign of the program `fault`."""
     begin = time.monotonic()
     done = subprocess.run([l.h.program("fault"), "--seed", str(seed), *map(str, flags), kind],
                           stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
@@ -38,7 +38,7 @@ def script(name, seed, book, *flags):
     return int(done.returncode != 0)
 
 
-# kind -> what runs, for ten minutes in all; the second is for hours.
+# kind -> what runs: ten minutes in all, and for hours.
 ONCE = {
     "storage-kill": lambda seed, book: storage("kill", seed, book, "--stride", 2),
     "storage-error": lambda seed, book: storage("error", seed, book, "--stride", 4),
@@ -46,8 +46,7 @@ ONCE = {
     "storage-flips": lambda seed, book: storage("flips", seed, book, "--limit", 2000),
     "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 20),
     "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 48),
-    "calls": lambda seed, book: script("calls.py", seed, book, "--points", 60),
-    "answers": lambda seed, book: script("answers.py", seed, book, "--flips", 150),
+    "calls": lambda seed, book: script("calls.py", seed, book, "--points", 20),
 }
 LONG = {
     "storage-kill": lambda seed, book: storage("kill", seed, book),
@@ -57,7 +56,6 @@ LONG = {
     "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 100),
     "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 480),
     "calls": lambda seed, book: script("calls.py", seed, book),
-    "answers": lambda seed, book: script("answers.py", seed, book, "--flips", 2000),
 }
 
 
