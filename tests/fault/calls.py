@@ -143,7 +143,10 @@ class Run:
         if server.alive() and not self.shim.get("hits"):
             server.stop()
             return 0
-        if server.alive() and self.shim.get("hits") and server.process.poll() is None:
+        end = time.monotonic() + 5 * h.SLOW  # a store that failed ends the server by itself
+        while server.alive() and time.monotonic() < end:
+            time.sleep(0.02)
+        if server.alive():
             server.process.terminate()
         code = server.process.wait(120)
         server.reader.join(10)
