@@ -13,7 +13,7 @@ import sys
 
 import mix
 
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 340, 64, 46, 20, 46
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 350, 64, 62, 20, 46
 HEAD = f"""<?xml version="1.0" encoding="utf-8"?>
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">
 <style>
@@ -36,7 +36,7 @@ class Frame:
         self.x0, self.x1, self.y0, self.y1, self.out = *across, *up, [HEAD]
         self.text(LEFT, 20, title, weight=600)
         self.text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 8, x_label, anchor="middle")
-        self.text(LEFT - 44, TOP - 8, y_label)
+        self.text(LEFT - 44, TOP - 18, y_label)
 
     def x(self, value):
         return LEFT + (value - self.x0) / (self.x1 - self.x0) * (WIDTH - LEFT - RIGHT)
@@ -56,22 +56,22 @@ class Frame:
             self.out.append(
                 f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>\n'
             )
-            self.text(LEFT - 8, y + 4, label.format(tick), anchor="end")
+            self.text(LEFT - 8, y + 4, label.format(tick) if tick else "0", anchor="end")
         for place, name in places:
             self.text(self.x(place), HEIGHT - BOTTOM + 18, name, anchor="middle")
 
     def key(self, names, marks):
         x = LEFT + 260
         for name in names:
-            self.out.append(f'<g class="{name}"><circle cx="{x}" cy="34" r="4" fill="currentColor"/></g>\n')
-            self.text(x + 9, 38, f"{NAMES[name]}{marks.get(name, '')}")
+            self.out.append(f'<g class="{name}"><circle cx="{x}" cy="40" r="4" fill="currentColor"/></g>\n')
+            self.text(x + 9, 44, f"{NAMES[name]}{marks.get(name, '')}")
             x += 40 + 8 * len(NAMES[name] + marks.get(name, ""))
 
-    def dot(self, name, x, y, size, opacity=1.0):
-        self.out.append(
-            f'<g class="{name}"><circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{size}" '
-            f'fill="currentColor" fill-opacity="{opacity}"/></g>\n'
-        )
+    def dots(self, name, points, size, opacity=1):
+        self.out.append(f'<g class="{name}" fill="currentColor" fill-opacity="{opacity}">\n')
+        for x, y in points:
+            self.out.append(f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="{size}"/>\n')
+        self.out.append("</g>\n")
 
     def line(self, name, points):
         path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points)
@@ -115,8 +115,7 @@ def draw_ranks(lists, path):
     frame.grid(ticks, [(r, r) for r in range(1, 11)], "{:+g}")
     for name, ms in means.items():
         frame.line(name, list(enumerate(ms, 1)))
-        for rank, mean in enumerate(ms, 1):
-            frame.dot(name, rank, mean, 3.5)
+        frame.dots(name, enumerate(ms, 1), 3.5)
     frame.key(NAMES, {})
     frame.write(path)
     return means
@@ -150,8 +149,7 @@ def draw_scores(lists, path):
     )
     frame.grid(up, [(x, f"{x:g}") for x in across], "{:+.3g}")
     for name, ps in points.items():
-        for x, y in ps:
-            frame.dot(name, x, y, 2.5, 0.55)
+        frame.dots(name, ps, 2.5, 0.55)
     frame.key(points, {name: f", {len(ps)}" for name, ps in points.items()})
     frame.write(path)
     right = sum((x > 0) == (y > 0) for x, y in every) / len(every)
