@@ -1,8 +1,8 @@
 // pictures.mjs - the pictures of README and docs: the page with the demo's store, at twice the pixels.
 //
-//   node tests/page/pictures.mjs URL KEY OUT    after make demo and make serve; needs pngquant
+//   node tests/page/pictures.mjs URL KEY docs/pictures    after make demo and make serve; needs pngquant
 //
-// PAGE_NPM names the folder with playwright-core (build/page/npm, which make page-test fills).
+// ONLY=word takes the one of that name. PAGE_NPM names the folder with playwright-core (build/page/npm, which make page-test fills).
 import { execFileSync } from "node:child_process";
 import { createRequire } from "node:module";
 import fs from "node:fs";
@@ -11,7 +11,7 @@ import path from "node:path";
 const [url, key, out] = process.argv.slice(2);
 const npm = path.resolve(process.env.PAGE_NPM ?? "build/page/npm");
 const { chromium } = createRequire(import.meta.url)(path.join(npm, "node_modules/playwright-core"));
-const ANSWER = { c: "demo", v: "answer", q: "lincoln", m: "task:facts,cosine,words", k: "5", o: "2" };
+const ANSWER = { c: "demo", v: "answer", q: "haydn", m: "task:facts,cosine,words", k: "5", o: "2" };
 
 const PICTURES = [
   { name: "page-answer", state: ANSWER, width: 1240, height: 980 },
@@ -23,13 +23,16 @@ const PICTURES = [
       await page.locator("[data-test=column]").first().evaluate((e) => window.scrollTo(0, e.getBoundingClientRect().top - 16));
     } },
   { name: "page-corpus", state: { c: "demo", v: "corpus" }, width: 1100, height: 860 },
-  { name: "page-narrow", state: { ...ANSWER, q: "knife", m: "task:commonsense,words" }, width: 390, height: 844, theme: "dark" },
+  { name: "page-narrow", state: { ...ANSWER, q: "umbrella", m: "task:commonsense,words" }, width: 390, height: 844, theme: "dark",
+    act: (page) => page.locator("[data-test=column]").first().evaluate((e) => window.scrollTo(0, e.offsetTop - 20)) },
 ];
 
 const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", headless: true,
   args: ["--no-sandbox", "--disable-gpu", "--font-render-hinting=none"] });
 fs.mkdirSync(out, { recursive: true });
+const only = process.env.ONLY;
 for (const { name, state, width, height, theme, act } of PICTURES) {
+  if (only && !name.includes(only)) continue;
   const context = await browser.newContext({ viewport: { width, height }, deviceScaleFactor: 2, colorScheme: theme ?? "light",
     reducedMotion: "reduce" });
   const page = await context.newPage();
