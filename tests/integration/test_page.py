@@ -104,7 +104,7 @@ class Page(unittest.TestCase):
             entries[name] = {"url": server.url, "key": server.key}
         with open(config, "w", encoding="utf-8") as f:
             json.dump({"chromium": chromium(), "servers": entries, "folder": folder, "shots": os.path.join(WORK, "shots"),
-                       "patience": 15000 * h.SLOW, "only": os.environ.get("PAGE_ONLY", "")}, f)
+                       "patience": 30000 * h.SLOW, "only": os.environ.get("PAGE_ONLY", "")}, f)
 
     @classmethod
     def run_all(cls, npm, config):
