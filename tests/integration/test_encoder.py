@@ -512,7 +512,8 @@ class Bad(h.Case):
     def test_a_client_that_leaves_does_not_confuse_the_next(self):
         self.start("slow")
         for _ in range(2):
-            leaving = self.server.client(timeout=0.2)
+            leaving = self.server.client()
+            leaving.timeout = 0.2  # however slow the build is
             with self.assertRaises(OSError):
                 self.encode("bad", client=leaving)
             self.good("another prompt")
