@@ -41,6 +41,8 @@ static const struct setting settings[] = {
      "debug, info, warn or error (info)"},
     {"audit", TEXT, AT(audit), 0, 0, 0, "FILE",
      "where it says who did what: a file, log or off (log)"},
+    {"no-landlock", FLAG, AT(no_landlock), 0, 0, 1, NULL,
+     "keep rights that the process needs no longer once it has opened its store"},
     {"rate", COUNT, AT(rate), 0, 0, LIMIT_KEY_RATE, "N",
      "requests a second of one key that has no rate of its own; 0: no limit"},
     {"rate-burst", COUNT, AT(rate_burst), 0, 0, LIMIT_KEY_RATE, "N",

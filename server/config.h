@@ -38,6 +38,7 @@ struct config {
     uint64_t encoder_timeout_ms;
     uint64_t deadline_ms, head_ms, idle_ms, write_ms, drain_ms;
     enum log_level log_level;
+    bool no_landlock;    /* keep rights that confine.h would give up */
     const char *audit;   /* "log", "off" or a path (server/audit.h) */
     uint64_t rate, rate_burst; /* requests a second of one key, and at once; 0: no limit */
     struct arena arena; /* owns the strings */

@@ -12,6 +12,7 @@
 #include "server/bm25.h"
 #include "server/codes.h"
 #include "server/config.h"
+#include "server/confine.h"
 #include "server/cost.h"
 #include "server/encoder.h"
 #include "server/encoder_child.h"
@@ -200,6 +201,7 @@ static int serve(const struct config *c)
     if (open_store(c, &rt, &e)) {
         code = fail(EXIT_STORE, &e);
     } else {
+        confine_process(c);
         start_workers(c, &rt);
         log_note(LOG_INFO, "starting", "ascribed %s, store %s, %u readers, simd %s",
                  ASCRIBE_VERSION, c->store, pool_readers(rt.pool), kern_level());

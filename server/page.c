@@ -67,6 +67,7 @@ void page_tell_link(const char *address, const char *store)
     f = fopen(path, "re");
     if (!f)
         return; /* moved away by its owner: the page asks for a key then */
+    setvbuf(f, NULL, _IONBF, 0); /* no copy of the key in a buffer that is not ours to wipe */
     if (fgets(key, sizeof key, f)) {
         key[strcspn(key, "\r\n")] = '\0';
         snprintf(line, sizeof line, "page http://%s/#key=%s", address, key);
