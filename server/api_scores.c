@@ -157,14 +157,15 @@ static int begin(struct job *j, struct scores *s)
         {"scores", s->wide ? "F64" : "F32", 2, {q, n}, q * n * width},
         {"ids", "U8", 1, {s->ids_bytes}, s->ids_bytes},
     };
-    char *damaged = arena_format(&j->arena, "%" PRIu64, s->whole->damage ? s->whole->damage->examples : 0);
+    const struct view_damage *damage = s->whole->damage;
+    char *damaged = arena_format(&j->arena, "%" PRIu64, damage ? damage->examples : 0);
     struct safetensors_note notes[] = {
         {"corpus", def->name, strlen(def->name)},
         {"fingerprint", fingerprint, 2 * STORE_FINGERPRINT_BYTES},
         {"generation", generation, strlen(generation)},
         {"damaged", damaged, strlen(damaged)}, /* last: a whole answer goes without */
     };
-    size_t note_count = s->whole->damage ? 4 : 3;
+    size_t note_count = damage ? 4 : 3;
     uint64_t total = specs[0].bytes + specs[1].bytes + specs[2].bytes;
     int code;
 

@@ -90,7 +90,10 @@ static int answer(struct job *j, struct search *s)
 
 int search_work(struct job *j)
 {
-    struct search s = {.k = K_DEFAULT, .with_text = true, .partial = {.texts = true}, .began_ns = scan_now()};
+    struct search s = {.k = K_DEFAULT,
+                       .with_text = true,
+                       .partial = {.texts = true},
+                       .began_ns = scan_now()};
     json_t *body = NULL;
     int code = api_corpus(j, &s.corpus);
 

@@ -104,7 +104,8 @@ static int source_open(void *arg, size_t i, struct tier_block *out, struct err *
     int code = 0;
 
     o->chunk = c;
-    *out = (struct tier_block){.rows = c->rows, .coded = view_chunk_coded(c), .dead = c->dead, .ctx = o};
+    *out = (struct tier_block){
+        .rows = c->rows, .coded = view_chunk_coded(c), .dead = c->dead, .ctx = o};
     if (scan_live(c))
         code = weigh(t, o, out, e);
     else
