@@ -136,7 +136,8 @@ static int check_run(struct walk *w, enum tree_kind kind, uint64_t run, size_t l
     return kind == TREE_FREE ? check_free_run(w, run, len) : 0;
 }
 
-static int check_tree(struct walk *w, const unsigned char *tree, enum tree_kind kind, uint64_t page);
+static int check_tree(struct walk *w, const unsigned char *tree, enum tree_kind kind,
+                      uint64_t page);
 
 static int check_value(struct walk *w, enum tree_kind kind, const unsigned char *node, size_t room,
                        uint64_t page)
@@ -212,7 +213,8 @@ static int check_head(struct walk *w, const unsigned char *p, uint64_t page, boo
 
 static int check_page(struct walk *w, enum tree_kind kind, uint64_t page, unsigned depth);
 
-static int check_child(struct walk *w, enum tree_kind kind, const unsigned char *node, unsigned depth)
+static int check_child(struct walk *w, enum tree_kind kind, const unsigned char *node,
+                       unsigned depth)
 {
     uint64_t child = get16(node + NODE_LOW) | (uint64_t)get16(node + NODE_HIGH) << 16 |
                      (uint64_t)get16(node + NODE_FLAGS) << 32;

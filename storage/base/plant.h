@@ -1,8 +1,8 @@
 /* plant.h - faults put in on purpose, to find out whether the tests see them.
  *
- * In every build but FLAVOUR=plant, planted(X) is the constant false and leaves nothing behind. There
- * the variable ASCRIBE_PLANT names the one fault that is on. tests/fault/plants.py says which test
- * must catch each, runs them and prints the score (`make plants`).
+ * In every build but FLAVOUR=plant, planted(X) is the constant false and leaves nothing behind.
+ * There the variable ASCRIBE_PLANT names the one fault that is on. tests/fault/plants.py says
+ * which test must catch each, runs them and prints the score (`make plants`).
  */
 #ifndef STORAGE_BASE_PLANT_H
 #define STORAGE_BASE_PLANT_H

@@ -1,9 +1,9 @@
-/* damage.c - a store whose files changed behind its back (S11 to S13): bits, bytes and pages flipped,
- * pages swapped, files cut, lengthened, emptied or missing.
+/* damage.c - a store whose files changed behind its back (S11 to S13): bits, bytes and pages
+ * flipped, pages swapped, files cut, lengthened, emptied or missing.
  *
- * Of each damage: verify walks the store in a child, then another child opens it as a server does and
- * reads everything. Right are: every answer as before, or an error that says why. Wrong are: another
- * answer, a death by signal, and damage that shows in answers but not in verify. */
+ * Of each damage: verify walks the store in a child, then another child opens it as a server does
+ * and reads everything. Right are: every answer as before, or an error that says why. Wrong are:
+ * another answer, a death by signal, and damage that shows in answers but not in verify. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -90,7 +90,7 @@ static void load(struct image *m, const char *path, const char *name)
     closedir(dir);
 }
 
-/* Writes the image to root/state, with `changed` in the place of file `which` (NULL: it is gone). */
+/* Writes the image to root/state, `changed` in the place of file `which` (NULL: it is gone). */
 static void lay_out(struct fault *f, const struct image *m, size_t which,
                     const unsigned char *changed, size_t len)
 {
@@ -220,7 +220,8 @@ static size_t some_page(struct fault *f, const struct file *x)
     return page;
 }
 
-static void flip(struct fault *f, const struct file *x, unsigned char *bytes, char *what, size_t size)
+static void flip(struct fault *f, const struct file *x, unsigned char *bytes, char *what,
+                 size_t size)
 {
     size_t page = some_page(f, x), at = page * PAGE + (size_t)fault_random(f, PAGE);
     size_t other = some_page(f, x), whole = x->len / PAGE;

@@ -153,7 +153,8 @@ int main(int argc, char **argv)
         return 2;
     }
     snprintf(f.root, sizeof f.root, "%s/ascribe-fault-XXXXXX", base);
-    f.shared = mmap(NULL, sizeof *f.shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    f.shared = mmap(NULL, sizeof *f.shared, PROT_READ | PROT_WRITE,
+                    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (!mkdtemp(f.root) || f.shared == MAP_FAILED) {
         perror("fault");
         return 2;

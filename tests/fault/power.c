@@ -1,5 +1,5 @@
-/* power.c - power cuts (S4 to S6): the trace is recorded once, call by call; then the disk is made up
- * as it may have been at any moment, and the store on it is opened and compared.
+/* power.c - power cuts (S4 to S6): the trace is recorded once, call by call; then the disk is made
+ * up as it may have been at any moment, and the store on it is opened and compared.
  *
  * The model is as hostile as POSIX allows. Bytes are sure once their file was synced (or written
  * through O_DSYNC); names once their directory was. Of all else any part may be there: nothing,
@@ -235,7 +235,8 @@ static void play(struct disk *d, const struct shim_record *r, const unsigned cha
 
     switch (r->what) {
     case SHIM_DATA:
-        add_change(by_file(d, r->file), (struct change){r->flag & 1, false, r->at, r->bytes, bytes});
+        add_change(by_file(d, r->file),
+                   (struct change){r->flag & 1, false, r->at, r->bytes, bytes});
         break;
     case SHIM_SIZE:
         add_change(by_file(d, r->file), (struct change){.is_size = true, .at = r->at});
@@ -378,8 +379,8 @@ static void try_state(struct fault *f, const struct disk *d, const struct choice
     put_dir(f, d, 0, x, last, fault_path(f, "state"), &room);
     f->n++;
     if (fault_child(f, check, &acked) != 0)
-        fault_violation(f, "power cut at call %zu in step %zu (%s), keeping %u%% of bytes and %u%% of "
-                        "names: %s", at, acked, trace_name(acked), x->keep_bytes, x->keep_names,
+        fault_violation(f, "power cut at call %zu in step %zu (%s), keeping %u%% of bytes and "
+                        "%u%% of names: %s", at, acked, trace_name(acked), x->keep_bytes, x->keep_names,
                         f->shared->why);
     fault_remove(f, "state");
     buf_free(&room);

@@ -46,8 +46,8 @@ struct shim_control {
     char root[512];            /* absolute, without a slash at its end; "" counts nothing */
 };
 
-/* A log of what changed the files, for tests/fault/power.c: records one after the other, each a head
- * and `bytes` bytes: data, or paths relative to the root, each ended by NUL. */
+/* A log of what changed the files, for tests/fault/power.c: records one after the other, each a
+ * head and `bytes` bytes: data, or paths relative to the root, each ended by NUL. */
 enum shim_what {
     SHIM_DATA = 'W',   /* file, at, data; flag 1: durable when it returned (O_DSYNC) */
     SHIM_SIZE = 'T',   /* file, at = new size */

@@ -184,8 +184,8 @@ static void one_kill(struct fault *f, const struct fault_kind *k, int64_t n)
     arm(f, k, n);
     rc = fault_child(f, run_trace, NULL);
     if (rc != -1 || f->shared->why[0])
-        fault_violation(f, "%s at call %lld: the trace ended with %d: %s", k->name, (long long)n, rc,
-                        f->shared->why);
+        fault_violation(f, "%s at call %lld: the trace ended with %d: %s", k->name,
+                        (long long)n, rc, f->shared->why);
     f->n++;
     fault_count(f, k->name, 1);
     if (n % 5 == 0)
@@ -193,8 +193,8 @@ static void one_kill(struct fault *f, const struct fault_kind *k, int64_t n)
     check_point(f, k, n);
 }
 
-/* After the first failure nothing is synced any more. LMDB itself writes once more: when it was a meta
- * page that could not be written, the old one is put back. */
+/* After the first failure nothing is synced any more. LMDB itself writes once more: when it was a
+ * meta page that could not be written, the old one is put back. */
 static void check_silence(struct fault *f, const struct fault_kind *k, int64_t n)
 {
     uint64_t syncs = atomic_load(&f->shared->shim.syncs_after);

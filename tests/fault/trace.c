@@ -355,7 +355,8 @@ static int put_task(struct trace *t, uint32_t which, uint32_t number, struct err
 {
     char name[NAME_MAX_], text[NAME_MAX_];
     const struct view *v = corpus_view(t->c);
-    struct annex_def def = {.name = name, .text = text, .epoch = view_epoch(v), .artifact_count = 1};
+    struct annex_def def = {.name = name, .text = text,
+                            .epoch = view_epoch(v), .artifact_count = 1};
     struct annex *old;
     int rc;
 
@@ -687,8 +688,8 @@ static void tell_difference(struct look *l, const char *what, const struct trace
 {
     wrong(l,
           "%s is neither as before nor as after step %zu (%s): c %d next %u epoch %u tasks %u %u, "
-          "other %d next %u, record %u; before: c %d next %u epoch %u tasks %u %u, other %d next %u, "
-          "record %u",
+          "other %d next %u, record %u; before: c %d next %u epoch %u tasks %u %u, "
+          "other %d next %u, record %u",
           what, acked, trace_name(acked), got->c.exists, got->c.next, got->c.epoch, got->c.tasks[0],
           got->c.tasks[1], got->other.exists, got->other.next, got->record, a->c.exists, a->c.next,
           a->c.epoch, a->c.tasks[0], a->c.tasks[1], a->other.exists, a->other.next, a->record);

@@ -1,5 +1,5 @@
-/* test_pages.c - LMDB's data files looked at without LMDB: a sound one of every shape passes, and what
- * LMDB would follow out of the file, or back in time, is refused by name. */
+/* test_pages.c - LMDB's data files looked at without LMDB: a sound one of every shape passes, and
+ * what LMDB would follow out of the file, or back in time, is refused by name. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
