@@ -8,7 +8,7 @@
 
 #include "server/log.h"
 
-/* no-cache: kept, and asked about each time, so that a new version of the server is seen at once. */
+/* no-cache: kept, and asked about each time: a new version of the server is seen at once. */
 static const char headers[] =
     "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "

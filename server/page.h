@@ -1,6 +1,6 @@
-/* page.h - the page: files of client/page, embedded when the program is built (server/page_files.sh),
- * served open and from memory. They hold no data and no secret: what the page shows it asks for with the
- * key of whoever looks. Loop thread.
+/* page.h - the page: files of client/page, embedded when the program is built
+ * (server/page_files.sh), served open and from memory. They hold no data and no secret: what the
+ * page shows it asks for with the key of whoever looks. Loop thread.
  */
 #ifndef SERVER_PAGE_H
 #define SERVER_PAGE_H
@@ -26,11 +26,11 @@ int page_parse(struct job *j);
 int page_reply(struct job *j);
 
 /* For whoever started the server by hand: a line with a link that opens the page, the key of
- * STORE/admin.key in it. Only when standard error is a terminal: a key in a journal would be a leak.
+ * STORE/admin.key in it. Only when standard error is a terminal: a key in a journal is a leak.
  * `address` is HOST:PORT; nothing is said for a unix socket. At start, before the loop. */
 void page_tell_link(const char *address, const char *store);
 
-/* Their rows of route_table; without a summary, so no part of the interface that /openapi.json lists. */
+/* Their rows of route_table; without a summary, so /openapi.json does not list them. */
 #define PAGE_ROUTES                                                                                \
     {"GET", "/", SCOPE_OPEN, BODY_NONE, false, NULL, NULL, page_parse, NULL, NULL, page_reply,     \
      NULL},                                                                                        \

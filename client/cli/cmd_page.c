@@ -1,5 +1,5 @@
-/* cmd_page.c - `ascribe page`: a link that opens the server's page with the key in it. The key stands behind
- * the "#", which browsers send to nobody; the page takes it out of the address at once. */
+/* cmd_page.c - `ascribe page`: a link that opens the server's page with the key in it. The key
+ * stands behind the "#", which browsers send to nobody; the page takes it out at once. */
 #include "client/cli/args.h"
 
 #include <stdlib.h>
@@ -50,8 +50,8 @@ int cmd_page(struct cli *cli, int argc, char **argv)
     const struct arg list[] = {
         {"--corpus", 'c', ARG_TEXT, &corpus, 0, 0, "NAME", "open it at this corpus"}, {0}};
     const struct args args = {"page [--corpus NAME]",
-                              "A link that opens the server's page in a browser, with the key.", list,
-                              0, 0};
+                              "A link that opens the server's page in a browser, with the key.",
+                              list, 0, 0};
     size_t len, room;
     char scope[16], *key = NULL, *link;
     int count, rc = args_parse(cli, &args, argc, argv, &count);

@@ -1,18 +1,35 @@
-/* address.js - all that is seen stands in the address, behind the "#": it can be copied, kept and sent, and
- * goes to no server's or proxy's log. The key is never part of it.
+/* address.js - all that is seen stands in the address, behind the "#": it can be copied, kept and
+ * sent, and goes to no server's or proxy's log. The key is never part of it.
  *
- *   c corpus   v view   q saved query   prompt, target  a live one   m methods   k, o  how many of each side
- *   f filter   g group by   id example   task   s, tag, kind, p  the list of queries   r  record of a file
+ *   c  corpus        v  view           q  saved query     prompt, target  a live one
+ *   m  methods       k, o  how many    f  filter          g  group by
+ *   id  example      r  record of a file                  s, tag, kind, p  the list of queries
  */
 
-const ORDER = ["c", "v", "q", "prompt", "target", "id", "r", "m", "k", "o", "f", "g", "task", "s", "tag",
-               "kind", "p"];
+const ORDER = [
+    "c",
+    "v",
+    "q",
+    "prompt",
+    "target",
+    "id",
+    "r",
+    "m",
+    "k",
+    "o",
+    "f",
+    "g",
+    "task",
+    "s",
+    "tag",
+    "kind",
+    "p",
+];
 
 function parse(text) {
     const out = {};
     for (const [name, value] of new URLSearchParams(text))
-        if (ORDER.includes(name) && value !== "")
-            out[name] = value;
+        if (ORDER.includes(name) && value !== "") out[name] = value;
     return out;
 }
 
@@ -22,12 +39,15 @@ export function read() {
 
 /* encodeURIComponent, but what is harmless in a fragment stays readable. */
 function escape(text) {
-    return encodeURIComponent(text).replace(/%(3A|2C|2F)/g, (code) => decodeURIComponent(code)).replace(/%20/g, "+");
+    return encodeURIComponent(text)
+        .replace(/%(3A|2C|2F)/g, (code) => decodeURIComponent(code))
+        .replace(/%20/g, "+");
 }
 
 export function write(state) {
-    const parts = ORDER.filter((name) => state[name] !== undefined && state[name] !== null && state[name] !== "")
-        .map((name) => `${name}=${escape(String(state[name]))}`);
+    const parts = ORDER.filter(
+        (name) => state[name] !== undefined && state[name] !== null && state[name] !== "",
+    ).map((name) => `${name}=${escape(String(state[name]))}`);
     return `#${parts.join("&")}`;
 }
 
@@ -43,10 +63,8 @@ export function view(name, params = {}) {
 }
 
 export function go(href) {
-    if (href === location.hash)
-        dispatchEvent(new HashChangeEvent("hashchange"));
-    else
-        location.hash = href;
+    if (href === location.hash) dispatchEvent(new HashChangeEvent("hashchange"));
+    else location.hash = href;
 }
 
 /* Changes the address in place: no step back, nothing drawn again. */

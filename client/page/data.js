@@ -6,8 +6,7 @@ const kept = new Map();
 
 function remember(name, ask) {
     const had = kept.get(name);
-    if (had && performance.now() - had.at < KEEP_MS)
-        return had.answer;
+    if (had && performance.now() - had.at < KEEP_MS) return had.answer;
     const answer = ask();
     kept.set(name, { at: performance.now(), answer });
     answer.catch(() => kept.delete(name));
@@ -15,9 +14,7 @@ function remember(name, ask) {
 }
 
 export function forget(prefix = "") {
-    for (const name of [...kept.keys()])
-        if (name.startsWith(prefix))
-            kept.delete(name);
+    for (const name of [...kept.keys()]) if (name.startsWith(prefix)) kept.delete(name);
 }
 
 export function info() {
@@ -33,19 +30,25 @@ export function corpus(c) {
 }
 
 export function tasks(c) {
-    return remember(`tasks ${c}`, async () => (await call("GET", path("corpora", c, "tasks"))).tasks);
+    return remember(
+        `tasks ${c}`,
+        async () => (await call("GET", path("corpora", c, "tasks"))).tasks,
+    );
 }
 
-/* {state: "none"} as well where the server knows no encoders, "forbidden" where the key is for one corpus alone. */
+/* {state: "none"} as well where the server knows no encoders, "forbidden" where the key is for
+ * one corpus alone. */
 export function encoder() {
     return remember("encoder", async () => {
         try {
             return await call("GET", path("encoder"));
         } catch (error) {
-            if (error.code === "unknown_route")
-                return { state: "none" };
+            if (error.code === "unknown_route") return { state: "none" };
             if (error.code === "forbidden")
-                return { state: "forbidden", verbs: ["explain"] }; /* which is asked of an example of the corpus */
+                return {
+                    state: "forbidden",
+                    verbs: ["explain"],
+                }; /* which is asked of an example of the corpus */
             throw error;
         }
     });
@@ -55,7 +58,8 @@ export function scope(key) {
     return key?.scope ?? null;
 }
 
-/* May the key of this page do what needs `least`? Unknown (an older server): the server will say. */
+/* May the key of this page do what needs `least`? Unknown (an older server): the server will
+ * say. */
 export async function may(least) {
     const order = ["read", "write", "admin"];
     const have = scope((await info()).key);
@@ -68,7 +72,9 @@ export function savedQueries(c) {
         const all = [];
         let after = null;
         do {
-            const page = await call("GET", path("corpora", c, "queries"), { query: { limit: 1000, after } });
+            const page = await call("GET", path("corpora", c, "queries"), {
+                query: { limit: 1000, after },
+            });
             all.push(...page.queries);
             after = page.next;
         } while (after !== null);

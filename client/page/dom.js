@@ -1,37 +1,35 @@
-/* dom.js - making elements. Texts of a corpus are hostile: whatever comes from the server becomes a text
- * node or an attribute here, and nothing on this page is ever parsed as HTML. */
+/* dom.js - making elements. Texts of a corpus are hostile: whatever comes from the server
+ * becomes a text node or an attribute here, and nothing on this page is ever parsed as HTML. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
 function put(node, name, value) {
-    if (value === null || value === undefined || value === false)
-        return;
+    if (value === null || value === undefined || value === false) return;
     if (name === "on")
-        for (const [event, run] of Object.entries(value))
-            node.addEventListener(event, run);
-    else if (name === "css") /* by the object model: the policy forbids style attributes */
+        for (const [event, run] of Object.entries(value)) node.addEventListener(event, run);
+    else if (name === "css")
+        /* by the object model: the policy forbids style attributes */
         for (const [property, text] of Object.entries(value))
             node.style.setProperty(property, text);
-    else if (name === "set")
-        Object.assign(node, value);
+    else if (name === "set") Object.assign(node, value);
     else
-        node.setAttribute(name === "test" ? "data-test" : name, value === true ? "" : String(value));
+        node.setAttribute(
+            name === "test" ? "data-test" : name,
+            value === true ? "" : String(value),
+        );
 }
 
 export function add(node, ...children) {
     for (const child of children.flat(Infinity)) {
-        if (child === null || child === undefined || child === false)
-            continue;
+        if (child === null || child === undefined || child === false) continue;
         node.append(child instanceof Node ? child : document.createTextNode(String(child)));
     }
     return node;
 }
 
 function make(node, classes, props, children) {
-    if (classes.length)
-        node.setAttribute("class", classes.join(" "));
-    for (const [name, value] of Object.entries(props ?? {}))
-        put(node, name, value);
+    if (classes.length) node.setAttribute("class", classes.join(" "));
+    for (const [name, value] of Object.entries(props ?? {})) put(node, name, value);
     return add(node, ...children);
 }
 
@@ -52,15 +50,20 @@ export function fill(node, ...children) {
     return add(node, ...children);
 }
 
-/* Characters that turn a line around or move the pen, and that nobody sees: shown as what they are. */
-const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
+/* Characters that turn a line around or move the pen, and that nobody sees: shown as what they
+ * are. */
+const HIDDEN =
+    /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/gu;
 
 export function visible(text) {
     const out = [];
     let at = 0;
     for (const m of (text ?? "").matchAll(HIDDEN)) {
         const name = `U+${m[0].codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}`;
-        out.push(text.slice(at, m.index), h("span.hidden-character", { title: "a character that is not seen" }, name));
+        out.push(
+            text.slice(at, m.index),
+            h("span.hidden-character", { title: "a character that is not seen" }, name),
+        );
         at = m.index + m[0].length;
     }
     out.push((text ?? "").slice(at));

@@ -1,6 +1,6 @@
-/* main.js - starts the page: takes the key, follows the address, shows one view at a time. A view is
- * show(root, state, signal, settled): it fills root, says settled() once its frame stands, and stops whatever it does
- * when the signal says so. */
+/* main.js - starts the page: takes the key, follows the address, shows one view at a time. A
+ * view is show(root, state, signal, settled): it fills root, says settled() once its frame
+ * stands, and stops whatever it does when the signal says so. */
 import { go, read, replace, takeKey, view } from "./address.js";
 import { corpora, forget } from "./data.js";
 import { fill, h, say } from "./dom.js";
@@ -19,28 +19,38 @@ import * as queries from "./views/queries.js";
 
 const VIEWS = { queries, answer, corpus: corpusView, example, pair };
 const main = document.getElementById("main");
-let running = null, shown = null, refused = null, bar = null;
+let running = null,
+    shown = null,
+    refused = null,
+    bar = null;
 
 /* The corpus of the address, else the first that has examples. Null: there is none. */
 async function withCorpus(state) {
-    if (state.c)
-        return state;
+    if (state.c) return state;
     const list = await corpora();
-    if (!list.length)
-        return null;
+    if (!list.length) return null;
     replace({ c: (list.find((one) => one.examples > 0) ?? list[0]).name });
     return read();
 }
 
 function noCorpus() {
-    fill(main, h("h1", {}, "No corpus yet"),
-         empty("This store is empty.",
-               h("p", {}, "Make a corpus of your gradients, and come back:"),
-               h("pre", {}, "ascribe corpus create mine --dim 16384\nascribe ingest mine --gradients grads.npy --examples texts.jsonl")));
+    fill(
+        main,
+        h("h1", {}, "No corpus yet"),
+        empty(
+            "This store is empty.",
+            h("p", {}, "Make a corpus of your gradients, and come back:"),
+            h(
+                "pre",
+                {},
+                "ascribe corpus create mine --dim 16384\nascribe ingest mine --gradients grads.npy --examples texts.jsonl",
+            ),
+        ),
+    );
 }
 
-/* After a change of view the heading takes the focus, so that a screen reader begins there; within one
- * view the focus returns to the control that had it. */
+/* After a change of view the heading takes the focus, so that a screen reader begins there;
+ * within one view the focus returns to the control that had it. */
 function refocus(sameView, hook) {
     if (document.activeElement !== document.body && main.contains(document.activeElement))
         return; /* the view has put it where it is needed */
@@ -69,17 +79,17 @@ async function render() {
         if (!main.firstChild || shown === "key")
             fill(main, h("h1.unseen", {}, "ascribe"), loading("the page", 6));
         const state = await withCorpus(read());
-        if (signal.aborted)
-            return;
+        if (signal.aborted) return;
         if (!state) {
             noCorpus();
             shown = "none";
             return;
         }
-        const name = Object.hasOwn(VIEWS, state.v ?? "queries") ? state.v ?? "queries" : "queries";
+        const name = Object.hasOwn(VIEWS, state.v ?? "queries")
+            ? (state.v ?? "queries")
+            : "queries";
         const place = `${state.c} ${name}`;
-        if (shown !== place)
-            scrollTo(0, 0);
+        if (shown !== place) scrollTo(0, 0);
         const same = shown === place;
         let settled = () => {
             settled = () => {};
@@ -89,12 +99,15 @@ async function render() {
         await VIEWS[name].show(main, state, signal, () => !signal.aborted && settled());
         settled();
     } catch (error) {
-        if (signal.aborted || aborted(error) || error.status === 401)
-            return;
-        fill(main, h("h1", {}, "Something went wrong"), failed(error, () => {
-            forget();
-            render();
-        }));
+        if (signal.aborted || aborted(error) || error.status === 401) return;
+        fill(
+            main,
+            h("h1", {}, "Something went wrong"),
+            failed(error, () => {
+                forget();
+                render();
+            }),
+        );
         shown = null;
     }
 }
@@ -108,22 +121,22 @@ function start(newKey) {
 
 function boot() {
     const found = takeKey();
-    if (found)
-        keepKey(found);
+    if (found) keepKey(found);
     bar = makeBar(document.getElementById("bar"), help);
     watch(document.getElementById("notices"));
     news.addEventListener("refused", ({ detail }) => {
-        if (refused)
-            return;
+        if (refused) return;
         refused = detail;
         keepKey(null);
         render();
         say("The key was refused");
     });
     listen();
-    alwaysKeys({ "?": help,
-                 t: () => document.querySelector('[data-test="theme"]').click(),
-                 u: () => go(view(read().v === "example" ? "corpus" : "queries")) });
+    alwaysKeys({
+        "?": help,
+        t: () => document.querySelector('[data-test="theme"]').click(),
+        u: () => go(view(read().v === "example" ? "corpus" : "queries")),
+    });
     document.querySelector(".skip").addEventListener("click", (event) => {
         event.preventDefault(); /* the fragment is the address */
         main.focus();

@@ -8,6 +8,5 @@
     } catch {
         /* storage is closed to us: the system's choice it is */
     }
-    if (chosen === "light" || chosen === "dark")
-        document.documentElement.dataset.theme = chosen;
+    if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;
 })();

@@ -11,13 +11,29 @@ export function watch(root) {
     }
     news.addEventListener("waiting", ({ detail }) => {
         const until = performance.now() + detail.seconds * 1000;
-        const why = detail.draining ? "The server is shutting down."
-            : detail.mine ? "This key has used up its rate." : detail.full ? "The server is busy with other requests." : "The server does not answer.";
+        const why = detail.draining
+            ? "The server is shutting down."
+            : detail.mine
+              ? "This key has used up its rate."
+              : detail.full
+                ? "The server is busy with other requests."
+                : "The server does not answer.";
         const left = h("span", { "aria-hidden": "true" });
         clearInterval(timer);
-        fill(root, h("div.notice", { test: detail.full ? "busy" : "offline" },
-                     h("span", {}, `${why} Trying again by itself. `), left,
-                     h("button.plain", { type: "button", test: "try-now", on: { click: hurry } }, "Try now")));
+        fill(
+            root,
+            h(
+                "div.notice",
+                { test: detail.full ? "busy" : "offline" },
+                h("span", {}, `${why} Trying again by itself. `),
+                left,
+                h(
+                    "button.plain",
+                    { type: "button", test: "try-now", on: { click: hurry } },
+                    "Try now",
+                ),
+            ),
+        );
         const tick = () => {
             left.textContent = `In ${Math.max(0, Math.ceil((until - performance.now()) / 1000))} s.`;
         };
