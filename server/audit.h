@@ -5,10 +5,11 @@
  *          label=trainer scope=write peer=127.0.0.1:4711 request=... status=201 code=ok
  *
  * audit is `change` (a route of scope write or admin), `look` (one that only shows, of scope
- * admin), `denied` (401 and 403) or `server` (start, stop). Never in a line: secrets, bodies, texts, query strings. A line is written before its
- * answer goes out, so what was acknowledged is in the file whatever becomes of the process; it is
- * not synced, so a power cut may take the last seconds. Refusals are counted past a few a second,
- * not written: who has no key must not fill the disk.
+ * admin), `denied` (401 and 403) or `server` (start, stop). Never in a line: secrets, bodies,
+ * texts, query strings. A line is written before its answer goes out, so what was acknowledged is
+ * in the file whatever becomes of the process; it is not synced, so a power cut may take the last
+ * seconds. Refusals are counted past a few a second, not written: who has no key must not fill the
+ * disk.
  *
  * Lines go to the log (as msg=audit) or to a file of their own: opened to append, mode 0600, opened
  * again by audit_reopen, so that it can be rotated. Loop thread, and main before and after it.

@@ -326,7 +326,8 @@ static void test_rotate(void **state)
     assert_int_equal(try_key(a, admin, &scopes), 0);
     read_key(admin);
     assert_string_equal(admin, next);
-    assert_int_equal(auth_withdraw(a, fresh.id, &found, &e), ERR_CONFLICT); /* the last that lasts */
+    /* the last that lasts */
+    assert_int_equal(auth_withdraw(a, fresh.id, &found, &e), ERR_CONFLICT);
     auth_free(a);
 
     a = auth_new(); /* all of it after a restart, and no further admin key is made */
