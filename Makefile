@@ -77,7 +77,15 @@ client: $(BUILD)/ascribe $(BUILD)/libascribe.so.1
 lm: $(BUILD)/ascribe-lm
 
 # --- objects and archives ---------------------------------------------------------------------
-$(BUILD)/%.o: %.c
+# Other flags, other objects: what was compiled with the ones before is compiled again.
+FLAGS := $(CC) $(CFLAGS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(FLAGS)' | cmp -s - $@ || echo '$(FLAGS)' > $@
+.PHONY: FORCE
+FORCE:
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
