@@ -79,7 +79,7 @@ def run(build, test, plant):
         command = [os.path.join(ROOT, build, test[0]), *test[1:]]
     try:
         return subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=180).returncode == 0
+                              stderr=subprocess.DEVNULL, timeout=600).returncode == 0
     except subprocess.TimeoutExpired:
         return False
 
