@@ -11,12 +11,12 @@ import path from "node:path";
 const [url, key, out] = process.argv.slice(2);
 const npm = path.resolve(process.env.PAGE_NPM ?? "build/page/npm");
 const { chromium } = createRequire(import.meta.url)(path.join(npm, "node_modules/playwright-core"));
-const ANSWER = { c: "demo", v: "answer", q: "haydn", m: "task:facts,cosine,words", k: "5", o: "2" };
+const ANSWER = { c: "demo", v: "answer", q: "monet", m: "task:facts,cosine,words", k: "5", o: "2" };
 
 const PICTURES = [
   { name: "page-answer", state: ANSWER, width: 1240, height: 980 },
   { name: "page-queries", state: { c: "demo" }, width: 1000, height: 760 },
-  { name: "page-tokens", state: { ...ANSWER, m: "task:facts,cosine", k: "2", o: "1" }, width: 1100, height: 900, theme: "dark",
+  { name: "page-tokens", state: { ...ANSWER, m: "task:facts,cosine", k: "2", o: "1" }, width: 1100, height: 980, theme: "dark",
     async act(page) {
       for (const hook of ["by-token", "by-block"]) await page.locator(`[data-test=card] [data-test=${hook}] summary`).first().click();
       await page.locator("[data-test=heat]").first().waitFor();
