@@ -23,7 +23,8 @@
 
 static const char magic_all[8] = "asclens", magic_block[8] = "asclblk";
 
-enum { HEAD = 64, BLOCKS_MAX = 65536 };
+/* GROUP: rows of B that a query meets at a time, 64 KiB of 1,024 dimensions. */
+enum { HEAD = 64, BLOCKS_MAX = 65536, GROUP = 8 };
 
 /* --- making ----------------------------------------------------------------------------------- */
 
@@ -237,57 +238,91 @@ static double weight(const struct lens *l, double s)
     return 1.0 / ((1.0 - l->lambda) + l->lambda * s);
 }
 
-size_t lens_scratch(const struct lens *l)
+static size_t widest_block(const struct lens *l)
 {
     size_t widest = 0;
 
     for (size_t i = 0; i < l->count; i++)
         if (l->block[i].dim > widest)
             widest = l->block[i].dim;
+    return widest;
+}
+
+size_t lens_scratch(const struct lens *l)
+{
+    size_t widest = widest_block(l);
+
     return LENS_TILE * (widest + l->rank) + widest; /* the last: one row of floats, and room */
 }
 
-/* rest -= B^T (B rest); into[] += B rest */
-static void take_out(const struct lens_block *b, double *rest, double *into, double *step)
+/* Rows first .. of B on one vector: out = B_g x; and its adjoint: out += alpha B_g^T y. */
+static void onto(const struct lens_block *b, size_t first, size_t rows, const double *x,
+                 double *out)
 {
-    const int d = (int)b->dim, r = (int)b->rank;
+    cblas_dgemv(CblasRowMajor, CblasNoTrans, (int)rows, (int)b->dim, 1.0,
+                b->basis + first * b->dim, (int)b->dim, x, 1, 0.0, out, 1);
+}
 
-    cblas_dgemv(CblasRowMajor, CblasNoTrans, r, d, 1.0, b->basis, d, rest, 1, 0.0, step, 1);
-    cblas_dgemv(CblasRowMajor, CblasTrans, r, d, -1.0, b->basis, d, step, 1, 1.0, rest, 1);
-    for (size_t i = 0; i < b->rank; i++)
-        into[i] += step[i];
+static void back(const struct lens_block *b, size_t first, size_t rows, double alpha,
+                 const double *y, double *out)
+{
+    cblas_dgemv(CblasRowMajor, CblasTrans, (int)rows, (int)b->dim, alpha,
+                b->basis + first * b->dim, (int)b->dim, y, 1, 1.0, out, 1);
+}
+
+static size_t group_rows(const struct lens_block *b, size_t first)
+{
+    return b->rank - first < GROUP ? b->rank - first : GROUP;
+}
+
+/* x = B^T t + rest: t = B x and rest = x - B^T t, taken out group by group while a group is in the
+ * first cache, so that memory is read once. */
+static void split_block(const struct lens_block *b, double *rest, double *t)
+{
+    for (size_t g = 0; g < b->rank; g += GROUP) {
+        onto(b, g, group_rows(b, g), rest, t + g);
+        back(b, g, group_rows(b, g), -1.0, t + g, rest);
+    }
 }
 
 /* The residual is taken twice: what the first pass leaves of B in it is rounding, and 1/(1-lambda)
- * would blow that up (Kahan's and Parlett's "twice is enough"). */
-static double apply_block(const struct lens *l, const struct lens_block *b, const double *x,
-                          double *out, double *scratch)
+ * would blow that up (Kahan's and Parlett's "twice is enough"). With p = B rest the second pass
+ * makes it rest - B^T p, of square |rest|^2 - |p|^2 since B has orthonormal rows, and moves p into
+ * t: so M x = outside rest + B^T (w (t + p) - outside p), one more sweep over B. It goes backwards:
+ * the last groups of the first are still in cache. */
+double lens_apply_block(const struct lens *l, size_t i, const double *x, double *out,
+                        double *scratch)
 {
-    const double outside = 1.0 / (1.0 - l->lambda);
-    const int d = (int)b->dim, r = (int)b->rank;
-    double *t = scratch, *step = scratch + b->rank, quad = 0.0;
+    const struct lens_block *b = &l->block[i];
+    const double outside = b->rank == b->dim ? 0.0 : 1.0 / (1.0 - l->lambda);
+    double *rest = scratch, *t = rest + b->dim, step[GROUP], left = 0.0, quad = 0.0;
 
-    memset(t, 0, b->rank * sizeof *t);
-    memcpy(out, x, b->dim * sizeof *out);
-    if (b->rank) {
-        take_out(b, out, t, step);
-        take_out(b, out, t, step);
-    }
-    if (b->rank == b->dim)
-        memset(out, 0, b->dim * sizeof *out);
+    memcpy(rest, x, b->dim * sizeof *rest);
+    split_block(b, rest, t);
     for (size_t j = 0; j < b->dim; j++) {
-        quad += outside * out[j] * out[j];
-        out[j] *= outside;
+        left += rest[j] * rest[j];
+        out[j] = outside * rest[j];
     }
-    for (size_t j = 0; j < b->rank; j++) {
-        double w = weight(l, b->values[j]);
+    for (size_t end = b->rank; end;) {
+        size_t g = (end - 1) / GROUP * GROUP;
 
-        quad += w * t[j] * t[j];
-        t[j] *= w;
+        onto(b, g, end - g, rest, step);
+        for (size_t j = g; j < end; j++) {
+            double p = step[j - g], w = weight(l, b->values[j]), inside = t[j] + p;
+
+            left -= p * p;
+            quad += w * inside * inside;
+            step[j - g] = w * inside - outside * p;
+        }
+        back(b, g, end - g, 1.0, step, out);
+        end = g;
     }
-    if (b->rank)
-        cblas_dgemv(CblasRowMajor, CblasTrans, r, d, 1.0, b->basis, d, t, 1, 1.0, out, 1);
-    return quad;
+    return quad + (left < 0.0 ? 0.0 : outside * left);
+}
+
+size_t lens_apply_scratch(const struct lens *l)
+{
+    return widest_block(l) + l->rank;
 }
 
 void lens_apply(const struct lens *l, const double *x, double *out, double *quad, double *scratch)
@@ -296,37 +331,23 @@ void lens_apply(const struct lens *l, const double *x, double *out, double *quad
     size_t at = 0;
 
     for (size_t i = 0; i < l->count; i++) {
-        sum += apply_block(l, &l->block[i], x + at, out + at, scratch);
+        sum += lens_apply_block(l, i, x + at, out + at, scratch);
         at += l->block[i].dim;
     }
     *quad = sum;
 }
 
-int lens_query(const struct lens *l, const double *x, float *out, double *length, struct err *e)
+int lens_settle(const struct lens *l, const double *mx, double quad, float *out, double *length,
+                struct err *e)
 {
-    double *mx = mem_big(l->dim, sizeof *mx), *scratch = mem_big(lens_scratch(l), sizeof *scratch);
-    double quad;
-
-    if (!mx || !scratch) {
-        err_set(e, ERR_BUSY, "no memory to turn a query of %zu dimensions", l->dim);
-        goto out;
-    }
-    lens_apply(l, x, mx, &quad, scratch);
     if (!isfinite(quad))
-        err_set(e, ERR_NOT_FINITE, "the query is not finite under the task's lens");
-    else if (quad <= 0.0)
-        err_set(e, ERR_ZERO_GRADIENT, "the query is all zeros and has no direction");
-    else
-        err_clear(e);
-    if (e->code != ERR_OK)
-        goto out;
+        return err_set(e, ERR_NOT_FINITE, "the query is not finite under the task's lens");
+    if (quad <= 0.0)
+        return err_set(e, ERR_ZERO_GRADIENT, "the query is all zeros and has no direction");
     *length = sqrt(quad);
     for (size_t i = 0; i < l->dim; i++)
         out[i] = (float)(mx[i] / *length);
-out:
-    free(mx);
-    free(scratch);
-    return (int)e->code;
+    return 0;
 }
 
 /* One tile of one block: sums[r] += x^T M x. The share outside B is |x|^2 - |Bx|^2, both in float64

@@ -60,19 +60,27 @@ int lens_fit(struct lens *l, size_t i, const char *name, const double *rows, str
  * dim; `mean` is overwritten. */
 int lens_fit_mean(struct lens *l, size_t i, const char *name, double *mean, struct err *e);
 
-/* out = M x and *quad = x^T M x > 0 for x of l->dim doubles. scratch: lens_scratch doubles. */
-size_t lens_scratch(const struct lens *l);
+/* out = M x and *quad = x^T M x > 0 for x of l->dim doubles. scratch: lens_apply_scratch
+ * doubles. */
+size_t lens_apply_scratch(const struct lens *l);
 void lens_apply(const struct lens *l, const double *x, double *out, double *quad, double *scratch);
 
-/* u of one whitened query, in float64, rounded once, and *length = sqrt(q^T M q). out: l->dim
- * floats. ZERO_GRADIENT, NOT_FINITE. BUSY: no memory for three vectors. */
-int lens_query(const struct lens *l, const double *x, float *out, double *length, struct err *e);
+/* Block i of it, for threads that share a query: x and out are the block's. Returns its part of
+ * x^T M x; lens_apply is these, added in order of blocks. NaN where x is not finite. */
+double lens_apply_block(const struct lens *l, size_t i, const double *x, double *out,
+                        double *scratch);
+
+/* u of one whitened query from what lens_apply made of it, rounded once, and *length =
+ * sqrt(q^T M q). out: l->dim floats. ZERO_GRADIENT, NOT_FINITE. */
+int lens_settle(const struct lens *l, const double *mx, double quad, float *out, double *length,
+                struct err *e);
 
 /* n of `count` stored rows, `stride` bytes apart. scratch: lens_scratch doubles. A row's result
  * depends on its content and its place in its tile (row number mod LENS_TILE), with OpenBLAS at one
  * thread. Relative error about 1e-15 kappa. A row of NaN gives NaN; no other row is touched. */
 void lens_norms(const struct lens *l, const void *rows, enum dtype t, size_t stride, size_t count,
                 double *out, double *scratch);
+size_t lens_scratch(const struct lens *l);
 
 /* The exact kernel's dot, then one float64 division: part of what "exact" means. n > 0. */
 double lens_score(double dot, double n);

@@ -157,71 +157,127 @@ int lenses_open(struct corpus *c, const struct view *v, const char *name, struct
 
 /* ---- queries --------------------------------------------------------------------------------- */
 
-struct bend {
-    const struct lensed *t;
-    float *vectors;
-    double *lengths;
+/* Queries of a wave are turned block by block, so that a block comes from memory once a wave and a
+ * single query has work for all threads. What a block makes of a query depends on these two alone:
+ * the bits are the same for any number of queries and threads. */
+enum { WAVE = 32 };
+
+struct wave {
+    const struct lens *lens;
+    const size_t *at; /* where each block's elements begin */
+    const float *vectors;
     size_t count;
+    double *turned, *quads; /* M q, count x dim; x^T M x by blocks, count x blocks */
     const struct stop *stop;
     _Atomic size_t next;
-    _Atomic bool halt;
-    struct err err; /* of the one that set halt */
+    _Atomic bool halt; /* asked to stop */
+    _Atomic bool busy; /* no memory */
 };
 
-static void halt(struct bend *b, const struct err *e)
+/* Turn `turn` is query turn % count in block turn / count; false when it was the last. */
+static bool take_turn(struct wave *w, double *x, double *scratch)
 {
-    if (!atomic_exchange(&b->halt, true))
-        b->err = *e;
+    const struct lens *l = w->lens;
+    size_t turn = atomic_fetch_add(&w->next, 1), block = turn / w->count, i = turn % w->count;
+    const float *q;
+
+    if (block >= l->count)
+        return false;
+    q = w->vectors + i * l->dim + w->at[block];
+    for (size_t k = 0; k < l->block[block].dim; k++)
+        x[k] = (double)q[k];
+    w->quads[i * l->count + block] = lens_apply_block(
+        l, block, x, w->turned + i * l->dim + w->at[block], scratch);
+    return true;
 }
 
-static void bend_share(void *arg, unsigned slot)
+static void wave_share(void *arg, unsigned slot)
 {
-    struct bend *b = arg;
-    size_t dim = b->t->lens.dim, i;
-    double *x = mem_big(dim, sizeof *x);
-    struct err e = ERR_INIT;
+    struct wave *w = arg;
+    size_t room = lens_apply_scratch(w->lens);
+    double *x = mem_big(room, 2 * sizeof *x);
 
     (void)slot;
     if (!x)
-        err_set(&e, ERR_BUSY, "no memory for a query of %zu elements", dim);
-    while (!e.code && !atomic_load(&b->halt) && (i = atomic_fetch_add(&b->next, 1)) < b->count) {
-        float *q = b->vectors + i * dim;
-        double length;
-
-        if (stop_asked(b->stop)) {
-            err_set(&e, ERR_CANCELLED, "stopped at query %zu of %zu", i, b->count);
+        atomic_store(&w->busy, true);
+    while (x && !atomic_load(&w->halt)) {
+        if (stop_asked(w->stop))
+            atomic_store(&w->halt, true);
+        else if (!take_turn(w, x, x + room))
             break;
-        }
-        for (size_t k = 0; k < dim; k++)
-            x[k] = (double)q[k];
-        if (lens_query(&b->t->lens, x, q, &length, &e) == 0)
-            b->lengths[i] *= length;
     }
-    if (e.code)
-        halt(b, &e);
     free(x);
+}
+
+static int turn_wave(struct wave *w, struct pool *pool, struct err *e)
+{
+    size_t turns = w->lens->count * w->count;
+    unsigned width = pool ? pool_readers(pool) : 1;
+
+    if (width > turns)
+        width = (unsigned)turns;
+    atomic_store(&w->next, 0);
+    if (width > 1)
+        pool_fanout(pool, width, wave_share, w);
+    else
+        wave_share(w, 0);
+    if (atomic_load(&w->busy))
+        return err_set(e, ERR_BUSY, "no memory to turn queries of %zu elements", w->lens->dim);
+    if (atomic_load(&w->halt))
+        return err_set(e, ERR_CANCELLED, "stopped while turning queries");
+    return 0;
+}
+
+/* What a turned query is in the end; parts of blocks are added in their order. */
+static int settle(const struct wave *w, size_t i, float *vector, double *length, struct err *e)
+{
+    const struct lens *l = w->lens;
+    double quad = 0.0, turned;
+
+    for (size_t b = 0; b < l->count; b++)
+        quad += w->quads[i * l->count + b];
+    if (lens_settle(l, w->turned + i * l->dim, quad, vector, &turned, e))
+        return (int)e->code;
+    *length *= turned;
+    return 0;
+}
+
+static int turn_all(struct wave *w, float *vectors, double *lengths, size_t count,
+                    struct pool *pool, struct err *e)
+{
+    size_t dim = w->lens->dim;
+    int code = 0;
+
+    for (size_t from = 0; !code && from < count; from += WAVE) {
+        w->vectors = vectors + from * dim;
+        w->count = count - from < WAVE ? count - from : WAVE;
+        code = turn_wave(w, pool, e);
+        for (size_t i = 0; !code && i < w->count; i++)
+            code = settle(w, i, vectors + (from + i) * dim, &lengths[from + i], e);
+    }
+    return code;
 }
 
 int lenses_queries(const struct lensed *t, float *vectors, double *lengths, size_t count,
                    struct pool *pool, const struct stop *stop, struct err *e)
 {
-    struct bend b = {.t = t,
-                     .vectors = vectors,
-                     .lengths = lengths,
-                     .count = count,
-                     .stop = stop,
-                     .err = ERR_INIT};
-    unsigned width = pool ? pool_readers(pool) : 1;
+    const struct lens *l = &t->lens;
+    size_t most = count < WAVE ? count : WAVE, *at = mem_new(l->count, sizeof *at);
+    double *turned = mem_big(most * l->dim, sizeof *turned);
+    double *quads = mem_big(most * l->count, sizeof *quads);
+    struct wave w = {.lens = l, .at = at, .turned = turned, .quads = quads, .stop = stop};
+    int code;
 
-    if (width > count)
-        width = (unsigned)count;
-    if (pool && width > 1)
-        pool_fanout(pool, width, bend_share, &b);
+    for (size_t i = 1; i < l->count; i++)
+        at[i] = at[i - 1] + l->block[i - 1].dim;
+    if (turned && quads)
+        code = turn_all(&w, vectors, lengths, count, pool, e);
     else
-        bend_share(&b, 0);
-    if (b.err.code)
-        *e = b.err;
-    return (int)b.err.code;
+        code = err_set(e, ERR_BUSY, "no memory to turn %zu queries of %zu elements", most, l->dim);
+    free(at);
+    free(turned);
+    free(quads);
+    return code;
 }
 
 /* ---- denominators ---------------------------------------------------------------------------- */
