@@ -453,6 +453,26 @@ class TestTasks(FitCase):
                                  [("few", "ready"), ("many", "ready")])
                 self.check_scores(name, q, Dense(blocks, g), g, ids)  # the corpus itself is as it was
 
+    def test_many_queries_at_once(self):
+        """More than are turned together: each has the bits it has alone."""
+        rng = np.random.default_rng(12)
+        blocks = [5, 40, 17]
+        q = made(rng, 70, sum(blocks))
+        name = self.corpus(blocks)
+        self.fill(name, made(rng, 200, sum(blocks)))
+        self.fit(name)
+        self.put(name, "t", made(rng, 30, sum(blocks)), **{"lambda": 0.9})
+
+        def asked(some):
+            reply = self.client.post(f"/v1/corpora/{name}/query?k=9&task=t", queries(some),
+                                     type=harness.TENSORS)
+            return [[(h["id"], h["score"]) for h in r["proponents"]]
+                    for r in self.assert_status(reply, 200).json()["results"]]
+
+        alone = [asked(q[n:n + 1])[0] for n in range(70)]
+        for count in (2, 31, 32, 33, 64, 70):
+            self.assertEqual(asked(q[:count]), alone[:count])
+
     def test_lambda_by_the_rule(self):
         rng = np.random.default_rng(12)
         blocks, dim = [30, 50], 80
