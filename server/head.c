@@ -5,7 +5,6 @@
 #include <strings.h>
 
 #include "server/http.h"
-#include "storage/base/plant.h"
 
 static struct head *of(llhttp_t *p)
 {
