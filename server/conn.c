@@ -191,6 +191,7 @@ static bool step_head(struct conn *c)
             answer(c);
         return true;
     }
+    c->known = c->known || c->x->job.scopes;
     drop_input(c, c->head.size);
     enter(c, CONN_BODY);
     /* whoever has begun to send needs no invitation */

@@ -32,6 +32,7 @@ struct conn {
     bool gone;        /* the client is lost: reset, too slow, or a write failed */
     bool refused;     /* what comes in is not to be parsed any more */
     bool probed;      /* see conn_sweep */
+    bool known;       /* a request of it had a good key: others make room first */
     bool head_sent;   /* of a streamed reply */
     char peer[64];    /* who is at the other end; exchange.h */
     struct head head;

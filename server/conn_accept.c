@@ -18,11 +18,11 @@ static unsigned spare(const struct conn *c)
     uint64_t in_state = c->server->now_ns - c->since;
 
     if (c->state == CONN_HEAD && c->in_len == 0)
-        return 3; /* idles */
+        return c->known ? 1 : 4; /* idles; one that has shown a key will be back */
     if (c->state == CONN_LINGER)
-        return 2; /* was refused, and has been told why */
+        return 3; /* was refused, and has been told why */
     if (c->state == CONN_HEAD && in_state > LIMIT_HEAD_GRACE_MS * UINT64_C(1000000))
-        return 1; /* has shown no key yet, and takes long over what fits into one packet */
+        return 2; /* takes long over what fits into one packet */
     return 0;
 }
 

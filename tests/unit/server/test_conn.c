@@ -1035,6 +1035,30 @@ static void test_connection_limit(void **state)
         close(fd[i]);
 }
 
+/* A client that has shown a key keeps its idle connection while strangers come and say nothing. */
+static void test_connection_limit_known(void **state)
+{
+    enum { MANY = 20 };
+    int fd[MANY], mine;
+    char text[512];
+
+    (void)state;
+    t.config.connections = 8;
+    snprintf(text, sizeof text, "GET /plain HTTP/1.1\r\n%s\r\n", t.auth);
+    mine = dial();
+    ask(mine, "%s", text);
+    assert_int_equal(hear(mine)->status, 200);
+    for (int i = 0; i < MANY; i++) {
+        fd[i] = dial();
+        usleep(1000);
+    }
+    ask(mine, "%s", text);
+    assert_int_equal(hear(mine)->status, 200);
+    close(mine);
+    for (int i = 0; i < MANY; i++)
+        close(fd[i]);
+}
+
 /* Heads that never end hold every place: whoever comes next gets the oldest one's. */
 static void test_connection_limit_slow_heads(void **state)
 {
@@ -1093,6 +1117,7 @@ int main(void)
         TEST(test_drain),
         TEST(test_aborts),
         TEST(test_connection_limit),
+        TEST(test_connection_limit_known),
         TEST(test_connection_limit_slow_heads),
     };
     int rc;
