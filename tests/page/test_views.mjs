@@ -79,7 +79,9 @@ test("answer: columns, cards and what they say are the server's", async (v) => {
   const card = column.locator(`[data-test=card][data-id="${id}"]`);
   await card.locator("[data-test=ranks] b", { hasText: new RegExp(`^${rank}$`) }).first().waitFor();
   await card.locator("[data-test=by-block] summary").click();
-  const shares = await card.locator("[data-test=blocks] tbody tr, [data-test=blocks] tr").count();
+  const rows = card.locator("[data-test=blocks] tr");
+  await rows.first().waitFor();
+  const shares = await rows.count();
   assert(shares >= 4, `${shares} blocks`);
   await v.axe("answer with blocks open");
   assert(await v.hook("histogram").count() >= 2, "each column of gradients has its histogram");
