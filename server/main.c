@@ -30,6 +30,7 @@
 #include "server/scrubber.h"
 #include "server/server.h"
 #include "server/sift.h"
+#include "server/sigbus.h"
 #include "server/tasks.h"
 #include "server/vitals.h"
 #include "storage/base/mem.h"
@@ -53,7 +54,8 @@ static void help(void)
          "finished (--drain-ms), exit; a second one exits at once.\n\n"
          "exit codes: 0 ended as asked; 1 wrong settings; 2 the store cannot be opened;\n"
          "3 cannot listen; 4 the drain was cut short; 5 the store failed while serving (a sync\n"
-         "or write error; nothing is retried)");
+         "or write error; nothing is retried); 6 a file of the store was cut, or its disk failed,\n"
+         "while it was being read (the next start names what is damaged)");
 }
 
 static int fail(int code, const struct err *e)
@@ -77,6 +79,7 @@ static void raise_descriptor_limit(uint64_t connections)
 
 static void prepare_process(const struct config *c)
 {
+    sigbus_watch(EXIT_MAP_FAILED);
     raise_descriptor_limit(c->connections);
     mem_keep_large();
     log_set_level(c->log_level);

@@ -18,6 +18,7 @@
 #include "server/upkeep.h"
 #include "server/manifest.h"
 #include "server/scan.h"
+#include "server/sigbus.h"
 #include "storage/base/mem.h"
 #include "storage/fs.h"
 #include "storage/maintain.h"
@@ -557,6 +558,7 @@ int offline_main(int argc, char **argv)
     if (sodium_init() < 0)
         return EXIT_FAILED;
     kern_init(NULL);
+    sigbus_watch(EXIT_DAMAGE);
     code = v->run(&o, &e);
     if (e.code)
         fprintf(stderr, "ascribed %s: %s (%s)\n", v->name, e.text, err_word(e.code));

@@ -31,6 +31,7 @@ enum {
     EXIT_LISTEN = 3,
     EXIT_KILLED = 4,       /* the drain was cut short */
     EXIT_STORE_FAILED = 5, /* a sync failed while serving */
+    EXIT_MAP_FAILED = 6,   /* a mapped file could not be read: server/sigbus.h */
 };
 
 enum { SERVER_TICK_MS = 100 };
