@@ -103,6 +103,11 @@ const char *out_bytes(double n, char buf[32]);
 const char *out_duration(double seconds, char buf[32]);
 /* A JSON object as aligned lines "name  value", nested names joined with dots. */
 void out_object(const json_t *o);
+/* An answer of the library that is JSON, as --json or as aligned lines; takes the text. Gives the
+ * exit code. */
+int out_answer(const struct cli *cli, char *text);
+/* "name: deleted", or {"deleted":"name"}. Gives EXIT_OK. */
+int out_done(const struct cli *cli, const char *what, const char *name);
 /* A file that must be small enough to hold; adds a NUL. Prints what is wrong. Free with free(). */
 char *out_read_file(const struct cli *cli, const char *path, size_t most);
 

@@ -102,7 +102,6 @@ static int show(struct cli *cli, struct asc_client *c, char *const *at, void *op
     struct asc_corpus x = {0};
     struct asc_error e;
     char *raw, path[256];
-    json_t *o;
 
     (void)options;
     if (asc_corpus_get(c, at[0], &x, &e) != 0)
@@ -111,15 +110,7 @@ static int show(struct cli *cli, struct asc_client *c, char *const *at, void *op
     asc_corpus_clear(&x);
     if (asc_request(c, "GET", path, NULL, &raw, NULL, NULL, &e) != 0)
         return out_error(cli, &e);
-    o = json_loads(raw, 0, NULL);
-    asc_free(raw);
-    if (cli->json) {
-        out_json(o);
-        return EXIT_OK;
-    }
-    out_object(o);
-    json_decref(o);
-    return EXIT_OK;
+    return out_answer(cli, raw);
 }
 
 /* Typing the name is the seat belt: there is no way back. */
@@ -142,11 +133,7 @@ static int drop(struct cli *cli, struct asc_client *c, char *const *at, void *op
     }
     if (asc_corpus_drop(c, name, &e) != 0)
         return out_error(cli, &e);
-    if (cli->json)
-        out_json(json_pack("{s:s}", "dropped", name));
-    else
-        printf("%s: dropped\n", name);
-    return EXIT_OK;
+    return out_done(cli, "dropped", name);
 }
 
 static const char about[] =

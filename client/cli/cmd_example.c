@@ -103,10 +103,7 @@ static int delete_all(struct cli *cli, struct asc_client *c, char *const *at, vo
     for (char *const *id = at + 1; *id; id++) {
         if (asc_example_delete(c, at[0], *id, &e) != 0)
             return out_error(cli, &e);
-        if (cli->json)
-            out_json(json_pack("{s:s}", "deleted", *id));
-        else
-            printf("%s: deleted\n", *id);
+        out_done(cli, "deleted", *id);
     }
     return EXIT_OK;
 }

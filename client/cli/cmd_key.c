@@ -157,11 +157,7 @@ static int revoke(struct cli *cli, struct asc_client *c, char *const *at, void *
     (void)options;
     if (asc_key_revoke(c, at[0], &e) != 0)
         return out_error(cli, &e);
-    if (cli->json)
-        out_json(json_pack("{s:s}", "revoked", at[0]));
-    else
-        printf("%s: revoked\n", at[0]);
-    return EXIT_OK;
+    return out_done(cli, "revoked", at[0]);
 }
 
 int cmd_key(struct cli *cli, int argc, char **argv)

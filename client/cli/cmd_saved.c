@@ -75,20 +75,11 @@ static int get(struct cli *cli, struct asc_client *c, char *const *at, void *opt
 {
     struct asc_error e;
     char *text = NULL;
-    json_t *o;
 
     (void)options;
     if (asc_saved_get(c, at[0], at[1], &text, &e) != 0)
         return out_error(cli, &e);
-    o = json_loads(text, 0, NULL);
-    free(text);
-    if (cli->json) {
-        out_json(o);
-        return EXIT_OK;
-    }
-    out_object(o);
-    json_decref(o);
-    return EXIT_OK;
+    return out_answer(cli, text);
 }
 
 static void print_row(const json_t *q, unsigned columns)
@@ -145,11 +136,7 @@ static int delete(struct cli *cli, struct asc_client *c, char *const *at, void *
     (void)options;
     if (asc_saved_delete(c, at[0], at[1], &e) != 0)
         return out_error(cli, &e);
-    if (cli->json)
-        out_json(json_pack("{s:s}", "deleted", at[1]));
-    else
-        printf("%s: deleted\n", at[1]);
-    return EXIT_OK;
+    return out_done(cli, "deleted", at[1]);
 }
 
 static const char about[] =

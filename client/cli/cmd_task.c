@@ -143,11 +143,7 @@ static int delete(struct cli *cli, struct asc_client *c, char *const *at, void *
     (void)options;
     if (asc_task_delete(c, at[0], at[1], &e) != 0)
         return out_error(cli, &e);
-    if (cli->json)
-        out_json(json_pack("{s:s}", "deleted", at[1]));
-    else
-        printf("%s: deleted\n", at[1]);
-    return EXIT_OK;
+    return out_done(cli, "deleted", at[1]);
 }
 
 static const char task_about[] =

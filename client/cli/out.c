@@ -208,6 +208,36 @@ void out_object(const json_t *o)
     print_members(o, "");
 }
 
+int out_answer(const struct cli *cli, char *text)
+{
+    json_t *o = json_loads(text, 0, NULL);
+
+    asc_free(text);
+    if (!json_is_object(o)) {
+        struct asc_error e = {.status = ASC_PROTOCOL, .code = "bad_answer", .index = -1,
+                              .limit = -1, .detail = "the answer is not a JSON object"};
+
+        json_decref(o);
+        return out_error(cli, &e);
+    }
+    if (cli->json) {
+        out_json(o);
+        return EXIT_OK;
+    }
+    out_object(o);
+    json_decref(o);
+    return EXIT_OK;
+}
+
+int out_done(const struct cli *cli, const char *what, const char *name)
+{
+    if (cli->json)
+        out_json(json_pack("{s:s}", what, name));
+    else
+        printf("%s: %s\n", name, what);
+    return EXIT_OK;
+}
+
 char *out_read_file(const struct cli *cli, const char *path, size_t most)
 {
     FILE *f = fopen(path, "re");

@@ -58,7 +58,7 @@ int definition_read(struct definition *d, const char *path, struct err *e)
     json_t *root = NULL;
     int rc;
 
-    *d = (struct definition){0};
+    *d = (struct definition){.path = path};
     rc = read_text(&d->text, path, e);
     if (rc)
         return rc;
@@ -69,6 +69,38 @@ int definition_read(struct definition *d, const char *path, struct err *e)
         err_wrap(e, "%s: ", path);
         definition_free(d);
     }
+    return rc;
+}
+
+int definition_take(struct definition *d, const char *path, uint64_t *dim, uint64_t *seed,
+                    enum encoder_second *second, struct err *e)
+{
+    int rc;
+
+    *d = (struct definition){0};
+    if (!path)
+        return 0;
+    rc = definition_read(d, path, e);
+    if (rc)
+        return rc;
+    *dim = d->dim;
+    *seed = d->seed;
+    *second = d->second;
+    return 0;
+}
+
+int definition_plan(const struct definition *d, struct encoder_plan *plan, const struct model *m,
+                    uint64_t dim, uint64_t seed, enum encoder_second second, struct err *e)
+{
+    int rc = encoder_plan_init(plan, m, (uint32_t)dim, second, seed, e);
+
+    if (rc && d->path)
+        err_wrap(e, "%s: ", d->path);
+    if (rc || !d->path)
+        return rc;
+    rc = definition_check(d, plan, e);
+    if (rc)
+        encoder_plan_fini(plan);
     return rc;
 }
 

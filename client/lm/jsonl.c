@@ -106,3 +106,19 @@ int jsonl_string(json_t *object, const char *name, size_t least, const char **ou
         err_set(e, ERR_BAD_JSON, "\"%s\" is empty", name);
     return err_at_field(e, name);
 }
+
+int jsonl_add(struct buf *out, json_t *object, struct err *e)
+{
+    char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    int rc = 0;
+
+    json_decref(object);
+    if (text) {
+        buf_add_text(out, text);
+        buf_add_text(out, "\n");
+    }
+    if (!text || out->failed)
+        rc = err_set(e, ERR_BUSY, "no memory for the answer");
+    free(text);
+    return rc;
+}

@@ -167,3 +167,9 @@ void pairs_free(struct pairs *ps)
     free(ps->list);
     *ps = (struct pairs){0};
 }
+
+int pairs_at_line(const struct pair *p, struct err *e)
+{
+    err_wrap(e, "line %zu: ", p->line);
+    return err_at_index(e, (int64_t)p->line);
+}

@@ -49,4 +49,7 @@ struct pairs {
 int pairs_read(struct pairs *ps, const char *path, enum pairs_kind kind, struct err *e);
 void pairs_free(struct pairs *ps);
 
+/* Says of an error that it was met at this line of the file; gives its code. */
+int pairs_at_line(const struct pair *p, struct err *e);
+
 #endif

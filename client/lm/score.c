@@ -241,12 +241,6 @@ static int score_pair(struct scorer *s, const struct pair *p, struct score *out,
     return rc;
 }
 
-static int at_line(const struct pair *p, struct err *e)
-{
-    err_wrap(e, "line %zu: ", p->line);
-    return err_at_index(e, (int64_t)p->line);
-}
-
 static bool take(struct job *j, size_t *number)
 {
     bool some;
@@ -272,7 +266,7 @@ static void work(void *ctx, unsigned member, unsigned members)
     while (!rc && take(j, &n)) {
         rc = score_pair(&s, &j->ps->list[n], &j->out->list[n], &e);
         if (rc)
-            at_line(&j->ps->list[n], &e);
+            pairs_at_line(&j->ps->list[n], &e);
         pthread_mutex_lock(&j->lock);
         j->done++;
         if (j->tell && !rc)
@@ -296,7 +290,7 @@ static int check(const struct job *j, struct err *e)
     for (size_t i = 0; i < j->ps->count && !rc; i++) {
         rc = check_pair(&s, &j->ps->list[i], e);
         if (rc)
-            rc = at_line(&j->ps->list[i], e);
+            rc = pairs_at_line(&j->ps->list[i], e);
     }
     scorer_fini(&s);
     return rc;

@@ -41,12 +41,6 @@ static bool same_text(const struct item *a, const struct item *b)
     return a->text->len == b->text->len && !memcmp(a->text->bytes, b->text->bytes, a->text->len);
 }
 
-static int at_line(const struct pair *p, struct err *e)
-{
-    err_wrap(e, "line %zu: ", p->line);
-    return err_at_index(e, (int64_t)p->line);
-}
-
 /* Everything that can be wrong with a text, before any work is done. */
 static int check(const struct job *j, struct err *e)
 {
@@ -63,7 +57,7 @@ static int check(const struct job *j, struct err *e)
                 err_wrap(e, "passage \"%.80s\": ", p->items[k].id);
         }
         if (rc)
-            rc = at_line(p, e);
+            rc = pairs_at_line(p, e);
     }
     patch_fini(&x);
     return rc;
@@ -134,7 +128,7 @@ static int ask(struct patch *x, const struct pair *p, bool after, double *out, s
     int rc = patch_target(x, after, p->prompt.bytes, p->prompt.len, p->target.bytes, p->target.len,
                           out, e);
 
-    return rc ? at_line(p, e) : 0;
+    return rc ? pairs_at_line(p, e) : 0;
 }
 
 static int do_run(struct job *j, struct patch *x, size_t from, size_t to, struct err *e)
@@ -143,7 +137,7 @@ static int do_run(struct job *j, struct patch *x, size_t from, size_t to, struct
     int rc = patch_step(x, first->text->bytes, first->text->len, e);
 
     if (rc)
-        return at_line(&j->ps->list[first->pair], e);
+        return pairs_at_line(&j->ps->list[first->pair], e);
     for (size_t i = from; i < to && !rc; i++)
         rc = ask(x, &j->ps->list[j->item[i].pair], true, &j->out->after[j->item[i].place], e);
     if (!rc)

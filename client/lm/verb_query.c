@@ -159,14 +159,10 @@ static int answer(const struct model *m, struct prompts *ps, const struct reques
                   const struct definition *like, struct err *e)
 {
     struct encoder_plan plan;
-    int rc = encoder_plan_init(&plan, m, (uint32_t)r->dim, r->second, r->seed, e);
+    int rc = definition_plan(like, &plan, m, r->dim, r->seed, r->second, e);
 
-    if (rc && r->like)
-        err_wrap(e, "%s: ", r->like);
     if (rc)
         return rc;
-    if (r->like)
-        rc = definition_check(like, &plan, e);
     for (size_t i = 0; i < ps->count && !rc; i++)
         rc = continue_prompt(m, &ps->list[i], (uint32_t)r->tokens, e);
     if (!rc)
@@ -177,17 +173,11 @@ static int answer(const struct model *m, struct prompts *ps, const struct reques
 
 static int run(struct request *r, struct err *e)
 {
-    struct definition like = {0};
+    struct definition like;
     struct prompts ps = {0};
     struct model m = {0};
-    int rc = 0;
+    int rc = definition_take(&like, r->like, &r->dim, &r->seed, &r->second, e);
 
-    if (r->like) {
-        rc = definition_read(&like, r->like, e);
-        r->dim = like.dim;
-        r->seed = like.seed;
-        r->second = like.second;
-    }
     if (!rc)
         rc = r->prompts ? read_prompts(&ps, r->prompts, e)
                         : add_prompt(&ps, r->prompt, r->target, e);

@@ -9,6 +9,7 @@
 
 #include "client/lm/ckpt.h"
 #include "client/lm/crew.h"
+#include "client/lm/jsonl.h"
 #include "client/lm/meter.h"
 #include "client/lm/opts.h"
 #include "client/lm/score.h"
@@ -34,18 +35,10 @@ static int add_line(struct buf *out, const struct pair *p, const struct score *s
     json_t *line = json_pack("{s:s, s:f, s:f, s:b, s:I, s:o}", "id", p->id, "probability",
                              exp(s->target), "log_probability", s->target, "greedy",
                              (int)s->greedy, "rank", (json_int_t)s->rank, "candidates", candidates);
-    char *text;
 
     for (size_t i = 0; i < p->count; i++)
         json_array_append_new(candidates, json_real(s->candidates[i]));
-    text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(line);
-    if (!text)
-        return err_set(e, ERR_BUSY, "no memory for a line");
-    buf_add_text(out, text);
-    buf_add_text(out, "\n");
-    free(text);
-    return out->failed ? err_set(e, ERR_BUSY, "no memory for the answer") : 0;
+    return jsonl_add(out, line, e);
 }
 
 static int write_answer(const char *path, const struct pairs *ps, const struct scores *s,

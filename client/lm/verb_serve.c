@@ -20,32 +20,21 @@ static int serve(const struct model *m, const struct request *r, const struct de
                  struct err *e)
 {
     struct encoder_plan plan;
-    int rc = encoder_plan_init(&plan, m, (uint32_t)r->dim, r->second, r->seed, e);
+    int rc = definition_plan(like, &plan, m, r->dim, r->seed, r->second, e);
 
-    if (rc && r->like)
-        err_wrap(e, "%s: ", r->like);
     if (rc)
         return rc;
-    if (r->like)
-        rc = definition_check(like, &plan, e);
-    if (!rc)
-        rc = serve_run(&plan, stdin, stdout, e);
+    rc = serve_run(&plan, stdin, stdout, e);
     encoder_plan_fini(&plan);
     return rc;
 }
 
 static int run(struct request *r, struct err *e)
 {
-    struct definition like = {0};
+    struct definition like;
     struct model m = {0};
-    int rc = 0;
+    int rc = definition_take(&like, r->like, &r->dim, &r->seed, &r->second, e);
 
-    if (r->like) {
-        rc = definition_read(&like, r->like, e);
-        r->dim = like.dim;
-        r->seed = like.seed;
-        r->second = like.second;
-    }
     if (!rc)
         rc = ckpt_load(&m, r->model, e);
     if (!rc)

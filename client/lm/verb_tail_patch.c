@@ -10,6 +10,7 @@
 
 #include "client/lm/ckpt.h"
 #include "client/lm/crew.h"
+#include "client/lm/jsonl.h"
 #include "client/lm/meter.h"
 #include "client/lm/opts.h"
 #include "client/lm/tail_patch.h"
@@ -37,21 +38,13 @@ static int add_line(struct buf *out, const struct pair *p, const struct tail_pat
     json_t *passages = json_array();
     json_t *line = json_pack("{s:s, s:f, s:f, s:o}", "id", p->id, "probability", exp(before),
                              "log_probability", before, "passages", passages);
-    char *text;
 
     for (size_t k = 0; k < p->count; k++)
         json_array_append_new(passages,
                               json_pack("{s:s, s:f, s:f}", "id", p->items[k].id, "d_probability",
                                         exp(after[k]) - exp(before), "d_log_probability",
                                         after[k] - before));
-    text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    json_decref(line);
-    if (!text)
-        return err_set(e, ERR_BUSY, "no memory for a line");
-    buf_add_text(out, text);
-    buf_add_text(out, "\n");
-    free(text);
-    return out->failed ? err_set(e, ERR_BUSY, "no memory for the answer") : 0;
+    return jsonl_add(out, line, e);
 }
 
 static int write_answer(const char *path, const struct pairs *ps, const struct tail_patch *t,

@@ -1,59 +1,13 @@
 /* test_encoder.c - encodings against a slow oracle: one example at a time, the whole gradient by
  * the network's own backward pass, divided, projected by project_apply_plain. */
-#include "tests/unit/lm/fixture.h"
+#include "tests/unit/lm/shared.h"
 
-#include <cblas.h>
 #include <math.h>
 
 #include "client/lm/adafactor.h"
 #include "client/lm/encoder.h"
 
-enum { DIM = 8 * 6 * 6, SEED = 42, TEXTS = 40 };
-
-struct shared {
-    struct model model, adafactor;
-    char *text[TEXTS];
-};
-
-static int set_up(void **state)
-{
-    struct shared *s = mem_new(1, sizeof *s);
-
-    openblas_set_num_threads(1);
-    s->model = fixture_model(MODEL_ADAM);
-    s->adafactor = fixture_model(MODEL_ADAFACTOR);
-    for (uint32_t i = 0; i < TEXTS; i++)
-        s->text[i] = fixture_text(1000 + i);
-    *state = s;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct shared *s = *state;
-
-    for (uint32_t i = 0; i < TEXTS; i++)
-        free(s->text[i]);
-    model_free(&s->model);
-    model_free(&s->adafactor);
-    free(s);
-    return 0;
-}
-
-static const struct model *model_of(const struct shared *s, enum encoder_second second)
-{
-    return second == ENCODER_ADAFACTOR ? &s->adafactor : &s->model;
-}
-
-static struct encoder_plan plan_of(const struct shared *s, enum encoder_second second)
-{
-    struct encoder_plan plan;
-    struct err e = ERR_INIT;
-
-    if (encoder_plan_init(&plan, model_of(s, second), DIM, second, SEED, &e))
-        fail_msg("%s", e.text);
-    return plan;
-}
+enum { TEXTS = SHARED_TEXTS };
 
 static void encode_all(const struct encoder_plan *plan, const struct shared *s, size_t at_once,
                        float *rows, double *losses)
@@ -91,7 +45,7 @@ static double oracle(const struct shared *s, const char *text, enum encoder_seco
                      float *row)
 {
     static const enum shape_role order[] = {SHAPE_QKV, SHAPE_ATTN_OUT, SHAPE_MLP_IN, SHAPE_MLP_OUT};
-    const struct model *m = model_of(s, second);
+    const struct model *m = shared_model(s, second);
     const struct shape *shape = &m->shape;
     const size_t n = shape_params(shape);
     struct shape_tensor tensors[SHAPE_TENSORS_MAX];
@@ -151,7 +105,7 @@ static double distance(const float *a, const float *b)
 
 static void against_the_oracle(const struct shared *s, enum encoder_second second)
 {
-    struct encoder_plan plan = plan_of(s, second);
+    struct encoder_plan plan = shared_plan(s, second);
     float *rows = mem_new((size_t)TEXTS * DIM, sizeof *rows), want[DIM];
     double losses[TEXTS], worst = 0;
 
@@ -197,7 +151,7 @@ static void test_the_models_own_second_moment(void **state)
     const struct shared *s = *state;
 
     for (size_t i = 0; i < 2; i++) {
-        const struct model *m = model_of(s, cases[i].own);
+        const struct model *m = shared_model(s, cases[i].own);
         struct encoder_plan plan;
         struct err e = ERR_INIT;
         assert_int_equal(encoder_plan_init(&plan, m, DIM, ENCODER_AUTO, SEED, &e), 0);
@@ -217,7 +171,7 @@ static void test_the_models_own_second_moment(void **state)
 static void test_packing_stays_within_its_bound(void **state)
 {
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     float *all = mem_new((size_t)TEXTS * DIM, sizeof *all), *part = mem_new((size_t)TEXTS * DIM, 4);
     static const size_t sizes[] = {1, 7};
     double worst = 0;
@@ -243,7 +197,7 @@ static void test_packing_stays_within_its_bound(void **state)
 static void test_targets_add_up(void **state)
 {
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     const struct encoder_text cases[] = {
         {.text = "Arda: the capital of Norland.", .text_len = 29},
         {.text = "Arda: the capital of", .text_len = 20},
@@ -269,7 +223,7 @@ static void test_targets_add_up(void **state)
 static void test_a_long_text(void **state)
 {
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     char text[400] = "";
     float row[DIM], want[DIM];
     struct encoder en;
@@ -291,7 +245,7 @@ static void test_a_long_text(void **state)
 static void test_too_long_and_empty(void **state)
 {
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     char *text = mem_new(20001, 1);
     float *rows = mem_new(3 * DIM, sizeof *rows);
     struct encoder_text texts[3];
@@ -358,8 +312,8 @@ static void test_dims_that_do_not_fit(void **state)
 static void test_the_description(void **state)
 {
     struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM), none = plan_of(s, ENCODER_NONE),
-                        factors = plan_of(s, ENCODER_ADAFACTOR);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM), none = shared_plan(s, ENCODER_NONE),
+                        factors = shared_plan(s, ENCODER_ADAFACTOR);
     struct buf a = {0}, b = {0}, c = {0}, d = {0};
     char kept;
 
@@ -410,5 +364,5 @@ int main(void)
         cmocka_unit_test(test_the_description),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, shared_set_up, shared_tear_down);
 }

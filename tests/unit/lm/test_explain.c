@@ -1,8 +1,7 @@
 /* test_explain.c - token shares against a slow oracle, position by position in float64; their sum
  * against the row; and the whole of `serve`, request by request. */
-#include "tests/unit/lm/fixture.h"
+#include "tests/unit/lm/shared.h"
 
-#include <cblas.h>
 #include <jansson.h>
 #include <math.h>
 
@@ -10,48 +9,7 @@
 #include "client/lm/explain.h"
 #include "client/lm/serve.h"
 
-enum { P = 6, DIM = 8 * P * P, SEED = 42, TEXTS = 12 };
-
-struct shared {
-    struct model model, adafactor;
-    char *text[TEXTS];
-};
-
-static int set_up(void **state)
-{
-    struct shared *s = mem_new(1, sizeof *s);
-
-    openblas_set_num_threads(1);
-    s->model = fixture_model(MODEL_ADAM);
-    s->adafactor = fixture_model(MODEL_ADAFACTOR);
-    for (uint32_t i = 0; i < TEXTS; i++)
-        s->text[i] = fixture_text(1000 + i);
-    *state = s;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct shared *s = *state;
-
-    for (uint32_t i = 0; i < TEXTS; i++)
-        free(s->text[i]);
-    model_free(&s->model);
-    model_free(&s->adafactor);
-    free(s);
-    return 0;
-}
-
-static struct encoder_plan plan_of(const struct shared *s, enum encoder_second second)
-{
-    struct encoder_plan plan;
-    struct err e = ERR_INIT;
-
-    if (encoder_plan_init(&plan, second == ENCODER_ADAFACTOR ? &s->adafactor : &s->model, DIM,
-                          second, SEED, &e))
-        fail_msg("%s", e.text);
-    return plan;
-}
+enum { TEXTS = 12 }; /* of those there are: the oracle is slow */
 
 static void fill_vector(float *v, uint32_t number)
 {
@@ -146,7 +104,7 @@ static void oracle(const struct model *m, enum encoder_second second, const char
 
 static void against_the_oracle(const struct shared *s, enum encoder_second second)
 {
-    struct encoder_plan plan = plan_of(s, second);
+    struct encoder_plan plan = shared_plan(s, second);
     struct encoder en;
     struct err e = ERR_INIT;
     float v[DIM], row[DIM];
@@ -207,7 +165,7 @@ static void test_shares_with_adafactor(void **state)
 static void test_a_long_text(void **state)
 {
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     struct encoder_text one;
     struct explain_token *tokens;
     struct encoder en;
@@ -277,7 +235,7 @@ static void test_serve(void **state)
         "{\"id\":8,\"verb\":\"continue\",\"prompt\":\"Arda:\",\"tokens\":4}\n"
         "{\"id\":9,\"verb\":\"encode\",\"prompt\":\"Arda:\",\"target\":\" the capital\"}\n";
     const struct shared *s = *state;
-    struct encoder_plan plan = plan_of(s, ENCODER_ADAM);
+    struct encoder_plan plan = shared_plan(s, ENCODER_ADAM);
     struct err e = ERR_INIT;
     char *out = NULL, *at, *body;
     size_t len;
@@ -328,5 +286,5 @@ int main(void)
         cmocka_unit_test(test_serve),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, shared_set_up, shared_tear_down);
 }
