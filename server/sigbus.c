@@ -1,4 +1,4 @@
-/* sigbus.c - see sigbus.h. All of it below `on_sigbus` runs in a signal handler, with any lock of the
+/* sigbus.c - see sigbus.h. All that `on_sigbus` calls runs in a signal handler, with any lock of the
  * process held by anybody: system calls, memory of its own, and nothing else. */
 #include "server/sigbus.h"
 
