@@ -3,7 +3,6 @@
 #include "server/upkeep.h"
 
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,17 +72,23 @@ struct backup {
     char base[48]; /* the older one whose files are shared; "": the latest, "none": none */
 };
 
-/* The moment, and a number: two in one second are two. */
-static void name_backup(char *out, size_t size)
+/* The moment, and the first number that is free: two in one second are two, also when the server
+ * was killed and started again between them. The path, owned. */
+static char *name_backup(struct backup *b, const char *backups)
 {
-    static _Atomic unsigned counter;
     time_t now = time(NULL);
-    char moment[32];
+    char moment[32], *dest;
     struct tm tm;
 
     gmtime_r(&now, &tm);
     strftime(moment, sizeof moment, "%Y%m%dT%H%M%SZ", &tm);
-    snprintf(out, size, "%s-%u", moment, atomic_fetch_add(&counter, 1) + 1);
+    for (unsigned n = 1;; n++) {
+        snprintf(b->name, sizeof b->name, "%s-%u", moment, n);
+        dest = fs_join(backups, b->name);
+        if (!fs_exists(dest))
+            return dest;
+        free(dest);
+    }
 }
 
 /* What a server that was killed while it copied left behind. Tasks run one at a time, so nothing
@@ -151,7 +156,7 @@ static int run_backup(struct task *t, void *arg, struct buf *result, struct err 
     struct maintain_progress progress = {.report = tasks_report, .arg = t};
     struct backup_report report;
     char *backups = fs_join(store_dir(b->rt->store), "backups");
-    char *dest = fs_join(backups, b->name), *base = NULL;
+    char *dest = NULL, *base = NULL;
     int code = fs_make_dir(backups, true, e);
 
     if (!code)
@@ -160,8 +165,10 @@ static int run_backup(struct task *t, void *arg, struct buf *result, struct err 
         code = fs_list(backups, remove_unfinished, backups, e);
     if (!code)
         code = find_base(b, backups, &base, e);
-    if (!code)
+    if (!code) {
+        dest = name_backup(b, backups);
         code = backup_store_since(b->rt->store, dest, base, &progress, &report, e);
+    }
     if (!code)
         put_backup(result, b, &report);
     free(base);
@@ -177,7 +184,6 @@ int upkeep_backup(struct runtime *rt, const char *base, char id[TASK_ID_MAX], st
     int code;
 
     b->rt = rt;
-    name_backup(b->name, sizeof b->name);
     snprintf(b->base, sizeof b->base, "%s", base ? base : "");
     code = tasks_start(rt->tasks, "backup", run_backup, free, b, id, out, e);
     if (code)

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 
 import numpy as np
 
@@ -213,6 +214,21 @@ class Verbs(Stopped):
             again = self.scratch() + "/again"
             h.offline("restore", "--store", again, "--from", f"{self.store}/backups/{backup['name']}", check=0)
             self.assertEqual(json.loads(h.offline("verify", "--store", again, check=0).stdout)["examples"], 485)
+
+    def test_a_backup_takes_a_name_that_is_free(self):
+        """A server that is killed after a backup and starts within the same second makes another name."""
+        server = h.Server(self.store)
+        server.start(create=False)
+        self.addCleanup(server.stop)
+        client = server.client()
+        now = time.time()
+        taken = {time.strftime("%Y%m%dT%H%M%SZ-1", time.gmtime(now + s)) for s in range(60)}
+        for name in taken:
+            os.makedirs(f"{self.store}/backups/{name}")
+        job = self.wait_job(client, client.post("/v1/admin/backup?base=none"))
+        self.assertEqual(job["state"], "succeeded", job)
+        self.assertRegex(job["result"]["name"], r"^\d{8}T\d{6}Z-2$")
+        client.close()
 
     def test_a_backup_with_a_flipped_bit_does_not_restore(self):
         copy, target = self.scratch() + "/copy", self.scratch() + "/target"
