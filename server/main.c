@@ -146,9 +146,12 @@ static void save_used(struct runtime *rt)
         log_note(LOG_WARN, "keys", "when they were last used was not written down: %s", e.text);
 }
 
-/* Backwards; every part copes with not having been made. */
-static void close_all(struct runtime *rt)
+/* Backwards; every part copes with not having been made. True when a write to the store has failed,
+ * be it the last. */
+static bool close_all(struct runtime *rt)
 {
+    bool failed = false;
+
     scrubber_free(rt->scrubber);
     if (rt->tasks)
         tasks_stop(rt->tasks);
@@ -168,8 +171,11 @@ static void close_all(struct runtime *rt)
     metrics_free(rt->metrics);
     save_used(rt);
     auth_free(rt->auth);
-    if (rt->store)
+    if (rt->store) {
+        failed = store_has_failed(rt->store);
         store_close(rt->store);
+    }
+    return failed;
 }
 
 static int check_addresses(const struct config *c, struct err *e)
@@ -215,7 +221,8 @@ static int serve(const struct config *c)
             code = server_run(rt.server);
         audit_server(rt.audit, "stop", code ? "failed" : "as asked");
     }
-    close_all(&rt);
+    if (close_all(&rt) && (code == EXIT_DONE || code == EXIT_KILLED))
+        code = EXIT_STORE_FAILED;
     log_note(LOG_INFO, "stopped", "exit code %d", code);
     return code;
 }

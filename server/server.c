@@ -87,6 +87,13 @@ static void begin_drain(struct server *s, int code, const char *why)
     finish_if_idle(s);
 }
 
+/* Ends the process at once. That the store failed is what its keeper must know, before anything
+ * else: it may have failed after the last tick. */
+static _Noreturn void die(const struct server *s)
+{
+    _exit(s->rt->store && store_has_failed(s->rt->store) ? EXIT_STORE_FAILED : EXIT_KILLED);
+}
+
 static void drain_is_over(struct server *s)
 {
     if (!s->drain_cut)
@@ -98,17 +105,18 @@ static void drain_is_over(struct server *s)
     for (struct conn *c = s->conns; c; c = c->next)
         conn_kill(c);
     if (s->now_ns > s->drain_until + LAST_GRACE_NS)
-        _exit(EXIT_KILLED);
+        die(s);
 }
 
 static void on_signal(uv_signal_t *h, int number)
 {
     struct server *s = h->data;
 
-    if (s->draining) {
+    if (s->signalled) {
         log_note(LOG_ERROR, "killed", "a second signal (%d) during the drain", number);
-        _exit(EXIT_KILLED);
+        die(s);
     }
+    s->signalled = true; /* a drain may have begun without one */
     begin_drain(s, EXIT_DONE, number == SIGTERM  ? "SIGTERM"
                                 : number == SIGINT ? "SIGINT"
                                                    : "SIGHUP");

@@ -550,6 +550,59 @@ class Process(h.Case):
         again = self.serve(store=server.store)
         self.assertGreaterEqual(again.client().get("/v1/corpora/c").json()["examples"], 3 * good)
 
+    def served_then_failing(self):
+        """(server, a wire with half a batch on it, the rest of the batch): from now on every sync of
+        that server fails."""
+        if h.FLAVOUR:
+            self.skipTest("strace is not used under a sanitizer")
+        server = self.serve()
+        self.create(server.client(), "c", DIM)
+        body = h.batch(rows(3), ["a", "b", "c"])
+        wire = Wire(server.address)
+        self.addCleanup(wire.close)
+        wire.send(head("PUT", "/v1/corpora/c/batches/held", server.key, f"Content-Length: {len(body)}\r\n"
+                       "Content-Type: application/vnd.safetensors") + body[:100])
+        tracer = subprocess.Popen(["strace", "-f", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:error=EIO",
+                                   "-p", str(server.process.pid)], stderr=subprocess.PIPE, text=True)
+        self.addCleanup(tracer.stderr.close)
+        self.addCleanup(tracer.wait)
+        self.addCleanup(tracer.kill)
+        if "attached" not in tracer.stderr.readline():
+            self.skipTest("strace cannot attach here")
+        threading.Thread(target=tracer.stderr.read, daemon=True).start()  # a full pipe would stop it
+        return server, wire, body[100:]
+
+    def test_signal_beside_a_failed_store(self):
+        """The first signal of a server that drains because its store failed is no second one."""
+        server, wire, rest = self.served_then_failing()
+        reply = server.client().put("/v1/corpora/c/batches/b", h.batch(rows(3), ["1", "2", "3"]))
+        self.assert_problem(reply, 500, "sync_failed")
+        h.wait_until(lambda: any("msg=draining" in line for line in server.log), "the drain")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        self.assertTrue(server.alive())
+        wire.send(rest)
+        self.assertEqual(self.ended(server), 5)
+
+    def test_store_that_fails_in_the_drain(self):
+        """The last write of all fails, between two looks at the store: still exit code 5."""
+        server, wire, rest = self.served_then_failing()
+        server.process.send_signal(signal.SIGTERM)
+        h.wait_until(lambda: any("msg=draining" in line for line in server.log), "the drain")
+        wire.send(rest)
+        self.assert_problem(wire.reply(), 500, "sync_failed")
+        self.assertEqual(self.ended(server), 5)
+
+    def test_second_signal_to_a_failed_store(self):
+        server, wire, _ = self.served_then_failing()
+        reply = server.client().put("/v1/corpora/c/batches/b", h.batch(rows(3), ["1", "2", "3"]))
+        self.assert_problem(reply, 500, "sync_failed")
+        for _ in range(2):
+            server.process.send_signal(signal.SIGTERM)
+            time.sleep(0.3)
+        self.assertEqual(self.ended(server), 5)
+        wire.close()
+
     def test_second_signal(self):
         server = self.serve(["--drain-ms", "60000", "--idle-ms", "60000", "--head-ms", "60000"])
         self.create(server.client(), "c", DIM)
