@@ -1,31 +1,62 @@
 #!/usr/bin/python3
-"""calls.py - a whole server, killed at its first, second, third ... call that changes a file (S2), or
-given EIO in one (S8).
+"""calls.py - a whole server at each of its calls that change a file: killed (S2), told of an error (S8),
+told that the disk is full (S7).
 
-    calls.py [--points N] [--seed N] [--book FILE]
+    calls.py [--points N] [--only FAULT,...] [--jobs N] [--seed N] [--book FILE]
 
-The layer of shim.c stands between `ascribed` and the disk. The trace: a store is made, ten batches,
-takedowns, a compaction, a fit, a task, a backup. After each kill the server starts again without the
-layer and the checker of ledger.py compares; after EIO it must have ended with exit code 5, if the store
-was hit, without one more sync, or else have gone on to the end. Without --points all calls are tried.
+The layer of shim.c stands between `ascribed` and the disk. The trace: a store is made, two corpora, ten
+batches, takedowns, a compaction, a fit, a task, a backup, and the backup restored by `ascribed restore`.
+What goes on at a fault must be as before it or as after it:
+
+    killed        the server starts again, everything is compared (ledger.py), what had no answer is sent
+                  again and arrives once; so for the restore
+    eio_*         a store that was hit ends the server, exit code 5, without one more sync; or the request
+                  was refused and the same one is taken as soon as the fault is over, by the same server
+    enospc_*      refused, reads go on; taken when there is room again, by the same server
+
+Without --points every call is tried, and on until the trace ends three times in a row without a fault.
+A fault that the book has for this commit and seed, whole, is not tried again. Threads of a server are
+not in step, so the number of calls differs a little from run to run; no point is without a fault's turn.
 """
 import argparse
+import collections
+import concurrent.futures
+import json
 import mmap
+import multiprocessing
 import os
 import random
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 
-import kills
+import clients as c
 import ledger as l
 from ledger import GONE, good, h, hold
 
-KILL, KILLED, FAIL = 1, 2, 3
-WRITE, SYNC, EVERY = 1, 2, 31
-EIO, STORE_FAILED = 5, 5
+COUNT, KILL, KILLED, FAIL = 0, 1, 2, 3
+WRITE, SYNC, ROOM, NAME, UNNAME = 1, 2, 4, 8, 16
+EVERY = WRITE | SYNC | ROOM | NAME | UNNAME
+EIO, ENOSPC = 5, 28
+STORE, STORE_FAILED = 2, 5  # exit codes of ascribed
+
+# name -> action, kinds of calls, errno, from then on, text.sqlite too
+FAULTS = {
+    "killed": (KILL, EVERY, 0, 0, 1),
+    "eio_sync": (FAIL, SYNC, EIO, 0, 0),
+    "eio_write": (FAIL, WRITE, EIO, 0, 0),
+    "enospc_once": (FAIL, EVERY & ~UNNAME, ENOSPC, 0, 0),
+    "enospc_until_freed": (FAIL, EVERY & ~UNNAME, ENOSPC, 1, 1),
+}
+
+STEPS = [("corpus", 0), ("white", 0), ("fill", 0)]
+for n in range(1, 11):
+    STEPS.append(("ingest", n))
+    STEPS += {3: [("delete", "b3-r7")], 5: [("delete", "b2-r0")], 6: [("compact", 0)],
+              8: [("fit", 0.1), ("task", 0.6)], 9: [("backup", 0)]}.get(n, [])
 
 
 class Shim:
@@ -39,7 +70,6 @@ class Shim:
             f.write(bytes(72) + os.fsencode(root).ljust(512, b"\0"))
             f.flush()
             self.map = mmap.mmap(f.fileno(), 584)
-        self.set(kinds=EVERY, derived=1, countdown=-1)
 
     def set(self, **values):
         for name, value in values.items():
@@ -51,179 +81,318 @@ class Shim:
     def get(self, name):
         return struct.unpack_from("<Q", self.map, self.LONG[name])[0]
 
+    def environment(self):
+        return {"LD_PRELOAD": os.path.join(h.BUILD, "fault-shim.so"), "ASCRIBE_SHIM": self.path}
 
-class Stopped(Exception):
-    """The server said that it takes no more writes."""
+
+class Refused(Exception):
+    """The server did not do it, and said so."""
+
+
+def ask(reply, *statuses):
+    if reply.status in (500, 503, 507):
+        raise Refused(f"{reply.status} {reply.json()['code']}: {reply.json()['detail']}")
+    return good(reply, *statuses)
 
 
 class Run:
     """One store, one trace, one fault."""
 
-    def __init__(self, seed, scratch):
+    def __init__(self, seed, scratch, fault, n):
         self.base = tempfile.mkdtemp(prefix="calls-", dir=scratch)
         self.content = l.Content(seed, 40, 96)
         self.ledger = l.Ledger(self.base + "/ledger.txt")
         self.checker = l.Checker(self.content, self.ledger, "c")
-        self.white = kills.White(seed)
-        self.made, self.backups = set(), []
-        self.store = self.base + "/root/store"
+        self.white = c.White(seed)
+        self.store, self.target = self.base + "/root/store", self.base + "/root/restored"
         os.mkdir(self.base + "/root")
         self.shim = Shim(self.base + "/shim", self.base + "/root")
+        self.action, kinds, error, always, derived = FAULTS[fault]
+        self.shim.set(action=self.action if n is not None else COUNT, kinds=kinds, error=error, always=always,
+                      derived=derived, countdown=-1 if n is None else n)
+        self.at, self.made, self.filled, self.backup = "start", set(), False, None
+        self.refused, self.code, self.restored = 0, None, False
 
-    def server(self, faulty):
-        env = {"LD_PRELOAD": os.path.join(h.BUILD, "fault-shim.so"), "ASCRIBE_SHIM": self.shim.path} if faulty else {}
-        return h.Server(self.store, ["--shard-bytes", "64K", "--chunk-bytes", "8K"], env)
+    # ---- the steps ----
 
-    def ask(self, reply, *statuses):
-        if reply.status in (500, 503, 507):
-            raise Stopped(reply.json()["code"])
-        return good(reply, *statuses)
-
-    def job(self, client, reply):
-        where = self.ask(reply, 202).headers["Location"]
-        while True:
-            job = self.ask(client.get(where), 200).json()
-            job = job.get("job", job)
-            if job["state"] not in ("queued", "running"):
-                break
-            time.sleep(0.002)
+    def job(self, job):
         if job["state"] != "succeeded":
-            raise Stopped(str(job.get("error")))
+            raise Refused(str(job.get("error")))
         return job
 
-    def ingest(self, client, batch):
+    def do_corpus(self, client, _):
+        ask(client.put("/v1/corpora/c", {"dim": 96}), 200, 201)
+        self.made.add("c")
+
+    def do_white(self, client, _):
+        self.white.create(client, ask)
+        self.made.add("w")
+
+    def do_fill(self, client, _):
+        self.white.fill(client, ask)
+        self.filled = True
+
+    def do_ingest(self, client, batch):
         self.ledger.write("intend", batch)
-        self.ask(client.put(f"/v1/corpora/c/batches/b{batch}", self.content.body(batch)), 201)
+        told = ask(client.put(f"/v1/corpora/c/batches/b{batch}", self.content.body(batch)), 200, 201).json()
+        hold((told["examples"], told["duplicates"]) == (self.content.rows, 0), "a batch answered", told)
         self.ledger.write("ack", batch)
 
-    def delete(self, client, name):
+    def do_delete(self, client, name):
+        again = name in self.ledger.get("delete")
         self.ledger.write("delete", name)
-        self.ask(client.delete(f"/v1/corpora/c/examples/{name}"), 204)
+        ask(client.delete(f"/v1/corpora/c/examples/{name}"), 204, *([404] if again else []))
         self.ledger.write("deleted", name)
 
-    def trace(self, client):
-        w = self.white
-        self.ask(client.put("/v1/corpora/c", {"dim": 96}), 201)
-        self.made.add("c")
-        self.ask(client.put("/v1/corpora/w", {"dim": kills.WHITE_DIM}), 201)
-        names = [f"e{i}" for i in range(kills.WHITE_ROWS)]
-        self.ask(client.put("/v1/corpora/w/batches/all", h.batch(w.rows, names)), 201)
-        self.made.add("w")
-        for batch in range(1, 11):
-            self.ingest(client, batch)
-            if batch in (3, 5):
-                self.delete(client, f"b{batch}-r7")
-            if batch == 6:
-                self.job(client, client.post("/v1/admin/compact"))
-            if batch == 8:
-                w.flight = 0.1
-                self.job(client, client.post("/v1/corpora/w/fit?damping=0.1"))
-                w.epoch, w.damping, w.flight = 1, 0.1, None
-                w.tasks["t0"] = {0.6}
-                body = h.tensors([h.matrix("gradients", w.eval)])
-                self.job(client, client.put("/v1/corpora/w/tasks/t0?lambda=0.6", body))
-            if batch == 9:
-                before = self.ledger.get("ack")
-                done = self.job(client, client.post("/v1/admin/backup"))
-                name = next(v for v in done["result"].values() if isinstance(v, str))
-                self.backups.append((name, before))
+    def do_compact(self, client, _):
+        self.job(c.follow(client, client.post("/v1/admin/compact"), ask))
 
-    def play(self):
-        """Runs the trace under the fault. The server's exit code, -9 after a kill."""
+    def do_fit(self, client, damping):
+        if self.white.flight:
+            self.white.settle(client)  # one that was refused may have come all the same
+        if not self.white.epoch:
+            self.job(self.white.fit(client, damping, ask))
+            self.white.fitted()
+
+    def do_task(self, client, lam):
+        self.job(self.white.task(client, "t0", lam, ask))
+
+    def do_backup(self, client, _):
+        before, gone = self.ledger.get("ack"), self.ledger.get("deleted")
+        self.backup = (c.backup_of(self.job(c.follow(client, client.post("/v1/admin/backup"), ask))), before, gone)
+
+    def restore(self):
+        """`ascribed restore` of the backup under the same layer; its exit code."""
+        env = {**os.environ, **self.shim.environment()}
+        return subprocess.run([h.program("ascribed"), "restore", "--store", self.target, "--from", self.source()],
+                              env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              timeout=600).returncode
+
+    def source(self):
+        return os.path.join(self.store, "backups", self.backup[0])
+
+    # ---- the trace ----
+
+    def server(self, faulty):
+        return h.Server(self.store, ["--shard-bytes", "64K", "--chunk-bytes", "8K"],
+                        self.shim.environment() if faulty else {})
+
+    def step(self, server, client, word, value):
+        """One step; when it is refused, reads go on, and it is taken as soon as nothing is in its way."""
+        try:
+            getattr(self, "do_" + word)(client, value)
+            return
+        except Refused as why:
+            hold(self.shim.get("hits"), word, "refused of itself:", why)
+            first = why
+        self.refused += 1
+        self.shim.set(action=COUNT)
+        try:
+            if self.ledger.get("ack"):
+                self.checker.present(client)
+            getattr(self, "do_" + word)(client, value)
+        except Refused as why:
+            # A store that failed takes no more writes, and ends its server.
+            hold("sync_failed" in f"{first} {why}", word, "refused twice:", first, "; with nothing in its way:", why)
+            raise ConnectionError(str(why))
+
+    def steps(self, server):
+        client = server.client(timeout=300)
+        try:
+            for word, value in STEPS:
+                self.at = word
+                self.step(server, client, word, value)
+            self.at = "stop"
+        finally:
+            client.close()
+
+    def serve(self):
+        """Runs the server's part under the fault. Its exit code; -9 after a kill."""
         server = self.server(True)
         try:
             server.start(create=True, timeout=600)
-            self.trace(server.client(timeout=300))
-        except (Stopped, *GONE):
+            self.steps(server)
+        except GONE:
             pass
         except AssertionError as fault:
             if "before it was ready" not in str(fault):
+                server.process.kill()
                 raise
-            return server.process.wait()
-        if server.alive() and not self.shim.get("hits"):
-            server.stop()
-            return 0
-        end = time.monotonic() + 5 * h.SLOW  # a store that failed ends the server by itself
-        while server.alive() and time.monotonic() < end:
-            time.sleep(0.02)
-        if server.alive():
+        if self.at == "stop" and server.alive():
             server.process.terminate()
-        code = server.process.wait(120)
+        code = server.process.wait(120)  # a store that failed ends the server by itself
         server.reader.join(10)
         server.assert_clean()
         return code
 
+    def play(self):
+        """The whole trace. The exit code of what ended it: 0 unless there was a fault."""
+        self.code = self.serve()
+        if self.code == 0:
+            self.at = "restore"
+            self.code = self.restore()
+            if self.code == 0:
+                self.at, self.restored = "end", True
+        return self.code
+
+    # ---- what there must be ----
+
     def check(self):
+        hits = self.shim.get("hits")
+        if self.action == KILL:
+            hold(self.code == (-9 if hits else 0), "exit code", self.code, "in", self.at)
+        elif hits:
+            latched = self.code == STORE_FAILED
+            hold(latched or self.code == 0 or self.at in ("start", "restore"), "exit code", self.code, "in", self.at)
+            syncs = self.shim.get("syncs_after")
+            hold(not latched or syncs == 0 or self.shim.get("marks"), syncs, "syncs after the failed one")
+        else:
+            hold(self.code == 0, "the trace itself ends in", self.at, "with", self.code)
+        self.check_store()
+        if self.backup:
+            self.check_backup()
+
+    def check_store(self):
         server = self.server(False)
         server.start(create=True, timeout=600)
         client = l.Steady(server)
-        have = {c["name"] for c in good(client.get("/v1/corpora"), 200).json()["corpora"]}
+        have = {x["name"] for x in good(client.get("/v1/corpora"), 200).json()["corpora"]}
         hold(self.made <= have, "corpora that were acknowledged are gone:", self.made - have)
-        if "c" in have:
-            self.checker.check(client, engines=("auto", "scan"), texts=True)
-        if "w" in self.made:
+        self.do_corpus(client, 0)
+        self.checker.check(client, engines=("auto", "scan"), texts=True)
+        unanswered = self.ledger.get("intend") - self.ledger.get("ack")
+        for batch in unanswered:
+            self.do_ingest(client, batch)
+        if unanswered:
+            self.checker.check(client)
+        if self.filled:
             self.white.check(client)
         client.close()
         server.stop()
-        done = h.offline("verify", "--store", self.store)
-        hold(done.returncode == 0, "verify says", done.stdout[-500:], done.stderr[-500:])
-        for name, before in self.backups:
-            done = h.offline("verify", "--store", os.path.join(self.store, "backups", name))
-            hold(done.returncode == 0, "the backup is damaged:", done.stdout[-500:])
+        self.verify(self.store)
+
+    def verify(self, store):
+        done = h.offline("verify", "--store", store)
+        hold(done.returncode == 0, "verify of", store, "says", done.stdout[-500:], done.stderr[-500:])
+
+    def check_backup(self):
+        self.verify(self.source())
+        if not self.restored:
+            hold(not os.path.exists(self.target) or self.at == "restore", "a restore that nobody asked for")
+            if not os.path.exists(self.target):
+                shutil.rmtree(self.target + ".part", ignore_errors=True)  # restore asks for that
+                self.shim.set(action=COUNT)
+                hold(self.restore() == 0, "the backup does not restore")
+        self.verify(self.target)
+        if self.at != "restore":
+            return
+        server = h.Server(self.target).start(create=False, timeout=600)
+        with open(self.store + "/admin.key") as f:  # a backup has no keys in the clear
+            client = l.Steady(server, f.read().strip())
+        _, before, gone = self.backup
+        self.ledger.said["deleted"] = gone
+        self.checker.check(client, acked=before, intended=before)
+        client.close()
+        server.stop()
 
     def remove(self):
         self.ledger.close()
+        self.shim.map.close()
         shutil.rmtree(self.base)
 
 
-def point(seed, scratch, action, kinds, n):
-    """One fault at call n of these kinds. True when it was reached."""
-    run = Run(seed, scratch)
-    run.shim.set(action=action, kinds=kinds, error=EIO, derived=int(action != FAIL), countdown=n)
-    code = run.play()
-    hit, syncs = run.shim.get("hits"), run.shim.get("syncs_after")
+def point(seed, scratch, fault, n):
+    """One fault at call n (None: none at all). What came of it; in a process of its own."""
+    run = Run(seed, scratch, fault, n)
     try:
-        if action == FAIL and hit:
-            hold(code in (0, 2, STORE_FAILED), "exit code", code, "after EIO")
-            hold(code == 0 or syncs == 0, syncs, "syncs after the failed one")
+        run.play()
         run.check()
-    except Exception:
-        print(f"calls.py: seed {seed}, action {action} at call {n}: {run.base}", file=sys.stderr)
-        raise
+    except Exception as why:
+        return {"n": n, "hit": True, "at": run.at, "left": run.base, "broken": isinstance(why, AssertionError),
+                "why": f"{type(why).__name__}: {why}"[:3000]}
+    found = {"n": n, "hit": bool(run.shim.get("hits")), "at": run.at, "calls": run.shim.get("calls"), "why": None,
+             "latched": run.code == STORE_FAILED, "refused": run.refused, "code": run.code}
     run.remove()
-    return bool(hit)
+    return found
 
 
-def count(seed, scratch, kinds):
-    run = Run(seed, scratch)
-    run.shim.set(kinds=kinds)
-    hold(run.play() == 0, "the trace itself fails")
-    run.check()
-    calls = run.shim.get("calls")
-    run.remove()
-    return calls
+class Sweep:
+    """One kind of fault, at every call or at some."""
 
+    def __init__(self, fault, seed, scratch):
+        self.fault, self.seed, self.scratch = fault, seed, scratch
+        self.hits, self.missed, self.latched, self.refused, self.broken = 0, 0, 0, 0, []
+        self.at = collections.Counter()
 
-def sweep(points, seed, scratch, book):
-    """`points` of each kind of fault (None: all), spread over the trace by the seed."""
-    begin, dice, done = time.monotonic(), random.Random(seed), {}
-    for name, action, kinds in (("killed", KILL, EVERY), ("eio_sync", FAIL, SYNC), ("eio_write", FAIL, WRITE)):
-        total = count(seed, scratch, kinds)
+    def add(self, found):
+        if found["why"]:
+            self.broken.append(found)
+            print(f"calls.py: {self.fault} at call {found['n']} (seed {self.seed}), in {found['at']}: {found['why']}; "
+                  f"left: {found['left']}", file=sys.stderr, flush=True)
+        if not found["hit"]:
+            self.missed += 1
+            return
+        self.hits += 1
+        self.at[found["at"]] += 1
+        self.latched += bool(found.get("latched"))
+        self.refused += bool(found.get("refused"))
+
+    def run(self, points, pool, dice):
+        plain = [point(self.seed, self.scratch, self.fault, None) for _ in range(2)]
+        for found in plain:
+            hold(not found["why"], "the trace itself:", found["why"])
+        total = max(found["calls"] for found in plain)
         chosen = range(total) if points is None else sorted(dice.sample(range(total), min(points, total)))
-        done[name] = sum(point(seed, scratch, action, kinds, n) for n in chosen)
-        done["calls_" + name] = total
-    n = done["killed"] + done["eio_sync"] + done["eio_write"]
-    return l.record("calls", seed, n, 0, time.monotonic() - begin, book, **done)
+        work = [pool.submit(point, self.seed, self.scratch, self.fault, n) for n in chosen]
+        for job in work:
+            self.add(job.result())
+        row, n = 0, total
+        while points is None and row < 3:
+            found = point(self.seed, self.scratch, self.fault, n)
+            row, n = 0 if found["hit"] else row + 1, n + 1
+            self.add(found)
+        return total
+
+
+def have(book, fault, seed):
+    """The line of the book that makes this sweep needless, or None."""
+    if book and os.path.exists(book):
+        with open(book) as f:
+            for line in map(json.loads, f):
+                if (line["kind"], line.get("fault"), line["seed"], line["commit"]) == ("calls", fault, seed, l.COMMIT) \
+                        and line.get("whole"):
+                    return line
+    return None
+
+
+def sweep(points, seed, scratch, book, faults=tuple(FAULTS), jobs=1):
+    """Sweeps the faults named, `points` calls of each (None: all), each one a line of the book."""
+    lines, dice = [], random.Random(seed)
+    with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        for fault in faults:
+            line = have(book, fault, seed) if points is None else None
+            if line is None:
+                begin, s = time.monotonic(), Sweep(fault, seed, scratch)
+                total = s.run(points, pool, dice)
+                line = l.record("calls", seed, s.hits, sum(b["broken"] for b in s.broken), time.monotonic() - begin,
+                                book, fault=fault, calls=total, whole=points is None and not s.broken,
+                                latched=s.latched, refused_then_taken=s.refused - s.latched if s.refused else 0,
+                                during=dict(s.at), **({"stopped": s.broken[0]["why"][:200]} if s.broken else {}))
+                hold(not s.broken, fault, "broke:", s.broken)
+            lines.append(line)
+    return lines
 
 
 def main():
     parser = argparse.ArgumentParser(description="Kills a server, or fails it, call by call.")
     parser.add_argument("--points", type=int)
+    parser.add_argument("--only", default=",".join(FAULTS))
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--scratch", default="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
     parser.add_argument("--book")
     args = parser.parse_args()
-    sweep(args.points, args.seed, args.scratch, args.book)
+    sweep(args.points, args.seed, args.scratch, args.book, args.only.split(","), args.jobs)
 
 
 if __name__ == "__main__":

@@ -24,135 +24,13 @@ import tempfile
 import threading
 import time
 
-import numpy as np
-
+import clients as c
 import ledger as l
 from ledger import GONE, good, h, hold
 
 ROWS, DIM, CLIENTS = 60, 96, 3
-WHITE_ROWS, WHITE_DIM, CLOSE = 400, 48, 2e-5
 LIFE = 24  # kills a store lives for
 ACTS = ("none", "delete", "compact", "fit", "task", "backup", "delete", "compact")
-
-
-class Writers:
-    """Clients that ingest until the server dies; what had no answer stays pending and is sent again."""
-
-    def __init__(self, content, ledger, clients=CLIENTS):
-        self.content, self.ledger, self.clients = content, ledger, clients
-        self.lock, self.next, self.pending, self.faults = threading.Lock(), 0, [], []
-        self.resent = self.already = 0
-        self.stop = False
-
-    def take(self):
-        with self.lock:
-            if self.pending:
-                self.resent += 1
-                return self.pending.pop(0)
-            self.next += 1
-            batch = self.next
-        self.ledger.write("intend", batch)
-        return batch
-
-    def send(self, client, batch):
-        reply = client.put(f"/v1/corpora/c/batches/b{batch}", self.content.body(batch))
-        if reply.status == 503:
-            return False
-        told = good(reply, 200, 201).json()
-        hold((told["examples"], told["duplicates"]) == (self.content.rows, 0), "a batch answered", told)
-        self.already += reply.status == 200
-        self.ledger.write("ack", batch)
-        return True
-
-    def one(self, server):
-        client = server.client(timeout=30)
-        while not self.stop:
-            batch = self.take()
-            try:
-                done = self.send(client, batch)
-            except GONE:
-                done = None
-            except Exception as fault:
-                self.faults.append(fault)
-                return
-            if not done:
-                with self.lock:
-                    self.pending.append(batch)
-            if done is None:
-                return
-
-    def begin(self, server):
-        self.stop = False
-        self.threads = [threading.Thread(target=self.one, args=(server,)) for _ in range(self.clients)]
-        for t in self.threads:
-            t.start()
-
-    def end(self):
-        self.stop = True
-        for t in self.threads:
-            t.join(60)
-            hold(not t.is_alive(), "a client hangs on a dead server")
-        if self.faults:
-            raise self.faults[0]
-
-
-def hessian(rows, damping):
-    g = np.asarray(rows, "f8")
-    r = g.T @ g / len(g)
-    return r + damping * np.trace(r) / r.shape[0] * np.eye(r.shape[0])
-
-
-def cosines(r, q, rows):
-    values, vectors = np.linalg.eigh(r)
-    root = vectors @ np.diag(values ** -0.5) @ vectors.T
-    a, b = np.asarray(q, "f8") @ root, np.asarray(rows, "f8") @ root
-    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
-
-
-class White:
-    """Corpus w: the same rows for ever, fitted and fitted again, with tasks."""
-
-    def __init__(self, seed):
-        rng = np.random.default_rng([seed, 1 << 40])
-        mix = rng.normal(size=(WHITE_DIM, WHITE_DIM)) * np.logspace(0, -1, WHITE_DIM)
-        self.rows = (rng.normal(size=(WHITE_ROWS, WHITE_DIM)) @ mix).astype("<f4")
-        self.eval = (rng.normal(size=(20, WHITE_DIM)) @ mix).astype("<f4")
-        self.q = (rng.normal(size=(2, WHITE_DIM)) @ mix).astype("<f4")
-        self.epoch, self.flight = 0, None  # the last fit that was told of; the damping that may have come
-        self.damping, self.lam, self.tasks = None, None, {}
-
-    def make(self, client):
-        good(client.put("/v1/corpora/w", {"dim": WHITE_DIM}), 201)
-        good(client.put("/v1/corpora/w/batches/all", h.batch(self.rows, [f"e{i}" for i in range(WHITE_ROWS)])), 201)
-
-    def scores(self, client, task=None):
-        path = "/v1/corpora/w/scores?dtype=f64" + (f"&task={task}" if task else "")
-        parts, _ = h.read_tensors(good(client.post(path, h.queries(self.q)), 200).body)
-        ids = parts["ids"][1].tobytes().decode().split("\n")[:-1]
-        hold(ids == [f"e{i}" for i in range(WHITE_ROWS)], "corpus w lists other rows")
-        return parts["scores"][1]
-
-    def check(self, client):
-        fit = good(client.get("/v1/corpora/w"), 200).json()["fit"]
-        epoch = fit["epoch"] if fit else 0
-        hold(self.epoch <= epoch <= self.epoch + (self.flight is not None), "epoch", epoch, "after", self.epoch)
-        if epoch == self.epoch + 1:
-            self.damping = self.flight
-        self.epoch, self.flight = epoch, None
-        r = hessian(self.rows, self.damping) if fit else np.eye(WHITE_DIM)
-        hold(fit is None or fit["damping"] == self.damping, "damping", fit, self.damping)
-        worst = np.abs(self.scores(client) - cosines(r, self.q, self.rows)).max()
-        hold(worst < CLOSE, "scores of w are off by", worst)
-        for task in good(client.get("/v1/corpora/w/tasks"), 200).json()["tasks"]:
-            hold(task["name"] in self.tasks, "a task that nobody asked for:", task["name"])
-            if task["state"] == "stale":
-                continue
-            e = np.asarray(self.eval, "f8")
-            lam = task["lambda"]
-            hold(lam in self.tasks[task["name"]], "lambda", lam, "was never asked for")
-            got, want = self.scores(client, task["name"]), cosines(
-                (1 - lam) * r + lam * e.T @ e / len(e), self.q, self.rows)
-            hold(np.abs(got - want).max() < CLOSE, "scores under", task["name"], "are off by", np.abs(got - want).max())
 
 
 class Store:
@@ -165,8 +43,8 @@ class Store:
         self.content = l.Content(seed, ROWS, DIM)
         self.ledger = l.Ledger(self.notes + "/ledger.txt")
         self.checker = l.Checker(self.content, self.ledger, "c")
-        self.writers = Writers(self.content, self.ledger)
-        self.white = White(seed)
+        self.writers = c.Writers(self.content, self.ledger, CLIENTS)
+        self.white = c.White(seed)
         self.backups = []  # (name, acknowledged before it began, intended when it was done, deleted before)
         self.counts = dict.fromkeys(("kills", "acked", "deleted", "compactions", "fits", "tasks", "backups",
                                      "restored", "restore_kills", "resent", "already"), 0)
@@ -182,15 +60,9 @@ class Store:
 
     # ---- what goes on beside the ingest; each ends when the server dies ----
 
-    def job(self, client, reply):
-        """The job's end, or None when the server went away."""
-        where = good(reply, 202).headers["Location"]
-        while True:
-            job = good(client.get(where), 200).json()
-            job = job.get("job", job)
-            if job["state"] not in ("queued", "running"):
-                return job
-            time.sleep(0.003)
+    def job(self, job):
+        hold(job["state"] == "succeeded", job)
+        return job
 
     def act_none(self, client):
         pass
@@ -209,32 +81,22 @@ class Store:
             self.counts["deleted"] += 1
 
     def act_compact(self, client):
-        job = self.job(client, client.post("/v1/admin/compact"))
-        hold(job["state"] == "succeeded", job)
+        self.job(c.follow(client, client.post("/v1/admin/compact")))
         self.counts["compactions"] += 1
 
     def act_fit(self, client):
-        damping = self.dice.choice([0.05, 0.1, 0.2, 0.4])
-        self.white.flight = damping
-        job = self.job(client, client.post(f"/v1/corpora/w/fit?damping={damping}"))
-        hold(job["state"] == "succeeded", job)
-        self.white.epoch, self.white.damping, self.white.flight = self.white.epoch + 1, damping, None
+        self.job(self.white.fit(client, self.dice.choice([0.05, 0.1, 0.2, 0.4])))
+        self.white.fitted()
         self.counts["fits"] += 1
 
     def act_task(self, client):
-        name, lam = f"t{self.dice.randrange(3)}", self.dice.choice([0.3, 0.6, 0.9])
-        self.white.tasks.setdefault(name, set()).add(lam)
-        body = h.tensors([h.matrix("gradients", self.white.eval)])
-        job = self.job(client, client.put(f"/v1/corpora/w/tasks/{name}?lambda={lam}", body))
-        hold(job["state"] == "succeeded", job)
+        self.job(self.white.task(client, f"t{self.dice.randrange(3)}", self.dice.choice([0.3, 0.6, 0.9])))
         self.counts["tasks"] += 1
 
     def act_backup(self, client):
         before, gone = self.ledger.get("ack"), self.ledger.get("deleted")
-        job = self.job(client, client.post("/v1/admin/backup"))
-        hold(job["state"] == "succeeded", job)
-        name = next(v for v in job["result"].values() if isinstance(v, str))
-        self.backups.append((name, before, self.ledger.get("intend"), gone))
+        job = self.job(c.follow(client, client.post("/v1/admin/backup")))
+        self.backups.append((c.backup_of(job), before, self.ledger.get("intend"), gone))
         self.counts["backups"] += 1
 
     def act(self, word, faults):
@@ -261,8 +123,7 @@ class Store:
         time.sleep(0.005 + self.dice.random() * 0.4)
         self.server.kill()
         self.writers.end()
-        actor.join(90)
-        hold(not actor.is_alive(), word, "hangs on a dead server")
+        c.join(actor, 90, f"{word} of a dead server")
         if faults:
             raise faults[0]
         self.counts["kills"] += 1
@@ -276,10 +137,7 @@ class Store:
     def finish(self):
         """What had no answer is sent again and arrives once; then everything is looked at, backups too."""
         client = l.Steady(self.server)
-        for batch in self.writers.pending:
-            self.writers.resent += 1
-            while not self.writers.send(client, batch):
-                time.sleep(0.05)
+        self.writers.send_again(client)
         have = self.checker.check(client, engines=("auto", "tiered", "scan", "flat"), texts=True)
         hold(have >= self.writers.next * ROWS - len(self.ledger.get("delete")), "fewer than were sent")
         client.close()
@@ -339,7 +197,8 @@ def campaign(kills, seconds, seed, scratch, book):
         try:
             client = store.start()
             good(client.put("/v1/corpora/c", {"dim": DIM}), 201)
-            store.white.make(client)
+            store.white.create(client)
+            store.white.fill(client)
             client.close()
             while (store.counts["kills"] < LIFE and total.get("kills", 0) + store.counts["kills"] < kills
                    and time.monotonic() - begin < seconds):

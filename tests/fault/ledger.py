@@ -129,6 +129,9 @@ class Steady:
     def put(self, *args, **kw):
         return self.send("put", *args, **kw)
 
+    def delete(self, *args, **kw):
+        return self.send("delete", *args, **kw)
+
     def close(self):
         self.client.close()
 
@@ -213,6 +216,8 @@ class Checker:
             if after is None:
                 break
         hold(seen == ids, "pages list other examples than scores do")
+        found = good(client.post(f"/v1/corpora/{self.corpus}/search", {"text": "text", "k": 1}), 200).json()
+        hold((found["matches"], found["missing"]) == (len(ids), 0), "search by words found", found, "of", len(ids))
 
 
 # ---- the book ------------------------------------------------------------------------------------
