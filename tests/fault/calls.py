@@ -321,7 +321,7 @@ class Sweep:
 
     def __init__(self, fault, seed, scratch):
         self.fault, self.seed, self.scratch = fault, seed, scratch
-        self.hits, self.missed, self.latched, self.refused, self.broken = 0, 0, 0, 0, []
+        self.hits, self.missed, self.latched, self.taken, self.broken = 0, 0, 0, 0, []
         self.at = collections.Counter()
 
     def add(self, found):
@@ -335,7 +335,7 @@ class Sweep:
         self.hits += 1
         self.at[found["at"]] += 1
         self.latched += bool(found.get("latched"))
-        self.refused += bool(found.get("refused"))
+        self.taken += bool(found.get("refused")) and found["at"] == "end"
 
     def run(self, points, pool, dice):
         plain = [point(self.seed, self.scratch, self.fault, None) for _ in range(2)]
@@ -376,7 +376,7 @@ def sweep(points, seed, scratch, book, faults=tuple(FAULTS), jobs=1):
                 total = s.run(points, pool, dice)
                 line = l.record("calls", seed, s.hits, sum(b["broken"] for b in s.broken), time.monotonic() - begin,
                                 book, fault=fault, calls=total, whole=points is None and not s.broken,
-                                latched=s.latched, refused_then_taken=s.refused - s.latched if s.refused else 0,
+                                latched=s.latched, refused_then_taken=s.taken,
                                 during=dict(s.at), **({"stopped": s.broken[0]["why"][:200]} if s.broken else {}))
                 hold(not s.broken, fault, "broke:", s.broken)
             lines.append(line)
