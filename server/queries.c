@@ -226,10 +226,20 @@ static int take_row(struct job *j, const struct view *v, size_t chunk, uint32_t 
     return code;
 }
 
-static int no_example(const struct view *v, const char *id, struct err *e)
+/* An id that leads to no row of the view: it was taken down meanwhile, or its row is damaged. */
+static int no_row(struct corpus *c, uint64_t sequence, const char *id, struct err *e)
 {
-    err_set(e, ERR_UNKNOWN_EXAMPLE, "no example \"%.128s\" in corpus %s", id,
-            corpus_def(v->corpus)->name);
+    const struct view *all = corpus_view(c);
+    size_t chunk;
+    uint32_t row;
+
+    if (view_locate(all, sequence, &chunk, &row, e))
+        err_set(e, ERR_CORRUPT, "example \"%.128s\" of corpus %s is damaged", id,
+                corpus_def(c)->name);
+    else if (!e->code)
+        err_set(e, ERR_UNKNOWN_EXAMPLE, "no example \"%.128s\" in corpus %s", id,
+                corpus_def(c)->name);
+    view_release(all);
     return err_at_field(e, "like");
 }
 
@@ -246,7 +256,7 @@ static int read_like(struct job *j, const struct view *v, struct corpus *c, cons
     if (code)
         return err_at_field(&j->err, "like");
     if (!view_locate(v, sequence, &chunk, &row, &j->err))
-        return j->err.code ? (int)j->err.code : no_example(v, id, &j->err);
+        return j->err.code ? (int)j->err.code : no_row(c, sequence, id, &j->err);
     q->count = 1;
     q->lengths = arena_new(&j->arena, 1, sizeof *q->lengths);
     code = reserve(j, q, corpus_def(v->corpus)->dim);

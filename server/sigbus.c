@@ -123,13 +123,13 @@ static void tell(const struct range *r, uint64_t address)
     put(&line, ": cannot be read at byte ");
     put_number(&line, offset);
     if (stat(r->path, &st) == 0 && (uint64_t)st.st_size <= offset) {
-        put(&line, ": it was cut to ");
+        put(&line, ": it is only ");
         put_number(&line, (uint64_t)st.st_size);
-        put(&line, " bytes");
+        put(&line, " bytes long");
     } else {
         put(&line, ": its disk or memory fails");
     }
-    put(&line, " while it was open; exit code ");
+    put(&line, "; exit code ");
     put_number(&line, (uint64_t)(unsigned)code_at_end);
     put(&line, ", a new start names what is damaged\n");
     if (write(STDERR_FILENO, line.text, line.len) < 0)

@@ -331,9 +331,9 @@ class Trial:
         alive = self.ask_all(client, asks, server)
         client.close()
         if alive:
-            server.stop()
-        else:
-            self.ended(server)
+            server.process.terminate()
+            alive = server.process.wait(60 * h.SLOW) == 0
+        self.ended(server, alive)
         if self.met:
             self.verify()
 
@@ -375,13 +375,17 @@ class Trial:
         """Keys are records of the ledger as well: one that is damaged opens nothing."""
         return "status 401" in str(fault) and self.file.startswith("ledger")
 
-    def ended(self, server):
+    def ended(self, server, well):
+        """A live one may meet pages that lead LMDB astray, and ends then; by a check of its own only when
+        what changed had been found right before."""
         code = server.process.wait()
         server.reader.join(10)
         server.process = None
-        server.assert_clean()
-        hold(self.mode != "closed" and (code < 0 or code == MAP_FAILED), "the server ended with", code, server.tail(9))
-        self.met.add("ended")
+        found = h.REPORTS.search("\n".join(server.log))
+        hold(not found or self.mode == "warm", "the server says", found and found.string[found.start() - 99:][:300])
+        if not well:
+            hold(self.mode != "closed" and (code < 0 or code == MAP_FAILED), "the server ended with", code, server.tail(9))
+            self.met.add("ended")
 
     def verify(self):
         done = h.offline("verify", "--store", self.store)

@@ -57,8 +57,8 @@ class Cut(h.Case):
         self.server.reader.join(10)
         said = [line for line in self.server.log if "cannot be read at byte" in line]
         self.assertEqual(len(said), 1, self.server.tail(9))
-        self.assertRegex(said[0], rf"^ascribed: {path}: cannot be read at byte \d+: it was cut to {to} bytes while "
-                                  rf"it was open; exit code {MAP_FAILED}, a new start names what is damaged$")
+        self.assertRegex(said[0], rf"^ascribed: {path}: cannot be read at byte \d+: it is only {to} bytes long; "
+                                  rf"exit code {MAP_FAILED}, a new start names what is damaged$")
         at = int(said[0].split("at byte ")[1].split(":")[0])
         self.assertGreaterEqual(at, to)
         self.server.process = None
