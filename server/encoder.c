@@ -21,6 +21,7 @@
 #include "server/encoder_about.h"
 #include "server/encoder_command.h"
 #include "server/encoder_process.h"
+#include "server/folders.h"
 #include "server/json.h"
 #include "server/limits.h"
 #include "server/log.h"
@@ -233,7 +234,8 @@ static void set_state(struct encoder *en, enum state state, const char *error)
 {
     pthread_mutex_lock(&en->lock);
     en->state = state;
-    snprintf(en->error, sizeof en->error, "%s", error);
+    snprintf(en->error, sizeof en->error, "%s", error); /* fail has logged it whole */
+    folders_hide(en->error, en->rt->config->store);
     pthread_mutex_unlock(&en->lock);
     metrics_set(en->rt->metrics, METRIC_ENCODER_READY, state == STATE_READY);
 }

@@ -8,6 +8,7 @@
 
 #include "server/audit.h"
 #include "server/config.h"
+#include "server/folders.h"
 #include "server/limits.h"
 #include "server/log.h"
 #include "server/metrics.h"
@@ -259,6 +260,8 @@ static void answer_problem(struct exchange *x)
         metrics_add(j->rt->metrics, METRIC_DENIED, 1);
     if (j->status >= 500 && j->status != 503 && j->status != 504)
         log_fault(x);
+    if (j->status >= 500)
+        folders_hide(j->err.text, j->rt->config->store);
     http_problem(&j->reply_body, &j->err, j->request_id);
 }
 

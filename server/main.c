@@ -115,7 +115,7 @@ static void start_workers(const struct config *c, struct runtime *rt)
     /* beside the first requests; the queue is empty yet, and a guess will do if not */
     pool_task(rt->pool, cost_measure, rt->cost, &e);
     rt->join = join_new(rt->pool, rt->metrics);
-    rt->tasks = tasks_new(rt->pool);
+    rt->tasks = tasks_new(rt->pool, c->store);
     rt->scrubber = scrubber_new(rt->store, rt->metrics, c->scrub_mib_s);
     rt->encoder = encoder_new(rt);
 }

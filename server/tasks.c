@@ -9,7 +9,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "server/folders.h"
 #include "server/json.h"
+#include "server/log.h"
 #include "server/pool.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
@@ -39,6 +41,7 @@ struct task {
 
 struct tasks {
     struct pool *pool;
+    const char *store; /* not owned */
     pthread_mutex_t lock;
     struct task *newest;
     uint64_t next_id;
@@ -47,11 +50,12 @@ struct tasks {
 
 static const char *const state_names[] = {"queued", "running", "succeeded", "failed", "cancelled"};
 
-struct tasks *tasks_new(struct pool *pool)
+struct tasks *tasks_new(struct pool *pool, const char *store)
 {
     struct tasks *ts = mem_new(1, sizeof *ts);
 
     ts->pool = pool;
+    ts->store = store;
     ts->next_id = 1;
     require(pthread_mutex_init(&ts->lock, NULL) == 0);
     return ts;
@@ -190,6 +194,10 @@ static void task_main(void *arg)
         code = err_set(&e, ERR_CANCELLED, "cancelled before it began");
     if (t->drop)
         t->drop(t->arg);
+    if (end_state(code) == TASK_FAILED) {
+        log_note(LOG_ERROR, "job failed", "%s %s: %s", t->kind, t->id, e.text);
+        folders_hide(e.text, ts->store);
+    }
     pthread_mutex_lock(&ts->lock);
     t->state = end_state(code);
     t->err = e;

@@ -29,7 +29,8 @@ typedef int task_run(struct task *t, void *arg, struct buf *result, struct err *
 /* Gives back `arg`, once, after run or instead of it. */
 typedef void task_drop(void *arg);
 
-struct tasks *tasks_new(struct pool *pool);
+/* `store`, which outlives it: the directory that errors must not show (folders_hide). */
+struct tasks *tasks_new(struct pool *pool, const char *store);
 /* Asks every task to stop and refuses new ones (DRAINING). At the start of the drain, before
  * pool_free. */
 void tasks_stop(struct tasks *ts);

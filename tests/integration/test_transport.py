@@ -576,8 +576,11 @@ class Process(h.Case):
         """The first signal of a server that drains because its store failed is no second one."""
         server, wire, rest = self.served_then_failing()
         reply = server.client().put("/v1/corpora/c/batches/b", h.batch(rows(3), ["1", "2", "3"]))
-        self.assert_problem(reply, 500, "sync_failed")
+        told = self.assert_problem(reply, 500, "sync_failed")["detail"]
+        self.assertRegex(told, "^sync of [a-z0-9/.]*: Input/output error$")  # where on the machine: the log's
+        self.assertNotIn(server.store, told)
         h.wait_until(lambda: any("msg=draining" in line for line in server.log), "the drain")
+        self.assertIn(told.replace("sync of ", f"sync of {server.store}/"), server.tail(99))
         server.process.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         self.assertTrue(server.alive())

@@ -37,7 +37,7 @@ static void start(struct fixture *f)
     sem_init(&f->begun, 0, 0);
     sem_init(&f->go, 0, 0);
     f->pool = pool_new(1, 4, never, NULL);
-    f->tasks = tasks_new(f->pool);
+    f->tasks = tasks_new(f->pool, "/nowhere");
 }
 
 static void end(struct fixture *f)
