@@ -15,6 +15,7 @@
 #include "storage/base/mem.h"
 #include "storage/fs.h"
 #include "tests/fault/fault.h"
+#include "tests/fault/look.h"
 #include "tests/fault/trace.h"
 
 enum { FILES_MAX = 64, PAGE = 4096 };
@@ -123,14 +124,14 @@ static void lay_out(struct fault *f, const struct image *m, size_t which,
 static int verify(struct fault *f, void *arg)
 {
     (void)arg;
-    f->shared->value[0] = trace_verify(fault_path(f, "state"), f->shared->why, FAULT_WHY);
+    f->shared->value[0] = look_verify(fault_path(f, "state"), f->shared->why, FAULT_WHY);
     return 0;
 }
 
 static int read_all(struct fault *f, void *arg)
 {
     size_t errors, silent;
-    bool fine = trace_read_damaged(fault_path(f, "state"), &errors, &silent, f->shared->why,
+    bool fine = look_damaged(fault_path(f, "state"), &errors, &silent, f->shared->why,
                                    FAULT_WHY);
 
     (void)arg;

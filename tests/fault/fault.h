@@ -41,6 +41,7 @@ void fault_violation(struct fault *f, const char *fmt, ...) __attribute__((forma
 
 /* A number below `below`, from the seed. */
 uint64_t fault_random(struct fault *f, uint64_t below);
+bool fault_chance(struct fault *f, unsigned percent);
 
 /* Runs `work` in a child of its own, 60 s at most. 0 or more: its exit code; -1: it died, and
  * shared->why says of what. */

@@ -55,6 +55,11 @@ uint64_t fault_random(struct fault *f, uint64_t below)
     return below ? (x ^ (x >> 31)) % below : 0;
 }
 
+bool fault_chance(struct fault *f, unsigned percent)
+{
+    return fault_random(f, 100) < percent;
+}
+
 const char *fault_path(struct fault *f, const char *name)
 {
     static char room[4][256];

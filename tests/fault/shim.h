@@ -30,7 +30,7 @@ enum shim_kind {
     SHIM_ALL = 31,
 };
 
-/* All numbers in the machine's order; tests/fault/shim.py reads the same layout. */
+/* All numbers in the machine's order; tests/fault/calls.py reads the same layout. */
 struct shim_control {
     _Atomic uint32_t action; /* enum shim_action */
     _Atomic uint32_t kinds;  /* of calls that count; mask of enum shim_kind */

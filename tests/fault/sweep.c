@@ -6,6 +6,7 @@
 
 #include "storage/fs.h"
 #include "tests/fault/fault.h"
+#include "tests/fault/look.h"
 #include "tests/fault/trace.h"
 
 /* ---- Children -------------------------------------------------------------------------------- */
@@ -91,7 +92,7 @@ static int check(struct fault *f, void *arg)
     size_t acked = *(size_t *)arg;
 
     shim_use(NULL, -1);
-    return trace_check(fault_path(f, DIR_NAME), acked, f->shared->why, FAULT_WHY) ? 0 : 1;
+    return look_check(fault_path(f, DIR_NAME), acked, f->shared->why, FAULT_WHY) ? 0 : 1;
 }
 
 /* Opening alone, with the fault: what a start after a crash does. */

@@ -1,8 +1,8 @@
-/* trace.h - a fixed row of steps over a store, what there must be after each, and the comparison.
+/* trace.h - a fixed row of steps over a store, and what there must be after each.
  *
  * Steps run one at a time, so that after a fault in step k the store must be exactly what it was
- * before k or exactly what it is after it; nothing else is right. Content follows from an example's
- * number alone. Everything lives below one root: root/store, root/backup, root/restored.
+ * before k or exactly what it is after it; nothing else is right (look.h compares). Everything
+ * lives below one root: root/store, root/backup, root/restored.
  */
 #ifndef TESTS_FAULT_TRACE_H
 #define TESTS_FAULT_TRACE_H
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "storage/base/err.h"
+#include "storage/store.h"
 
 enum { TRACE_EXAMPLES = 512, TRACE_TASKS = 2 };
 
@@ -32,6 +33,8 @@ struct trace_model {
     struct trace_store store, backup, restored;
 };
 
+extern const struct store_options trace_options;
+
 size_t trace_steps(void);
 const char *trace_name(size_t step);
 
@@ -50,17 +53,7 @@ bool trace_is_copy(size_t step);
 void trace_remove_copy(struct trace *t, size_t step);
 void trace_end(struct trace *t);
 
-/* Opens what is there below `root` after `acked` steps were acknowledged, and holds it against the
- * model before and after the next one; then goes on writing, opens again and verifies. 0, or false
- * with what is wrong in `why`. */
-bool trace_check(const char *root, size_t acked, char *why, size_t size);
-
-/* Reads everything of root/store, as an engine and a reader of texts would, and compares: every
- * answer is right or an error. *out_errors counts the errors (an example that is missing without
- * one is in *out_silent); false when something was wrong. After all steps, but with damage. */
-bool trace_read_damaged(const char *root, size_t *out_errors, size_t *out_silent, char *why,
-                        size_t size);
-/* What verify says of root/store: findings; SIZE_MAX when it could not be walked. */
-size_t trace_verify(const char *root, char *why, size_t size);
+/* Rows [first, first + count) as one batch: what steps do, and whoever goes on after them. */
+int trace_ingest(struct store *s, struct corpus *c, uint32_t first, uint32_t count, struct err *e);
 
 #endif
