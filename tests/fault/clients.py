@@ -10,9 +10,9 @@ wait      for something, by a clock that stands still when the machine does.
 import threading
 import time
 
-import numpy as np
+from ledger import GONE, good, h, hold  # first: it keeps numpy to one thread
 
-from ledger import GONE, good, h, hold
+import numpy as np
 
 WHITE_ROWS, WHITE_DIM, CLOSE = 400, 48, 2e-5
 
