@@ -117,17 +117,25 @@ static int check_lines(struct head *h, const char *bytes, size_t size)
 /* A name is a token and its colon follows at once (RFC 9112, section 5.1). */
 static int check_names(struct head *h, const char *bytes)
 {
-    static const char token[] = "!#$%&'*+-.^_`|~0123456789"
-                                "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
-
     for (uint32_t i = 0; i < h->field_count; i++) {
         const struct head_span *n = &h->field[i].name;
-        if (n->len && strspn(bytes + n->at, token) == n->len && bytes[n->at + n->len] == ':')
+        if (n->len && strspn(bytes + n->at, HTTP_TOKEN) == n->len && bytes[n->at + n->len] == ':')
             continue;
         err_set(&h->err, ERR_BAD_HTTP, "a header name is not followed by its colon");
         return err_at_index(&h->err, (int64_t)n->at);
     }
     return 0;
+}
+
+/* llhttp knows other protocols that look alike (ICE, RTSP). */
+static int check_protocol(struct head *h, const char *bytes, size_t size)
+{
+    size_t at = h->target.at + h->target.len + 1;
+
+    if (at + 5 <= size && memcmp(bytes + at, "HTTP/", 5) == 0)
+        return 0;
+    err_set(&h->err, ERR_BAD_HTTP, "the protocol is not HTTP");
+    return err_at_index(&h->err, (int64_t)at);
 }
 
 /* llhttp leaves the optional white space after a value in it. */
@@ -163,7 +171,9 @@ int head_feed(struct head *h, const char *bytes, size_t len)
         h->size = (size_t)(stop - bytes);
         h->fed = h->size;
         trim_values(h, bytes);
-        return check_lines(h, bytes, h->size) ? (int)h->err.code : check_names(h, bytes);
+        if (check_protocol(h, bytes, h->size) || check_lines(h, bytes, h->size))
+            return (int)h->err.code;
+        return check_names(h, bytes);
     }
     h->fed = len;
     if (rc == HPE_OK)
@@ -199,6 +209,22 @@ static int twice(struct err *e, const char *name)
     return err_at_field(e, name);
 }
 
+/* Tabs are lawful around a value (RFC 9110, section 5.6.3), nobody sends them, and programs differ
+ * over them: nginx does not take "\tchunked" for what it says. */
+static bool tab_beside(const char *bytes, const struct head_span *v)
+{
+    const char *p = bytes + v->at;
+
+    if (v->len == 0)
+        return false;
+    while (p[-1] == ' ')
+        p--;
+    if (p[-1] == '\t')
+        return true;
+    p = bytes + v->at + v->len;
+    return p[strspn(p, " ")] == '\t';
+}
+
 static void framing_connection(const struct head *h, const char *bytes, struct head_framing *out)
 {
     bool close = false, keep = false;
@@ -217,9 +243,9 @@ static int framing_body(const struct head *h, const char *bytes, struct head_fra
                         struct err *e)
 {
     unsigned lengths, encodings;
-    const struct head_field *encoding;
+    const struct head_field *length, *encoding;
 
-    head_find(h, bytes, "Content-Length", &lengths);
+    length = head_find(h, bytes, "Content-Length", &lengths);
     encoding = head_find(h, bytes, "Transfer-Encoding", &encodings);
     if (lengths > 1)
         return twice(e, "Content-Length");
@@ -227,6 +253,9 @@ static int framing_body(const struct head *h, const char *bytes, struct head_fra
         return err_set(e, ERR_BAD_HTTP, "both Content-Length and Transfer-Encoding");
     if (encodings > 1)
         return twice(e, "Transfer-Encoding");
+    if ((length && tab_beside(bytes, &length->value)) ||
+        (encoding && tab_beside(bytes, &encoding->value)))
+        return err_set(e, ERR_BAD_HTTP, "a tab beside the value that says where the body ends");
     if (encodings &&
         (out->http10 || !http_equal(bytes + encoding->value.at, encoding->value.len, "chunked"))) {
         err_set(e, ERR_BAD_HTTP, "of the transfer encodings only `chunked` is taken (HTTP/1.1)");
@@ -254,22 +283,37 @@ static int framing_expect(const struct head *h, const char *bytes, struct head_f
     return 0;
 }
 
+/* A name or address and perhaps a port (RFC 3986, section 3.2; RFC 9112, section 3.2, asks for this).
+ * Empty is lawful: for a target that has no authority. */
+static int framing_host(const struct head *h, const char *bytes, const struct head_framing *out,
+                        struct err *e)
+{
+    static const char good[] = "-._~!$&'()*+,;=%:[]0123456789"
+                               "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    unsigned hosts;
+    const struct head_field *host = head_find(h, bytes, "Host", &hosts);
+
+    if (hosts > 1)
+        return twice(e, "Host");
+    if (hosts == 1 && strspn(bytes + host->value.at, good) >= host->value.len &&
+        !tab_beside(bytes, &host->value))
+        return 0;
+    if (hosts == 0 && out->http10)
+        return 0;
+    err_set(e, ERR_BAD_HTTP, hosts ? "the header Host is no host" : "the header Host is missing");
+    return err_at_field(e, "Host");
+}
+
 int head_framing(const struct head *h, const char *bytes, struct head_framing *out, struct err *e)
 {
-    unsigned hosts;
 
     *out = (struct head_framing){.method = head_method(h)};
     if (h->parser.http_major != 1 || h->parser.http_minor > 1)
         return err_set(e, ERR_BAD_HTTP, "HTTP/%u.%u: only 1.1 and 1.0 are spoken here",
                        h->parser.http_major, h->parser.http_minor);
     out->http10 = h->parser.http_minor == 0;
-    head_find(h, bytes, "Host", &hosts);
-    if (hosts > 1)
-        return twice(e, "Host");
-    if (hosts == 0 && !out->http10) {
-        err_set(e, ERR_BAD_HTTP, "the header Host is missing");
-        return err_at_field(e, "Host");
-    }
+    if (framing_host(h, bytes, out, e))
+        return (int)e->code;
     framing_connection(h, bytes, out);
     if (framing_body(h, bytes, out, e))
         return (int)e->code;

@@ -133,7 +133,7 @@ const char *http_phrase(int status)
 /* absolute-form: past scheme and authority (RFC 9112, section 3.2.2: servers must take it) */
 static const char *past_authority(const char *target, const char *end)
 {
-    const char *p = target;
+    const char *p = target, *authority;
 
     if (end - p > 7 && strncasecmp(p, "http://", 7) == 0)
         p += 7;
@@ -141,9 +141,10 @@ static const char *past_authority(const char *target, const char *end)
         p += 8;
     else
         return NULL;
+    authority = p;
     while (p < end && *p != '/' && *p != '?')
         p++;
-    return p;
+    return p == authority ? NULL : p; /* RFC 9110, section 4.2.1: never an empty host */
 }
 
 int http_target(const char *target, size_t len, struct http_target *out, struct err *e)
@@ -259,6 +260,50 @@ static int broken(struct err *e, const char *what)
     return err_set(e, ERR_BAD_HTTP, "chunked body: %s", what);
 }
 
+/* May `byte` stand in an extension or in a trailer? No control characters; in an extension no bytes
+ * past ASCII either. */
+static bool printable(char byte, bool ascii)
+{
+    unsigned char c = (unsigned char)byte;
+
+    return c == '\t' || (c >= ' ' && c < 0x7f) || (c >= 0x80 && !ascii);
+}
+
+/* An extension has a name: "5;" alone is none. */
+static int extension_byte(struct chunked *c, char byte, struct err *e)
+{
+    if (byte == '\r' && c->overhead)
+        c->state = SIZE_LF;
+    else if (!printable(byte, true) || ++c->overhead > CHUNKED_OVERHEAD)
+        return broken(e, "a chunk extension is malformed or too long");
+    return 0;
+}
+
+/* Trailers mean nothing here, but they are lines of the form `name: value`. Whatever else stands
+ * there is the next request of somebody who thinks the body is over. */
+static int trailer_byte(struct chunked *c, char byte, struct err *e)
+{
+    bool ok;
+
+    if (c->in_value)
+        ok = printable(byte, false) || byte == '\r';
+    else if (c->line_empty)
+        ok = byte == '\r' || (byte && strchr(HTTP_TOKEN, byte));
+    else
+        ok = byte == ':' || (byte && strchr(HTTP_TOKEN, byte));
+
+    if (!ok || ++c->overhead > CHUNKED_OVERHEAD)
+        return broken(e, "the trailers are malformed or too long");
+    if (byte == '\r') {
+        c->state = TRAILER_LF;
+        c->in_value = false;
+    } else {
+        c->line_empty = false;
+        c->in_value = c->in_value || byte == ':';
+    }
+    return 0;
+}
+
 /* One byte of framing. */
 static int chunked_byte(struct chunked *c, char byte, struct err *e)
 {
@@ -280,11 +325,7 @@ static int chunked_byte(struct chunked *c, char byte, struct err *e)
         c->state = byte == ';' ? EXTENSION : SIZE_LF;
         return 0;
     case EXTENSION:
-        if (byte == '\r')
-            c->state = SIZE_LF;
-        else if (byte == '\n' || byte == '\0' || ++c->overhead > CHUNKED_OVERHEAD)
-            return broken(e, "a chunk extension is malformed or too long");
-        return 0;
+        return extension_byte(c, byte, e);
     case SIZE_LF:
         if (byte != '\n')
             return broken(e, "no line feed after a chunk size");
@@ -304,13 +345,7 @@ static int chunked_byte(struct chunked *c, char byte, struct err *e)
         c->state = SIZE;
         return 0;
     case TRAILER:
-        if (byte == '\r')
-            c->state = TRAILER_LF;
-        else if (byte == '\n' || byte == '\0' || ++c->overhead > CHUNKED_OVERHEAD)
-            return broken(e, "the trailers are malformed or too long");
-        else
-            c->line_empty = false;
-        return 0;
+        return trailer_byte(c, byte, e);
     default: /* TRAILER_LF */
         if (byte != '\n')
             return broken(e, "no line feed after a trailer");

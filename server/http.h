@@ -19,6 +19,12 @@ char *http_decode(struct arena *a, const char *text, size_t len, bool plus);
 bool http_list_has(const char *value, size_t len, const char *token);
 bool http_equal(const char *text, size_t len, const char *token); /* case-blind, whole */
 
+/* What names of headers are made of (RFC 9110, section 5.6.2). */
+#define HTTP_TOKEN                   \
+    "!#$%&'*+-.^_`|~0123456789"      \
+    "abcdefghijklmnopqrstuvwxyz"     \
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
 /* The media type in lower case without parameters, in the arena; "" for none. */
 const char *http_media_type(struct arena *a, const char *value, size_t len);
 
@@ -57,8 +63,8 @@ void http_json_string(struct buf *out, const char *text);
 void http_date(int64_t unix_seconds, char out[32]);
 
 /* Chunked bodies (RFC 9112, section 7.1), strictly: CRLF only, no spaces, sizes of at most 15
- * hex digits; extensions and trailers are passed over, together at most CHUNKED_OVERHEAD bytes a
- * line or trailer. */
+ * hex digits; extensions and trailers must have their form and are passed over, at most
+ * CHUNKED_OVERHEAD bytes of an extension, or of all trailers. */
 enum { CHUNKED_OVERHEAD = 4096 };
 struct chunked {
     int state;
@@ -66,6 +72,7 @@ struct chunked {
     unsigned digits;
     unsigned overhead; /* bytes of extensions or trailers so far */
     bool line_empty;   /* in trailers: nothing on this line yet */
+    bool in_value;     /* in trailers: past the colon of this line */
     bool done;
 };
 /* Eats as much of in[0..len) as it can: data goes by `data(arg, bytes, n)` (non-zero stops with
