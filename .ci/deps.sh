@@ -5,7 +5,7 @@ set -eu
 packages="build-essential pkg-config liblmdb-dev libzstd-dev libxxhash-dev libopenblas-dev
   libfaiss-dev libuv1-dev node-llhttp libjansson-dev libinih-dev libsodium-dev libsqlite3-dev
   libcurl4-openssl-dev libcmocka-dev clang strace curl python3 python3-numpy wordnet-base ca-certificates
-  node-d3 mandoc zsh python3-jsonschema openapi-specification chromium $*"
+  node-d3 mandoc zsh python3-jsonschema openapi-specification chromium faketime $*"
 # Node from elsewhere brings its npm along, and the distribution's would throw it out.
 command -v node >/dev/null && command -v npm >/dev/null || packages="$packages nodejs npm"
 missing=""

@@ -18,6 +18,7 @@
 #include "server/log.h"
 #include "server/scan.h"
 #include "server/textdb.h"
+#include "server/thread.h"
 #include "storage/base/check.h"
 #include "storage/store.h"
 
@@ -329,7 +330,7 @@ static bool wait_tick(struct bm25 *b)
 {
     struct timespec until;
 
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += (long)TICK_MS * 1000000;
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
@@ -360,6 +361,7 @@ static void *background(void *arg)
 struct bm25 *bm25_new(struct store *store)
 {
     struct bm25 *b = mem_new(1, sizeof *b);
+    pthread_condattr_t steady; /* a wall clock set back would let it sleep for years */
     size_t room = strlen(store_dir(store)) + sizeof "/text.sqlite";
 
     b->store = store;
@@ -369,8 +371,11 @@ struct bm25 *bm25_new(struct store *store)
     require(pthread_rwlock_init(&b->gate, NULL) == 0);
     require(pthread_mutex_init(&b->idle, NULL) == 0);
     require(pthread_mutex_init(&b->lock, NULL) == 0);
-    require(pthread_cond_init(&b->wake, NULL) == 0);
-    require(pthread_create(&b->thread, NULL, background, b) == 0);
+    require(pthread_condattr_init(&steady) == 0);
+    require(pthread_condattr_setclock(&steady, CLOCK_MONOTONIC) == 0);
+    require(pthread_cond_init(&b->wake, &steady) == 0);
+    pthread_condattr_destroy(&steady);
+    thread_start(&b->thread, "text-index", background, b);
     return b;
 }
 

@@ -1,9 +1,7 @@
 /* main.c - the program `ascribed`: settings, then everything in order of who needs whom, then the
  * loop; afterwards the same way back. Verbs other than `serve` are in offline.c. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "index/flat.h"
 #include "index/kern.h"
@@ -14,6 +12,7 @@
 #include "server/config.h"
 #include "server/confine.h"
 #include "server/cost.h"
+#include "server/descriptors.h"
 #include "server/encoder.h"
 #include "server/encoder_child.h"
 #include "server/join.h"
@@ -64,23 +63,9 @@ static int fail(int code, const struct err *e)
     return code;
 }
 
-/* One descriptor a connection, and room for what else is open. */
-static void raise_descriptor_limit(uint64_t connections)
-{
-    struct rlimit r;
-    rlim_t want = connections + 512;
-
-    if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= want)
-        return;
-    r.rlim_cur = want < r.rlim_max ? want : r.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &r))
-        log_note(LOG_WARN, "descriptors", "cannot raise the limit: %s", strerror(errno));
-}
-
 static void prepare_process(const struct config *c)
 {
     sigbus_watch(EXIT_MAP_FAILED);
-    raise_descriptor_limit(c->connections);
     mem_keep_large();
     log_set_level(c->log_level);
 }
@@ -197,7 +182,7 @@ static int open_audit(const struct config *c, struct runtime *rt, struct err *e)
     return rt->audit ? 0 : (int)e->code;
 }
 
-static int serve(const struct config *c)
+static int serve(struct config *c)
 {
     struct runtime rt = {.config = c};
     struct err e = ERR_INIT;
@@ -209,6 +194,8 @@ static int serve(const struct config *c)
     kern_init(NULL);
     if (open_store(c, &rt, &e)) {
         code = fail(EXIT_STORE, &e);
+    } else if (descriptors_fit(c->connections, &c->connections, &e)) {
+        code = fail(EXIT_USAGE, &e);
     } else {
         confine_process(c);
         start_workers(c, &rt);

@@ -19,6 +19,7 @@
 #include "server/metrics.h"
 #include "server/route.h"
 #include "server/runtime.h"
+#include "server/thread.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 
@@ -502,9 +503,9 @@ struct pool *pool_new(unsigned readers, unsigned queue_max, void (*done)(void *a
     ring_init(&p->write, LIMIT_WRITE_QUEUE + p->readers + LANE_CALLERS);
     p->reader_threads = mem_new(p->readers, sizeof *p->reader_threads);
     for (unsigned i = 0; i < p->readers; i++)
-        require(pthread_create(&p->reader_threads[i], NULL, reader_main, p) == 0);
-    require(pthread_create(&p->writer_thread, NULL, writer_main, p) == 0);
-    require(pthread_create(&p->task_thread, NULL, task_main, p) == 0);
+        thread_start(&p->reader_threads[i], "reader", reader_main, p);
+    thread_start(&p->writer_thread, "writer", writer_main, p);
+    thread_start(&p->task_thread, "task", task_main, p);
     return p;
 }
 

@@ -11,7 +11,7 @@
 #include "server/log.h"
 #include "server/metrics.h"
 #include "server/scan.h"
-#include "storage/base/check.h"
+#include "server/thread.h"
 #include "storage/base/mem.h"
 #include "storage/scrub.h"
 
@@ -118,7 +118,7 @@ struct scrubber *scrubber_new(struct store *store, struct metrics *m, uint64_t r
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&s->wake, &clock);
     pthread_condattr_destroy(&clock);
-    require(pthread_create(&s->thread, NULL, scrubber_main, s) == 0);
+    thread_start(&s->thread, "scrubber", scrubber_main, s);
     return s;
 }
 

@@ -25,6 +25,7 @@
 #include "server/metrics.h"
 #include "server/notify.h"
 #include "server/pool.h"
+#include "server/thread.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/store.h"
@@ -365,6 +366,34 @@ static void on_connection(uv_stream_t *stream, int status)
 
 /* ---- making ---------------------------------------------------------------------------------- */
 
+static void *nothing(void *arg)
+{
+    return arg;
+}
+
+static void no_work(uv_work_t *w)
+{
+    (void)w;
+}
+
+static void no_work_done(uv_work_t *w, int status)
+{
+    (void)status;
+    free(w);
+}
+
+/* libuv makes its one thread when it first has work for it, and aborts without a word where there is
+ * none left: so at the start, and after one of ours has shown that there is. */
+static void start_worker(struct server *s)
+{
+    uv_work_t *w = mem_new(1, sizeof *w);
+    pthread_t t;
+
+    thread_start(&t, "worker", nothing, NULL);
+    pthread_join(t, NULL);
+    require(uv_queue_work(&s->loop, w, no_work, no_work_done) == 0);
+}
+
 struct server *server_new(struct runtime *rt)
 {
     struct server *s = mem_new(1, sizeof *s);
@@ -384,15 +413,13 @@ struct server *server_new(struct runtime *rt)
     s->notice_async.data = s->tick.data = s->term.data = s->interrupt.data = s->housework.data = s;
     pthread_mutex_init(&s->lock, NULL);
     atomic_init(&s->stop_code, -1);
-    /* from here on, so that a signal after the `ready` line always means a drain */
-    uv_signal_start(&s->term, on_signal, SIGTERM);
-    uv_signal_start(&s->interrupt, on_signal, SIGINT);
     s->started_ns = s->now_ns = server_now();
     s->boot = (uint32_t)(time(NULL) ^ ((int64_t)getpid() << 16));
     set_date(s);
     /* From now on, not from server_run: whoever sees the ready line may send SIGTERM at once. */
     uv_signal_start(&s->term, on_signal, SIGTERM);
     uv_signal_start(&s->interrupt, on_signal, SIGINT);
+    start_worker(s);
     return s;
 }
 
