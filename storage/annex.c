@@ -127,7 +127,7 @@ void annex_record_put(struct txn *t, uint32_t corpus, const struct annex *a)
         (void)err_set(&e, ERR_BUSY, "no memory for a record");
         txn_fail(t, &e);
     } else {
-        ledger_put(t, LEDGER_RECORDS, &k, v.data, v.len);
+        ledger_put_twice(t, LEDGER_RECORDS, &k, v.data, v.len);
     }
     buf_free(&v);
 }
@@ -136,7 +136,7 @@ void annex_record_delete(struct txn *t, uint32_t corpus, const char *name)
 {
     struct key k = record_key(corpus, name);
 
-    (void)ledger_delete(t, LEDGER_RECORDS, &k);
+    ledger_delete_twice(t, LEDGER_RECORDS, &k);
 }
 
 void annex_record_delete_all(struct txn *t, uint32_t corpus)
@@ -144,12 +144,13 @@ void annex_record_delete_all(struct txn *t, uint32_t corpus)
     struct key prefix = record_key(corpus, "");
     struct cursor c;
     struct span k, v;
-    bool more;
 
     cursor_open(&c, t, LEDGER_RECORDS);
-    for (more = cursor_seek(&c, &prefix, &k, &v); more && span_starts(k, prefix.bytes, prefix.len);
-         more = cursor_next(&c, &k, &v))
-        cursor_delete(&c);
+    while (cursor_seek(&c, &prefix, &k, &v) && span_starts(k, prefix.bytes, prefix.len)) {
+        struct key one = key_bytes(k.bytes, k.len);
+
+        ledger_delete_twice(t, LEDGER_RECORDS, &one);
+    }
     cursor_close(&c);
 }
 
@@ -169,19 +170,26 @@ bool annex_record_files(struct span v, struct annex_file out[ANNEX_ARTIFACTS], s
     return true;
 }
 
+bool annex_record_name(struct span key, char out[STORE_NAME_MAX + 1])
+{
+    if (key.len < KEY_FIXED || key.len - KEY_FIXED > STORE_NAME_MAX)
+        return false;
+    memcpy(out, key.bytes + KEY_FIXED, key.len - KEY_FIXED);
+    out[key.len - KEY_FIXED] = '\0';
+    return true;
+}
+
 struct annex *annex_record_read(struct store *s, struct span key, struct span v,
                                 uint32_t *out_corpus)
 {
     struct annex_file files[ANNEX_ARTIFACTS];
-    char name[STORE_NAME_MAX + 1] = "";
+    char name[STORE_NAME_MAX + 1];
     struct annex_def def = {.name = name};
     struct annex *a;
     size_t fixed;
 
-    if (key.len < KEY_FIXED || key.len - KEY_FIXED > STORE_NAME_MAX ||
-        !annex_record_files(v, files, &def.artifact_count))
+    if (!annex_record_name(key, name) || !annex_record_files(v, files, &def.artifact_count))
         return NULL;
-    memcpy(name, key.bytes + KEY_FIXED, key.len - KEY_FIXED);
     fixed = FIXED + def.artifact_count * FILE_BYTES;
     def.epoch = bytes_get_le64(v.bytes);
     def.text = (const char *)v.bytes + fixed;
@@ -332,7 +340,7 @@ int annex_put(struct corpus *c, const struct annex_def *def, const struct annex 
     struct txn t;
 
     if (catalog_may_write(c->store, e) || check_put(c, def, replaces, e) ||
-        db_make_room(&c->store->ledger, strlen(def->text) + (UINT64_C(1) << 20), e))
+        db_make_room(&c->store->ledger, 2 * strlen(def->text) + (UINT64_C(1) << 20), e))
         return (int)e->code;
     a = annex_new(def, strlen(def->text));
     ledger_raise_format(&meta, LEDGER_FORMAT_ANNEXES);

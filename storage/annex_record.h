@@ -26,6 +26,8 @@ bool annex_record_files(struct span value, struct annex_file out[ANNEX_ARTIFACTS
                         size_t *out_count);
 
 struct key annex_record_prefix(void); /* of all of them */
+/* The name in a record's key, "" of a state, as far as the key can be one. */
+bool annex_record_name(struct span key, char out[STORE_NAME_MAX + 1]);
 
 /* A record read at open becomes an annex; *out_corpus is whose. NULL: not well-formed. */
 struct annex *annex_record_read(struct store *s, struct span key, struct span value,

@@ -1,6 +1,7 @@
 /* catalog.c - see catalog.h. The ledger is read once, at open; from then on memory follows it. */
 #include "storage/catalog.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -254,6 +255,8 @@ static int take_corpus(struct load *l, struct span key, struct span value)
     struct span manifest;
     struct corpus *c, **grown;
 
+    if (l->damaged && !heal_second(l->s, &l->txn, LEDGER_CORPORA, key, &value))
+        return refuse(l, LEDGER_CORPORA, key);
     if (key.len != 4 || !ledger_parse_corpus(value, &def, &manifest) || def.dim == 0 ||
         def.dtype < DTYPE_F32 || def.dtype > DTYPE_BF16)
         return contradiction(l, "a corpus record has the wrong shape", key.len);
@@ -454,14 +457,35 @@ static int load_corpus(struct load *l, struct corpus *c)
     return rc;
 }
 
+/* Nothing of it is left. A task is built again from its evaluation set; a state is not. */
+static int drop_task(struct load *l, struct span key)
+{
+    char name[STORE_NAME_MAX + 1], line[208];
+    const struct corpus *c = NULL;
+
+    if (annex_record_name(key, name))
+        c = corpus_by_id(l, bytes_get_be32(key.bytes + 1));
+    if (!c || !*name)
+        return refuse(l, LEDGER_RECORDS, key);
+    snprintf(line, sizeof line,
+             "ledger: corpus %.63s: task %.63s was damaged and is gone: build it again",
+             c->def.name, name);
+    heal_drop(l->s, LEDGER_RECORDS, key, line);
+    return 0;
+}
+
 /* Records and files of annexes; the files themselves are looked at when they are first used. */
 static int take_annex(struct load *l, struct span key, struct span value)
 {
     uint32_t id;
-    struct annex *a = annex_record_read(l->s, key, value, &id);
-    struct corpus *c = a ? corpus_by_id(l, id) : NULL;
+    struct annex *a;
+    struct corpus *c;
     const struct annex_def *def;
 
+    if (l->damaged && !heal_second(l->s, &l->txn, LEDGER_RECORDS, key, &value))
+        return drop_task(l, key);
+    a = annex_record_read(l->s, key, value, &id);
+    c = a ? corpus_by_id(l, id) : NULL;
     if (!c) {
         annex_release(a);
         return contradiction(l, "a record of a state or task has the wrong shape or corpus", key.len);
@@ -482,7 +506,7 @@ static int load_annexes(struct load *l)
     struct key prefix = annex_record_prefix();
 
     atomic_store(&l->s->next_artifact, 1);
-    return walk(l, LEDGER_RECORDS, &prefix, take_annex, false);
+    return walk(l, LEDGER_RECORDS, &prefix, take_annex, true);
 }
 
 static int load_all(struct load *l)
@@ -490,16 +514,18 @@ static int load_all(struct load *l)
     int rc;
 
     if (!ledger_get_meta(&l->txn, &l->s->meta)) {
-        if (l->txn.err.code == ERR_OK)
-            return contradiction(l, "the state record is missing", 0);
-        *l->e = l->txn.err;
-        return (int)l->e->code;
+        if (l->txn.err.code != ERR_OK && l->txn.err.code != ERR_CORRUPT) {
+            *l->e = l->txn.err;
+            return (int)l->e->code;
+        }
+        err_clear(&l->txn.err);
+        heal_meta(l->s, &l->txn, &l->s->meta);
     }
     if (l->s->meta.format < LEDGER_FORMAT || l->s->meta.format > LEDGER_FORMAT_CODES)
         return err_set(l->e, ERR_CONFLICT, "%s/ledger has format %u, this program knows %u",
                        l->s->dir, (unsigned)l->s->meta.format,
                        (unsigned)LEDGER_FORMAT_CODES);
-    rc = walk(l, LEDGER_CORPORA, NULL, take_corpus, false);
+    rc = walk(l, LEDGER_CORPORA, NULL, take_corpus, true);
     if (rc == 0)
         rc = walk(l, LEDGER_SHARDS, NULL, take_shard, true);
     if (rc == 0)

@@ -173,7 +173,7 @@ int store_corpus_drop(struct store *s, const char *name, struct err *e)
     purge = mem_new(s->purge_count + 1, sizeof *purge);
     k = key_u32(c->id);
     txn_begin_write(&t, &s->ledger);
-    (void)ledger_delete(&t, LEDGER_CORPORA, &k);
+    ledger_delete_twice(&t, LEDGER_CORPORA, &k);
     each_shard(c, forget_shard, &t);
     annex_record_delete_all(&t, c->id);
     ledger_put(&t, LEDGER_DROPPED, &k, NULL, 0);

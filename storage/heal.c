@@ -26,6 +26,81 @@ static void forgive(struct txn *t)
         err_clear(&t->err);
 }
 
+/* ---- What everything stands on --------------------------------------------------------------- */
+
+/* Numbers that went to what is gone by now are not given again. */
+enum { GAP = 1 << 10 };
+#define CHUNK_GAP (UINT64_C(1) << 20)
+
+/* The greatest number that keys of the table hold at `at`; damaged records have no say. */
+static uint64_t greatest(struct txn *t, enum ledger_table table, size_t at, size_t width)
+{
+    struct ledger_walk w;
+    struct span key, value;
+    uint64_t most = 0;
+
+    ledger_walk_begin(&w, t, table, NULL);
+    w.lenient = true;
+    while (ledger_walk_next(&w, &key, &value))
+        if (!w.damaged && key.len == at + width) {
+            uint64_t n = width == 4 ? bytes_get_be32(key.bytes + at)
+                                    : bytes_get_be64(key.bytes + at);
+
+            most = n > most ? n : most;
+        }
+    ledger_walk_end(&w);
+    return most;
+}
+
+void heal_meta(struct store *s, struct txn *t, struct ledger_meta *out)
+{
+    struct healed h = {.table = LEDGER_META,
+                       .line = "ledger: the state record was damaged: made again"};
+    uint64_t corpora = greatest(t, LEDGER_CORPORA, 0, 4), gone = greatest(t, LEDGER_DROPPED, 0, 4);
+
+    out->format = LEDGER_FORMAT_CODES; /* it may hold all that is known */
+    out->next_corpus = (uint32_t)(corpora > gone ? corpora : gone) + GAP;
+    out->next_shard = (uint32_t)greatest(t, LEDGER_SHARDS, 0, 4) + GAP;
+    out->next_chunk = greatest(t, LEDGER_CHUNKS, 4, 8) + CHUNK_GAP;
+    h.meta = *out;
+    note(s, &h);
+}
+
+bool heal_second(struct store *s, struct txn *t, enum ledger_table table, struct span key,
+                 struct span *out_value)
+{
+    struct healed h = {.table = table, .key = key_bytes(key.bytes, key.len)};
+
+    if (!ledger_get_second(t, table, &h.key, out_value))
+        return false;
+    snprintf(h.line, sizeof h.line, "ledger: a record of table %s was damaged: its second is sound",
+             ledger_names[table]);
+    note(s, &h);
+    return true;
+}
+
+void heal_drop(struct store *s, enum ledger_table table, struct span key, const char *line)
+{
+    struct healed h = {.table = table, .key = key_bytes(key.bytes, key.len), .drop = true};
+
+    snprintf(h.line, sizeof h.line, "%s", line);
+    note(s, &h);
+}
+
+static void put_back(struct txn *t, const struct healed *h)
+{
+    struct span second;
+    void *copy;
+
+    if (!ledger_get_second(t, h->table, &h->key, &second))
+        return;
+    copy = mem_copy(second.bytes, second.len); /* writing moves pages */
+    ledger_put(t, h->table, &h->key, copy, second.len);
+    free(copy);
+}
+
+/* ---- The rest -------------------------------------------------------------------------------- */
+
 bool heal_shard(struct store *s, struct txn *t, uint32_t id, struct ledger_shard *out)
 {
     struct healed h = {.table = LEDGER_SHARDS};
@@ -174,7 +249,13 @@ int heal_write(struct store *s, struct err *e)
     for (size_t i = 0; i < s->healed_count; i++) {
         const struct healed *h = &s->healed[i];
 
-        if (h->table == LEDGER_COUNTS)
+        if (h->drop)
+            ledger_delete_twice(&t, h->table, &h->key);
+        else if (h->key.len)
+            put_back(&t, h);
+        else if (h->table == LEDGER_META)
+            ledger_put_meta(&t, &h->meta);
+        else if (h->table == LEDGER_COUNTS)
             ledger_put_counts(&t, h->corpus, &h->counts);
         else if (h->table == LEDGER_SHARDS)
             ledger_put_shard(&t, &h->shard);

@@ -96,6 +96,44 @@ bool ledger_delete(struct txn *t, enum ledger_table table, const struct key *k)
     return txn_delete(t, table, k);
 }
 
+/* No other key of `meta` begins like that. */
+static struct key second_key(enum ledger_table table, const struct key *k)
+{
+    struct key second = {.bytes = {'2', (unsigned char)table}, .len = 2 + k->len};
+
+    require(second.len <= KEY_MAX);
+    memcpy(second.bytes + 2, k->bytes, k->len);
+    return second;
+}
+
+void ledger_put_twice(struct txn *t, enum ledger_table table, const struct key *k,
+                      const void *value, size_t len)
+{
+    struct key second = second_key(table, k);
+
+    ledger_put(t, table, k, value, len);
+    ledger_put(t, LEDGER_META, &second, value, len);
+}
+
+bool ledger_get_second(struct txn *t, enum ledger_table table, const struct key *k,
+                       struct span *out)
+{
+    struct key second = second_key(table, k);
+    bool found = t->err.code == ERR_OK && ledger_get(t, LEDGER_META, &second, out);
+
+    if (!found && t->err.code == ERR_CORRUPT)
+        err_clear(&t->err);
+    return found;
+}
+
+void ledger_delete_twice(struct txn *t, enum ledger_table table, const struct key *k)
+{
+    struct key second = second_key(table, k);
+
+    (void)txn_delete(t, table, k);
+    (void)txn_delete(t, LEDGER_META, &second);
+}
+
 void ledger_walk_begin(struct ledger_walk *w, struct txn *t, enum ledger_table table,
                        const struct key *prefix)
 {
@@ -204,7 +242,7 @@ void ledger_put_corpus(struct txn *t, uint32_t corpus, const struct corpus_def *
         (void)err_set(&e, ERR_BUSY, "no memory for the manifest");
         txn_fail(t, &e);
     } else {
-        ledger_put(t, LEDGER_CORPORA, &k, v.data, v.len);
+        ledger_put_twice(t, LEDGER_CORPORA, &k, v.data, v.len);
     }
     buf_free(&v);
 }

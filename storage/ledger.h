@@ -48,6 +48,15 @@ void ledger_put(struct txn *t, enum ledger_table table, const struct key *k, con
 bool ledger_get(struct txn *t, enum ledger_table table, const struct key *k, struct span *out);
 bool ledger_delete(struct txn *t, enum ledger_table table, const struct key *k);
 
+/* Records without which a corpus says nothing (its definition, its state and tasks) stand twice: a
+ * second time in table `meta`, far from the first. `second` reads that one; it is false as well, and
+ * the transaction whole, when that is damaged too. */
+void ledger_put_twice(struct txn *t, enum ledger_table table, const struct key *k,
+                      const void *value, size_t len);
+bool ledger_get_second(struct txn *t, enum ledger_table table, const struct key *k,
+                       struct span *out);
+void ledger_delete_twice(struct txn *t, enum ledger_table table, const struct key *k);
+
 /* Walks the records whose key starts with `prefix`, in key order. With `lenient` a damaged
  * record is given with damaged = true and an empty value; else it fails the transaction. */
 struct ledger_walk {

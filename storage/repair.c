@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "storage/annex_record.h"
 #include "storage/base/mem.h"
 #include "storage/catalog.h"
 #include "storage/chunk.h"
@@ -332,6 +333,52 @@ static int drop_rows(struct repair *r)
     return rc;
 }
 
+/* ---- Records of no corpus, and those that stand twice ---------------------------------------- */
+
+static void find_damaged(struct txn *t, enum ledger_table table, struct ids *out)
+{
+    struct ledger_walk w;
+    struct span key, value;
+
+    ledger_walk_begin(&w, t, table, NULL);
+    w.lenient = true;
+    while (ledger_walk_next(&w, &key, &value))
+        if (w.damaged)
+            (void)add_id(out, (const char *)key.bytes, key.len);
+    ledger_walk_end(&w);
+}
+
+/* What opening could not make again goes; what stands twice is written twice. */
+static int mend_records(struct repair *r, struct corpus *const *list, size_t count)
+{
+    static const enum ledger_table tables[] = {LEDGER_META, LEDGER_RECORDS};
+    struct ids gone = {0};
+    struct txn t;
+
+    begin(r, &t);
+    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
+        find_damaged(&t, tables[i], &gone);
+        for (size_t n = 0; n < gone.count; n++) {
+            struct key k = key_bytes(gone.list[n].id, gone.list[n].len);
+
+            (void)ledger_delete(&t, tables[i], &k);
+        }
+        r->report->records += gone.count;
+        ids_free(&gone);
+    }
+    ledger_put_meta(&t, &r->s->meta);
+    for (size_t i = 0; i < count; i++) {
+        const struct corpus *c = list[i];
+
+        ledger_put_corpus(&t, c->id, &c->def);
+        if (c->state)
+            annex_record_put(&t, c->id, c->state);
+        for (size_t n = 0; n < c->annex_count; n++)
+            annex_record_put(&t, c->id, c->annexes[n]);
+    }
+    return commit(r, &t);
+}
+
 /* ---- All ------------------------------------------------------------------------------------- */
 
 static int mend(struct repair *r, const struct maintain_progress *p)
@@ -365,6 +412,8 @@ int repair_store(struct store *s, repair_lost *lost, void *arg,
     if (rc)
         return rc;
     count = store_corpus_list(s, &list);
+    if (rc == 0 && !is_sound(&before))
+        rc = mend_records(&(struct repair){.s = s, .report = out, .e = e}, list, count);
     for (size_t i = 0; i < count; i++) {
         struct repair r = {s, list[i], lost, arg, out, e};
 

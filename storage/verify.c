@@ -190,6 +190,12 @@ static int check_records(struct check *k)
         if (w.damaged)
             ledger_fault(k, "ledger: a record of table %u is damaged", (unsigned)key.bytes[0]);
     ledger_walk_end(&w);
+    ledger_walk_begin(&w, &t, LEDGER_META, NULL);
+    w.lenient = true;
+    while (ledger_walk_next(&w, &key, &value))
+        if (w.damaged && !span_starts(key, (const unsigned char *)"state", 5))
+            ledger_fault(k, "ledger: the second record of a corpus, state or task is damaged");
+    ledger_walk_end(&w);
     if (!ledger_get_meta(&t, &m))
         ledger_fault(k, "ledger: the state record is damaged");
     txn_abort(&t);

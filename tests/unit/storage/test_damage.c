@@ -6,6 +6,8 @@
 
 #include <cmocka.h>
 
+#include "storage/annex.h"
+#include "storage/ledger.h"
 #include "storage/maintain.h"
 #include "tests/unit/storage/coder.h"
 #include "tests/unit/storage/hurt.h"
@@ -311,6 +313,111 @@ static void test_ledger_made_again(void **state)
     store_close(s);
 }
 
+/* Of the definition the first of two records is hit, as its key's length before the key tells. */
+static void test_what_all_stands_on(void **state)
+{
+    struct scratch *x = *state;
+    unsigned char corpus[14] = {4, 0, 0, 0, 0, 1, DIM, 0, 0, 0, DTYPE_F32};
+    const unsigned char meta[5] = {'s', 't', 'a', 't', 'e'};
+    struct store *s;
+    struct corpus *c;
+
+    make_store(x->store);
+    hurt_record(x->store, corpus, sizeof corpus, 12);
+    check_healed(x, "table corpora");
+    for (size_t at = 5; at < 29; at += 8) { /* format, numbers, the check */
+        hurt_record(x->store, meta, sizeof meta, at);
+        check_healed(x, "state record");
+    }
+    s = reopen(x->store);
+    c = store_corpus_find(s, "c");
+    put_examples(s, c, "d", EXAMPLES, 20);
+    corpus_release(c);
+    c = make_corpus(s, "other", DIM, DTYPE_F32);
+    put_examples(s, c, "a", 0, 20);
+    corpus_release(c);
+    store_close(s);
+    s = reopen(x->store);
+    assert_int_equal(store_healed(s), 0);
+    c = store_corpus_find(s, "other");
+    assert_non_null(c);
+    corpus_release(c);
+    store_close(s);
+}
+
+static void put_task(const char *dir, const char *text)
+{
+    struct store *s = reopen(dir);
+    struct corpus *c = store_corpus_find(s, "c");
+    struct err e = ERR_INIT;
+
+    assert_ok(annex_put(c, &(struct annex_def){.name = "t", .text = text}, NULL, &e), &e);
+    corpus_release(c);
+    store_close(s);
+}
+
+/* Opens and says so; the task's text, or NULL when there is none, again and again. */
+static void check_task(struct scratch *x, const char *said, const char *text)
+{
+    for (int again = 0; again < 2; again++) {
+        struct store *s = reopen(x->store);
+        struct corpus *c = store_corpus_find(s, "c");
+        struct annex *a = annex_find(c, "t");
+        struct verify_report r;
+        struct err e = ERR_INIT;
+
+        assert_int_equal(store_healed(s), again ? 0 : 1);
+        if (!again)
+            assert_non_null(strstr(store_healed_line(s, 0), said));
+        assert_int_equal(a != NULL, text != NULL);
+        if (a)
+            assert_string_equal(annex_def(a)->text, text);
+        assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+        assert_int_equal(r.ledger_faults, 0);
+        annex_release(a);
+        corpus_release(c);
+        store_close(s);
+    }
+}
+
+static void test_task(void **state)
+{
+    struct scratch *x = *state;
+    const unsigned char first[8] = {6, 0, 4, 0, 0, 0, 1, 't'};
+
+    make_store(x->store);
+    put_task(x->store, "a task's text");
+    hurt_record(x->store, first, sizeof first, 8 + 16 + 3);
+    check_task(x, "table records", "a task's text");
+    hurt_record(x->store, first + 2, 6, 6 + 16 + 3); /* both */
+    check_task(x, "corpus c: task t", NULL);
+    put_task(x->store, "made anew");
+    hurt_record(x->store, first, sizeof first, 8 + 16 + 3);
+    check_task(x, "table records", "made anew");
+}
+
+/* A second record that is hit is a fault for verify, and written again by a repair. */
+static void test_second(void **state)
+{
+    struct scratch *x = *state;
+    const unsigned char second[10] = {8, 0, '2', LEDGER_RECORDS, 4, 0, 0, 0, 1, 't'};
+    struct repair_report report;
+    struct verify_report r;
+    struct err e = ERR_INIT;
+    struct store *s;
+
+    make_store(x->store);
+    put_task(x->store, "a task's text");
+    hurt_record(x->store, second, sizeof second, 10 + 16 + 3);
+    s = reopen(x->store);
+    assert_int_equal(store_healed(s), 0);
+    assert_ok(verify_store(s, NULL, NULL, NULL, &r, &e), &e);
+    assert_int_equal(r.ledger_faults, 1);
+    assert_ok(repair_store(s, NULL, NULL, NULL, NULL, &report, &e), &e);
+    assert_int_equal(report.after.ledger_faults, 0);
+    store_close(s);
+}
+
 /* A chunk whose record and whose table of rows are both gone cannot be placed: that must be said. */
 static void test_ledger_that_cannot(void **state)
 {
@@ -417,6 +524,7 @@ int main(void)
         scratch_test(test_texts),     scratch_test(test_derived),
         scratch_test(test_shard_that_does_not_open),
         scratch_test(test_ledger_made_again), scratch_test(test_ledger_that_cannot),
+        scratch_test(test_what_all_stands_on), scratch_test(test_task), scratch_test(test_second),
         scratch_test(test_any_bit),
     };
 
