@@ -43,7 +43,7 @@ class Content:
 
     def __init__(self, seed, rows, dim):
         self.seed, self.rows, self.dim = seed, rows, dim
-        self.stored = {}  # batch -> stored unit rows, kept: the checker needs them after every kill
+        self.stored = {}  # batch -> (stored unit rows, norms), kept: the checker needs them after every kill
 
     def gradients(self, batch):
         return np.random.default_rng([self.seed, batch]).standard_normal((self.rows, self.dim)).astype("<f4")
@@ -60,7 +60,7 @@ class Content:
 
     def units(self, batch):
         if batch not in self.stored:
-            self.stored[batch] = h.normalise(self.gradients(batch))[0]
+            self.stored[batch] = h.normalise(self.gradients(batch))
         return self.stored[batch]
 
     def row(self, name):
@@ -188,7 +188,7 @@ class Checker:
     def answers(self, client, ids, sequences, scores, engines):
         """Scores bit for bit, and the best and worst twenty by every engine asked for."""
         places = [self.content.row(name) for name in ids]
-        rows = np.array([self.content.units(b)[r] for b, r in places])
+        rows = np.array([self.content.units(b)[0][r] for b, r in places])
         units = h.normalise(self.questions)[0]
         right = np.array([h.lane_dot(rows, q) for q in units])
         hold(right.tobytes() == scores.tobytes(), "scores are not those of the gradients that were sent")
@@ -204,14 +204,16 @@ class Checker:
                     hold(got == want, engine, end, "are not those of brute force:", got[:3], want[:3])
 
     def texts(self, client, ids):
-        """Every text and meta, page by page."""
+        """Every text, meta and norm, page by page; and that search by words sees all of them."""
         after, seen = None, []
         while True:
             path = f"/v1/corpora/{self.corpus}/examples?limit=1000" + (f"&after={after}" if after else "")
             page = good(client.get(path), 200).json()
             for e in page["examples"]:
-                want = self.content.example(*self.content.row(e["id"]))
+                batch, row = self.content.row(e["id"])
+                want = self.content.example(batch, row)
                 hold((e["text"], e["meta"]) == (want["text"], want["meta"]), "text of", e["id"], "is another's")
+                hold(e["norm"] == self.content.units(batch)[1][row], "norm of", e["id"], "is another's")
                 seen.append(e["id"])
             after = page["next"]
             if after is None:

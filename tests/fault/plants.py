@@ -2,20 +2,22 @@
 """plants.py - do the tests see anything? Faults are planted on purpose, one after the other, and the
 test that is named for each must fail.
 
-    plants.py --build DIR [--only NAME]      (a build of FLAVOUR=plant: `make plants`)
+    plants.py --build DIR [--only NAME] [--jobs N] [--book FILE]   (a build of FLAVOUR=plant: `make plants`)
 
 Every test passes first with no fault on: what fails always catches nothing. The list of faults is that
 of storage/base/plant.h; one without a test here is a failure too.
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
 import sys
 import time
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(os.path.dirname(HERE))
+import ledger as l
+
+ROOT = l.h.ROOT
 
 
 def fault(*words):
@@ -84,28 +86,28 @@ def run(build, test, plant):
         return False
 
 
-def name_of(test):
-    return " ".join(test)
-
-
 def main():
     parser = argparse.ArgumentParser(description="Plants faults and sees whether the tests catch them.")
     parser.add_argument("--build", default="build/plant")
     parser.add_argument("--only")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--book", help="append the score to this file")
     args = parser.parse_args()
     faults = {k: v for k, v in planted().items() if not args.only or k == args.only}
     for name in set(planted()) ^ set(TESTS):
         sys.exit(f"{name}: named in storage/base/plant.h or in plants.py alone")
-    sound, caught = {}, 0
-    for name, what in faults.items():
-        test, begin = TESTS[name], time.monotonic()
-        if test not in sound:
-            sound[test] = run(args.build, test, None)
-        good = sound[test] and not run(args.build, test, name)
-        caught += good
-        word = "caught" if good else "MISSED" if sound[test] else "NO TEST (it fails without a fault)"
-        print(f"{word}  {name:20} {what}: {name_of(test)}  {time.monotonic() - begin:.1f} s", flush=True)
+    begin, caught = time.monotonic(), 0
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        sound = {test: pool.submit(run, args.build, test, None) for test in sorted({TESTS[n] for n in faults})}
+        fails = {name: pool.submit(run, args.build, TESTS[name], name) for name in faults}
+        for name, what in faults.items():
+            good = sound[TESTS[name]].result() and not fails[name].result()
+            caught += good
+            word = "caught" if good else "MISSED" if sound[TESTS[name]].result() else "NO TEST (it fails without a fault)"
+            print(f"{word}  {name:20} {what}: {' '.join(TESTS[name])}", flush=True)
     print(f"figure: {caught} of {len(faults)} planted faults caught", flush=True)
+    if not args.only:
+        l.record("plants", 0, len(faults), len(faults) - caught, time.monotonic() - begin, args.book, caught=caught)
     return 0 if caught == len(faults) and faults else 1
 
 

@@ -1,22 +1,27 @@
 #!/usr/bin/python3
-"""report.py - writes the table of docs/reliability.md from tests/fault/ledger.jsonl.
+"""report.py - writes the tables of docs/reliability.md from the books: what ran, and nothing else.
 
-    report.py [--check]      (--check: says whether the page is what the book gives, and writes nothing)
+    report.py [--check]      (--check: says whether the page is what the books give, and writes nothing)
+
+The books: tests/fault/ledger.jsonl, tests/fuzz/ledger.jsonl, and tests/net/ledger.jsonl if it is there. A
+line of a kind that is not listed here brings its own words: `what`, `told`, and perhaps `asked`, `reached`.
 """
 import json
 import os
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PAGE = os.path.join(os.path.dirname(os.path.dirname(HERE)), "docs", "reliability.md")
+TESTS = os.path.dirname(HERE)
+PAGE = os.path.join(os.path.dirname(TESTS), "docs", "reliability.md")
 BEGIN, END = "<!-- fault:ledger -->\n", "<!-- fault:ledger end -->\n"
 
 # kind -> what it is, and which of its counts are told.
 KINDS = {
     "kill": ("SIGKILL of a busy server at a random moment",
              "{acked:,} examples acknowledged, {restored} backups restored, {restore_kills} restores killed"),
-    "calls": ("a server killed, or given EIO, at a call that changes a file",
-              "{killed} kills, {eio_sync} failed syncs, {eio_write} failed writes"),
+    "calls": ("a server killed, or given an error, at its calls that change a file",
+              "{fault}: {n:,} of {calls:,} calls; {latched} ended it by exit code 5, {refused_then_taken} were "
+              "refused and taken later"),
     "storage-kill": ("storage killed before or after every call of a trace, and in recovery",
                      "{calls} calls, {recoveries_killed} recoveries killed as well"),
     "storage-error": ("EIO, ENOSPC, EINTR or a short write at every call",
@@ -27,12 +32,24 @@ KINDS = {
                       "{live} met something live, {found_by_verify} of them found"),
     "storage-cuts": ("files cut, lengthened, emptied or missing",
                      "{live} met something live, {found_by_verify} of them found"),
+    "served-closed": ("bits, bytes and pages changed, then a server asked everything", "{questions} questions each; "
+                      "{named} named the damage, {partial} answered in part, {refused} did not start"),
+    "served-live": ("the same, under a server that has read nothing yet", "{questions} questions each; "
+                    "{named} named the damage, {partial} answered in part, {ended} ended the server"),
+    "served-warm": ("the same, under a server that has read everything", "{questions} questions each; "
+                    "{named} named the damage, {partial} answered in part, {ended} ended the server"),
+    "alloc-server": ("an allocation of a server fails", "{sites} places; {answered} answered rightly, {refused} "
+                     "refused by name, {closed} closed, {ended} ended the server by its own word"),
+    "plants": ("faults planted on purpose", "{caught} caught"),
 }
 
 
-def read():
-    with open(os.path.join(HERE, "ledger.jsonl")) as f:
-        return [json.loads(line) for line in f if line.strip()]
+def read(path):
+    try:
+        with open(os.path.join(TESTS, path)) as f:
+            return [json.loads(line) for line in f if line.strip()]
+    except FileNotFoundError:
+        return []
 
 
 def bound(n, violations):
@@ -40,32 +57,108 @@ def bound(n, violations):
     return f"< {300 / n:.2g} %" if n and not violations else "-"
 
 
-def row(r):
-    what, more = KINDS[r["kind"]]
-    counts = {name: r.get(name, 0) for name in r}
+def words(r):
+    """(what it is, its figures) of a line."""
+    what, more = KINDS.get(r["kind"], (r.get("what", r["kind"]), "{told}"))
     try:
-        told = more.format(**counts)
-    except KeyError:
-        told = ", ".join(f"{r[k]:,} {k}" for k in ("acked", "restored") if k in r)
+        told = more.format(**r)
+    except KeyError:  # a run that stopped, or of before a count was kept
+        told = ", ".join(f"{r[k]:,} {word}" for k, word in (
+            ("acked", "examples acknowledged"), ("restored", "backups restored"), ("killed", "kills"),
+            ("eio_sync", "failed syncs"), ("eio_write", "failed writes")) if k in r)
     for word in ("note", "stopped"):
         if word in r:
             told += f"; {'stopped ' if word == 'stopped' else ''}{r[word]}"
+    return what, told.replace("|", "/")
+
+
+def row(r):
+    what, told = words(r)
     return (f"| {r['date']} | {what} | {r['violations']} of {r['n']:,} | {bound(r['n'], r['violations'])} | "
             f"{told} | {r['commit']} | {r['seed']} |")
 
 
 def sums(rows):
-    out = ["| what | tried | broke a promise |", "| --- | --- | --- |"]
-    for kind, (what, _) in KINDS.items():
-        of = [r for r in rows if r["kind"] == kind]
-        if of:
-            out.append(f"| {what} | {sum(r['n'] for r in of):,} | {sum(r['violations'] for r in of)} |")
+    """One line a kind: how often, and how often a promise was broken."""
+    out, kinds = ["| what | tried | broke a promise |", "| --- | --- | --- |"], {}
+    for r in rows:
+        kinds.setdefault(r["kind"], []).append(r)
+    for kind in sorted(kinds, key=lambda k: list(KINDS).index(k) if k in KINDS else len(KINDS)):
+        of = kinds[kind]
+        out.append(f"| {words(of[-1])[0]} | {sum(r['n'] for r in of):,} | {sum(r['violations'] for r in of)} |")
     return out
 
 
-def table(rows):
-    lines = sums(rows) + ["", "Every run, our own failures included:", "",
-                          "| date | what | broke | bound | | commit | seed |", "| --- | --- | --- | --- | --- | --- | --- |"]
+# ---- asked and reached ---------------------------------------------------------------------------
+
+class Book:
+    """Sums over all lines of some kinds."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def of(self, *kinds, **having):
+        return [r for r in self.rows if r["kind"] in kinds and all(r.get(k) == v for k, v in having.items())]
+
+    def sum(self, count, *kinds, **having):
+        return sum(r.get(count, 0) for r in self.of(*kinds, **having))
+
+    def verdict(self, *kinds, **having):
+        """(what broke of what was tried, the bound)."""
+        n, broke = self.sum("n", *kinds, **having), self.sum("violations", *kinds, **having)
+        return f"{broke} of {n:,}", bound(n, broke)
+
+    def whole(self, fault):
+        """The last sweep of every call of the server's trace: `n of calls`."""
+        last = [r for r in self.of("calls", fault=fault) if r.get("whole")]
+        return f"{last[-1]['n']:,} of {last[-1]['calls']:,}" if last else "not whole yet"
+
+
+def reached(rows, fuzz):
+    """[(asked, reached, broke, bound)]."""
+    b, out = Book(rows), []
+    if b.of("kill"):
+        out.append(("1,000 random kills over 1,000,000 acknowledged examples: none lost, none twice",
+                    f"{b.sum('n', 'kill'):,} kills, {b.sum('acked', 'kill'):,} examples; "
+                    f"{b.sum('lost', 'kill')} lost, {b.sum('duplicated', 'kill')} twice", *b.verdict("kill")))
+        n = b.sum("restored", "kill")
+        out.append(("100 backups under load restored", f"{n:,}, each by a restore that was killed once", f"0 of {n:,}",
+                    bound(n, 0)))
+    if b.of("calls", fault="killed"):
+        out.append(("killed at every write-family call of ten batches, takedowns, a compaction, a fit, a backup",
+                    f"server: {b.whole('killed')} calls; storage: each of {b.of('storage-kill')[-1]['calls']}, before "
+                    "and after", *b.verdict("calls", "storage-kill")))
+        faults = ("eio_sync", "eio_write", "enospc_once", "enospc_until_freed")
+        out.append(("EIO and ENOSPC at every call of ingest: no sync is tried again",
+                    f"server: {', '.join(b.whole(f) for f in faults)}; storage: {b.sum('n', 'storage-error'):,}; "
+                    f"{b.sum('syncs_after_latch', 'storage-error')} syncs after the failed one",
+                    *Book([r for r in rows if r.get("fault") in faults or r["kind"] == "storage-error"]).verdict(
+                        "calls", "storage-error")))
+    for asked, kinds in (("5,000 power-cut states", ["storage-power"]),
+                         ("10,000 flips: no wrong answer", ["storage-flips", "served-closed", "served-live",
+                                                            "served-warm"]),
+                         ("allocation failures", ["alloc-server"])):
+        if b.of(*kinds):
+            out.append((asked, f"{b.sum('n', *kinds):,}", *b.verdict(*kinds)))
+    if b.of("plants"):
+        last = b.of("plants")[-1]
+        out.append(("20 of 20 planted faults caught", f"{last['caught']} of {last['n']}",
+                    f"{last['violations']} of {last['n']} missed", "-"))
+    if fuzz:
+        n, found = sum(r["executions"] for r in fuzz), sum(r["findings"] for r in fuzz if "note" not in r)
+        out.append(("100,000,000 fuzz executions", f"{n:,} of {len({r['target'] for r in fuzz})} targets",
+                    f"{found} of {n:,}", bound(n, found)))
+    own = {r["asked"]: r for r in rows if "asked" in r}
+    return out + [(a, r["reached"], f"{r['violations']} of {r['n']:,}", bound(r["n"], r["violations"]))
+                  for a, r in own.items()]
+
+
+def table(rows, fuzz):
+    lines = ["| asked | reached | broke | bound |", "| --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(cells) + " |" for cells in reached(rows, fuzz)]
+    lines += ["", "All runs of a kind together:", ""] + sums(rows)
+    lines += ["", "Every run, our own failures included:", "", "| date | what | broke | bound | | commit | seed |",
+              "| --- | --- | --- | --- | --- | --- | --- |"]
     return "\n".join(lines + [row(r) for r in rows]) + "\n"
 
 
@@ -74,9 +167,10 @@ def main():
         page = f.read()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    made = head + BEGIN + table(read()) + END + tail
+    rows = read("fault/ledger.jsonl") + read("net/ledger.jsonl")
+    made = head + BEGIN + table(rows, read("fuzz/ledger.jsonl")) + END + tail
     if "--check" in sys.argv:
-        sys.exit(0 if made == page else "docs/reliability.md is not what tests/fault/ledger.jsonl gives")
+        sys.exit(0 if made == page else "docs/reliability.md is not what the books give")
     with open(PAGE, "w") as f:
         f.write(made)
 
