@@ -1,95 +1,33 @@
-"""smuggle.py - requests that two parsers could take differently, which is what request smuggling lives
-on (RFC 9112, sections 5.1, 6.1, 6.3, 7.1; "HTTP Desync Attacks"), and what a server makes of each.
+"""smuggle.py - what a server makes of bytes that two parsers could take differently (cases.py), held
+against Node's parser and nginx's.
 
-CASES are (name, bytes). verdict(address, bytes) says what came back: the answers, and whether the
-connection was closed after them. A request is taken when its answer does not say that its bytes are
-no request; what else is wrong with it (no such route, a body that is no JSON) is no matter here.
+Each case is sent twice, as it is and with a further request behind it, and then the sending side is
+shut, so that every server answers what it has and closes. A request is taken when its answer does
+not say that its bytes are no request; what else is wrong with it (no such route, a body that is no
+JSON) is no matter. How many of the two are taken says where a server sees the first one end. Ours
+may take fewer than a peer does, if it says so and closes; it may never take more, nor fewer in
+silence, which would leave bytes that one of the two reads as a request and the other as a body.
 """
+import concurrent.futures
+import random
 import re
 import socket
 
-END = b"\r\n\r\n"
-H = b"Host: x\r\n"
-POST = b"POST /probe HTTP/1.1\r\n" + H
-GET = b"GET /probe HTTP/1.1\r\n" + H
-INNER = b"GET /inner HTTP/1.1\r\n" + H + b"\r\n"
-CL5 = b"Content-Length: 5\r\n"
-TE = b"Transfer-Encoding: chunked\r\n"
-BODY = b"5\r\nhello\r\n0\r\n\r\n"
+from cases import CASES, H, INNER, made
 
-CASES = [
-    ("plain", POST + CL5 + b"\r\nhello"),
-    ("chunked", POST + TE + b"\r\n" + BODY),
-    ("two requests", GET + b"\r\n" + GET + b"\r\n"),
-    ("length and chunks", POST + CL5 + TE + b"\r\n" + BODY),
-    ("chunks and length", POST + TE + CL5 + b"\r\n" + BODY),
-    ("two lengths that differ", POST + CL5 + b"Content-Length: 6\r\n\r\nhello!"),
-    ("two lengths that agree", POST + CL5 + CL5 + b"\r\nhello"),
-    ("a list of lengths", POST + b"Content-Length: 5, 5\r\n\r\nhello"),
-    ("length with a sign", POST + b"Content-Length: +5\r\n\r\nhello"),
-    ("negative length", POST + b"Content-Length: -5\r\n\r\nhello"),
-    ("hex length", POST + b"Content-Length: 0x5\r\n\r\nhello"),
-    ("length with text", POST + b"Content-Length: 5a\r\n\r\nhello"),
-    ("empty length", POST + b"Content-Length: \r\n\r\nhello"),
-    ("length of 2^64", POST + b"Content-Length: 18446744073709551616\r\n\r\nhello"),
-    ("length of 2^64+5", POST + b"Content-Length: 18446744073709551621\r\n\r\nhello"),
-    ("space before the colon", POST + b"Content-Length : 5\r\n\r\nhello"),
-    ("tab before the colon", POST + b"Transfer-Encoding\t: chunked\r\n\r\n" + BODY),
-    ("folded line", POST + b"Transfer-Encoding:\r\n chunked\r\n\r\n" + BODY),
-    ("folded after a value", POST + b"X: y\r\n Content-Length: 5\r\n\r\n"),
-    ("space before a name", POST + b" Content-Length: 5\r\n\r\nhello"),
-    ("chunked in capitals", POST + b"Transfer-Encoding: CHUNKED\r\n\r\n" + BODY),
-    ("chunked, identity", POST + b"Transfer-Encoding: chunked, identity\r\n\r\n" + BODY),
-    ("identity", POST + b"Transfer-Encoding: identity\r\n" + CL5 + b"\r\nhello"),
-    ("gzip, chunked", POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + BODY),
-    ("xchunked", POST + b"Transfer-Encoding: xchunked\r\n\r\n" + BODY),
-    ("chunked twice", POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + BODY),
-    ("two encodings fields", POST + TE + b"Transfer-Encoding: cow\r\n\r\n" + BODY),
-    ("quoted chunked", POST + b'Transfer-Encoding: "chunked"\r\n\r\n' + BODY),
-    ("vertical tab", POST + b"Transfer-Encoding: \x0bchunked\r\n\r\n" + BODY),
-    ("chunked in 1.0", b"POST /probe HTTP/1.0\r\n" + H + TE + b"\r\n" + BODY),
-    ("bare LF lines", b"POST /probe HTTP/1.1\nHost: x\nContent-Length: 5\n\nhello"),
-    ("bare CR", POST + b"X: a\rContent-Length: 5\r\n\r\nhello"),
-    ("LF ends the head", POST + b"Content-Length: 5\r\n\nhello"),
-    ("NUL in a value", POST + b"X: a\0b\r\n\r\n"),
-    ("NUL in a name", POST + b"X\0: b\r\n\r\n"),
-    ("control byte in a name", POST + b"X\x01: b\r\n\r\n"),
-    ("no colon", POST + b"nonsense\r\n\r\n"),
-    ("empty name", POST + b": x\r\n\r\n"),
-    ("chunk size with a sign", POST + TE + b"\r\n+5\r\nhello\r\n0\r\n\r\n"),
-    ("chunk size with 0x", POST + TE + b"\r\n0x5\r\nhello\r\n0\r\n\r\n"),
-    ("chunk size of 2^64+5", POST + TE + b"\r\n10000000000000005\r\nhello\r\n0\r\n\r\n"),
-    ("chunk size empty", POST + TE + b"\r\n\r\nhello\r\n0\r\n\r\n"),
-    ("space before a chunk size", POST + TE + b"\r\n 5\r\nhello\r\n0\r\n\r\n"),
-    ("space after a chunk size", POST + TE + b"\r\n5 \r\nhello\r\n0\r\n\r\n"),
-    ("bare LF after a chunk size", POST + TE + b"\r\n5\nhello\r\n0\r\n\r\n"),
-    ("bare LF after a chunk", POST + TE + b"\r\n5\r\nhello\n0\r\n\r\n"),
-    ("no line end after a chunk", POST + TE + b"\r\n5\r\nhello0\r\n\r\n"),
-    ("LF in a chunk extension", POST + TE + b"\r\n5;a=b\nX\r\nhello\r\n0\r\n\r\n"),
-    ("trailer says a length", POST + TE + b"\r\n0\r\nContent-Length: 50\r\n\r\n" + INNER),
-    ("a GET with a body", GET + CL5 + b"\r\nhello" + INNER),
-    ("zero length then more", POST + b"Content-Length: 0\r\n\r\n" + INNER),
-    ("two Hosts", b"GET /probe HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
-    ("no Host", b"GET /probe HTTP/1.1\r\n\r\n"),
-    ("tabs in the request line", b"GET\t/probe\tHTTP/1.1\r\n" + H + b"\r\n"),
-    ("two spaces in the request line", b"GET  /probe HTTP/1.1\r\n" + H + b"\r\n"),
-    ("space in the target", b"GET /probe x HTTP/1.1\r\n" + H + b"\r\n"),
-    ("version 1.2", b"GET /probe HTTP/1.2\r\n" + H + b"\r\n"),
-    ("version 2.0", b"GET /probe HTTP/2.0\r\n" + H + b"\r\n"),
-    ("version 0.9", b"GET /probe\r\n\r\n"),
-    ("lower-case http", b"GET /probe http/1.1\r\n" + H + b"\r\n"),
-    ("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    ("TLS hello", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x55" * 80),
-    ("upgrade h2c", GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"),
-    ("CONNECT", b"CONNECT x:443 HTTP/1.1\r\n" + H + b"\r\n"),
-    ("lines before", b"\r\n\r\n" + GET + b"\r\n"),
-    ("absolute target of another host", b"GET http://evil/probe HTTP/1.1\r\n" + H + b"\r\n"),
-    ("fragment in the target", b"GET /probe#x HTTP/1.1\r\n" + H + b"\r\n"),
-    ("high byte in the target", b"GET /pr\xc3\xb6be HTTP/1.1\r\n" + H + b"\r\n"),
-    ("NUL in the target", b"GET /pro\0be HTTP/1.1\r\n" + H + b"\r\n"),
+OURS = ("bad_http", "headers_too_large", "uri_too_long", "too_large", "length_required")
+EARLY = ("unknown_route", "unauthorized", "invalid_request", "method_not_allowed")  # with a body: not read
+REFUSALS = ("400", "411", "413", "414", "431", "494", "501", "505")
+
+# Where a peer takes fewer requests than ours, and why that is no danger: (who, pattern in the bytes, why).
+LAXER = [
+    ("Node", rb"\r\n0\r\n(Content-Length|Transfer-Encoding):", "trailers frame nothing (RFC 9110, section 6.5.1)"),
+    ("Node", rb"^CONNECT /", "it closes without an answer; here a method like any other, and refused"),
+    ("Node", rb"\nProxy-Connection: close", "it is no header of HTTP; there it ends the connection"),
+    ("Node", rb"\nUpgrade: ", "it stops to read where an upgrade was offered; here nobody takes one up"),
+    ("nginx", rb"^GET (http://user:pw@|/(\.\.|%2e%2e)/|/probe%(00|zz))", "it judges paths; no bytes move"),
+    ("nginx", rb"\nHost: *\r", "an empty Host is lawful (RFC 9112, section 3.2)"),
 ]
-OURS = ("bad_http", "headers_too_large", "uri_too_long")
-REFUSALS = ("400", "411", "431", "501", "505")
 
 
 def with_key(data, key):
@@ -98,30 +36,84 @@ def with_key(data, key):
     return data.replace(H, H + more).replace(b"POST /probe", b"POST /v1/corpora/none/search")
 
 
-def verdict(address, data, timeout=1.0):
-    """([answers], closed): an answer is the code of its problem document, else its status."""
-    out, closed = b"", False
+def verdict(address, data, timeout=60.0):
+    """([answers], closed as told): an answer is the code of its problem document, else its status.
+    Who has not closed after `timeout` seconds has said "hangs"."""
+    out = b""
     with socket.create_connection(address, timeout=10) as s:
         s.settimeout(timeout)
         try:
             s.sendall(data)
+            s.shutdown(socket.SHUT_WR)
             while True:
                 part = s.recv(65536)
                 if not part:
-                    closed = True
                     break
                 out += part
-        except socket.timeout:
-            pass
-        except ConnectionError:
-            closed = True
-    found = []
+        except TimeoutError:
+            return ["hangs"], False
+        except OSError:
+            pass  # it closed before it had everything
+    found, told = [], False
     for answer in re.split(rb"(?=HTTP/1\.[01] \d{3} )", out)[1:]:
         code = re.search(rb'"code":"(\w+)"', answer)
         found.append(code.group(1).decode() if code else answer[9:12].decode())
-    return [x for x in found if x != "100"], closed
+        told = re.search(rb"(?im)^connection: close", answer) is not None
+    return [x for x in found if x != "100"], told
 
 
 def taken(found):
-    """How many requests a server made of the bytes: those it did not refuse."""
-    return sum(1 for x in found[0] if x not in REFUSALS and x not in OURS)
+    """How many requests a server made of the bytes: those it did not refuse. Of one that it answered by
+    its head alone and closed, nothing is known: nor does it matter where it ended."""
+    answers = found[0][:-1] if found[1] and found[0][-1] in EARLY else found[0]
+    return sum(x not in REFUSALS and x not in OURS and x != "hangs" for x in answers)
+
+
+def judge(ours, theirs):
+    """'same', 'stricter', or what is wrong."""
+    a, t = taken(ours), taken(theirs)
+    if ours[0] == ["hangs"]:
+        return "hangs"
+    if a == t or (t and a > t and len(theirs[0]) == t and theirs[1]):
+        return "same"  # as far as the peer went: it said that it closes after its answer
+    if a > t:
+        return "laxer"
+    return "stricter" if ours[1] or len(ours[0]) > a else "silent"
+
+
+def wild(seed, count):
+    rng = random.Random(seed)
+    return [(f"made {seed}/{i}", made(rng)) for i in range(count)]
+
+
+def compare(server, peers, cases, jobs=8):
+    """[(name, bytes, ours, {peer: (verdict, judgement)})] of each case, alone and followed."""
+    def one(case):
+        name, data = case
+        ours = verdict(server.address, with_key(data, server.key))
+        return name, data, ours, {p.name: (v, judge(ours, v)) for p in peers for v in [verdict(p.address, data, 2)]}
+    both = [x for name, data in cases for x in ((name, data), (name + ", followed", data + INNER))]
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(one, both))
+
+
+def excused(peer, data, judgement):
+    return judgement == "laxer" and any(peer.startswith(who) and re.search(what, data) for who, what, _ in LAXER)
+
+
+def behind(server, nginx, cases, wait):
+    """The same through nginx, one after the other: the names of cases after which ours had seen another
+    number of requests than nginx had handed on."""
+    wrong, ahead = [], 0
+
+    def seen():
+        return sum(" msg=request " in line for line in list(server.log))
+    start = seen()
+    for name, data in cases:
+        verdict(nginx.front, with_key(data + INNER, server.key))
+        try:
+            wait(lambda: seen() - start + ahead == nginx.passed_on(), "both to have seen as many requests", 5)
+        except AssertionError:
+            wrong.append((name, seen() - start + ahead, nginx.passed_on()))
+            ahead = nginx.passed_on() - seen() + start
+    return wrong
