@@ -57,23 +57,31 @@ static inline struct bound bound_six_hi(const struct bound_query *q, double sum6
                           q->length * rest6 + q->rest_hi * length6};
 }
 
-/* From the sum of Q c6 and that of hi (c8 & 3), what the low plane adds: lo's part of it is left
- * out, at most |u^ - 128 sq hi| |x^8 - x^6|. */
-static inline struct bound bound_eight(const struct bound_query *q, double sum6, double low_hi,
+/* From the sum of hi (c8 - 128). */
+static inline struct bound bound_eight_hi(const struct bound_query *q, double sum8, double s,
+                                          double rest8, double length8)
+{
+    return (struct bound){64.0 * q->step * s * (2.0 * sum8 + q->sum_hi),
+                          q->length * rest8 + q->rest_hi * length8};
+}
+
+/* The same with lo's part, the sum of lo c6: what it would make of the low plane is left out, at
+ * most |u^ - 128 sq hi| |x^8 - x^6|. */
+static inline struct bound bound_eight(const struct bound_query *q, double sum8, double lo6,
                                        double s, double rest6, double rest8, double length8)
 {
-    return (struct bound){2.0 * q->step * s * (2.0 * sum6 - 63.0 * q->sum) +
-                              128.0 * q->step * s * (low_hi - 1.5 * q->sum_hi),
+    const double sum_lo = q->sum - 128.0 * q->sum_hi;
+
+    return (struct bound){bound_eight_hi(q, sum8, s, 0.0, 0.0).at +
+                              2.0 * q->step * s * (2.0 * lo6 - 63.0 * sum_lo),
                           q->length * rest8 + q->rest * length8 +
                               (q->rest + q->rest_hi) * (rest6 + rest8)};
 }
 
-/* The same from hi alone: of hi c6, and of hi (c8 & 3). */
-static inline struct bound bound_eight_hi(const struct bound_query *q, double hi6, double low_hi,
-                                          double s, double rest8, double length8)
+/* The sum of hi (c8 - 128) from those of hi c6 and hi (c8 & 3). */
+static inline double bound_join(const struct bound_query *q, double hi6, double low_hi)
 {
-    return (struct bound){64.0 * q->step * s * (2.0 * (4.0 * hi6 + low_hi) - 255.0 * q->sum_hi),
-                          q->length * rest8 + q->rest_hi * length8};
+    return 4.0 * hi6 + low_hi - 128.0 * q->sum_hi;
 }
 
 /* The 1-bit bound fails with the probability that `cut` and `toss` were made for. `reach`:

@@ -45,6 +45,9 @@ struct qkern_split {
     int64_t sum, sum_hi;  /* Q, hi */
 };
 
+/* Bytes of a code are less this in what `join` writes: as the table's multiplication wants them. */
+enum { QKERN_UNSIGNED = 0, QKERN_SIGNED = 128 };
+
 /* out[r * nq + j] = sum over i < 256 * groups of code(row r, i) * q[j][i], for `count` rows that
  * lie `stride` bytes apart. q: nq vectors of 256 * groups int8, any values, -128 included; nq >= 1.
  * Exact for groups <= 1040 (d = 266,240): 63 * 128 * 256 * groups < 2^31. */
@@ -56,6 +59,14 @@ struct qkern {
     qkern_dot *dot_bits; /* code in 0..1 */
     qkern_dot *dot_six;  /* 0..63 */
     qkern_dot *dot_low;  /* 0..3 */
+
+    /* A row's six and low planes into a byte for each element, in their order: c8 - base, modulo
+     * 256. 256 * groups bytes. What is multiplied with many queries is worth it. */
+    void (*join)(const unsigned char *six, const unsigned char *low, size_t groups,
+                 unsigned char *out);
+    int base; /* QKERN_UNSIGNED or QKERN_SIGNED */
+    /* Of rows that join wrote: sum of (c8 - base) q modulo 2^32. q: no -128. */
+    qkern_dot *dot_joined;
 
     /* Fast Walsh-Hadamard transform in place, not normalised; n a power of two >= 256. Stages
      * h = 1, 2, 4, ..., n/2; each makes (a, b) = (x[i], x[i + h]) into (a + b, a - b), float32. */

@@ -38,6 +38,12 @@ static ALWAYS void store(void *p, __m256i v)
 
 /* 32 codes of a group, elements 32t .. 32t+31. */
 typedef __m256i codes_at(const unsigned char *group, int t);
+typedef __m256i add_products(__m256i sum, __m256i a, __m256i b, const int8_t *q);
+
+static ALWAYS __m256i joined_at(const unsigned char *p, int t)
+{
+    return load(p + EIGHTH * t);
+}
 
 static ALWAYS __m256i bits_at(const unsigned char *p, int t)
 {
@@ -82,10 +88,24 @@ static ALWAYS __m256i mac(__m256i sum, __m256i a, __m256i b, const int8_t *q)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(fours, _mm256_set1_epi16(1)));
 }
 
+/* 32 signed codes by int8, sums of two: |code| by q of code's sign. 2 * 128 * 127 < 2^15. */
+static ALWAYS __m256i signed_pairs(__m256i code, const int8_t *q)
+{
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(code), _mm256_sign_epi8(load(q), code));
+}
+
+static ALWAYS __m256i mac_joined(__m256i sum, __m256i a, __m256i b, const int8_t *q)
+{
+    const __m256i one = _mm256_set1_epi16(1);
+
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(signed_pairs(a, q), one));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(signed_pairs(b, q + EIGHTH), one));
+}
+
 /* rows x cols sums (both constants where this is inlined): a vector of a row is unpacked once. For
  * each group `lines` cache lines are fetched into L2, from `ahead` on. */
-static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, size_t stride,
-                        int rows, const int8_t *const *q, int cols, size_t groups,
+static ALWAYS void tile(codes_at *at, add_products *add, size_t bytes, const unsigned char *row,
+                        size_t stride, int rows, const int8_t *const *q, int cols, size_t groups,
                         const unsigned char *ahead, size_t lines, int32_t *out, size_t nq)
 {
     __m256i sum[ROWS * COLS];
@@ -106,7 +126,7 @@ static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, si
                 UNROLL
                 for (int j = 0; j < cols; j++)
                     sum[r * COLS + j] =
-                        mac(sum[r * COLS + j], a, b, q[j] + g * QKERN_GROUP + 2 * EIGHTH * k);
+                        add(sum[r * COLS + j], a, b, q[j] + g * QKERN_GROUP + 2 * EIGHTH * k);
             }
     }
     for (int r = 0; r < rows; r++)
@@ -114,24 +134,25 @@ static ALWAYS void tile(codes_at *at, size_t bytes, const unsigned char *row, si
             out[(size_t)r * nq + (size_t)j] = sum_int(sum[r * COLS + j]);
 }
 
-static ALWAYS void tile_cols(codes_at *at, size_t bytes, const unsigned char *row, size_t stride,
-                             int rows, const int8_t *const *q, size_t cols, size_t groups,
+static ALWAYS void tile_cols(codes_at *at, add_products *add, size_t bytes,
+                             const unsigned char *row, size_t stride, int rows,
+                             const int8_t *const *q, size_t cols, size_t groups,
                              const unsigned char *ahead, size_t lines, int32_t *out, size_t nq)
 {
     if (cols >= 4)
-        tile(at, bytes, row, stride, rows, q, 4, groups, ahead, lines, out, nq);
+        tile(at, add, bytes, row, stride, rows, q, 4, groups, ahead, lines, out, nq);
     else if (cols == 3)
-        tile(at, bytes, row, stride, rows, q, 3, groups, ahead, lines, out, nq);
+        tile(at, add, bytes, row, stride, rows, q, 3, groups, ahead, lines, out, nq);
     else if (cols == 2)
-        tile(at, bytes, row, stride, rows, q, 2, groups, ahead, lines, out, nq);
+        tile(at, add, bytes, row, stride, rows, q, 2, groups, ahead, lines, out, nq);
     else
-        tile(at, bytes, row, stride, rows, q, 1, groups, ahead, lines, out, nq);
+        tile(at, add, bytes, row, stride, rows, q, 1, groups, ahead, lines, out, nq);
 }
 
 /* While a tile is multiplied, its share of the next ROWS rows is fetched. */
-static ALWAYS void dot(codes_at *at, size_t bytes, const unsigned char *rows, size_t stride,
-                       size_t count, const int8_t *const *q, size_t nq, size_t groups,
-                       int32_t *out)
+static ALWAYS void dot(codes_at *at, add_products *add, size_t bytes, const unsigned char *rows,
+                       size_t stride, size_t count, const int8_t *const *q, size_t nq,
+                       size_t groups, int32_t *out)
 {
     const size_t tiles = (nq + COLS - 1) / COLS;
     const size_t lines = (ROWS * bytes / 64 + tiles - 1) / tiles;
@@ -144,7 +165,7 @@ static ALWAYS void dot(codes_at *at, size_t bytes, const unsigned char *rows, si
         for (size_t j = 0; j < nq; j += COLS) {
             const size_t share = left >= groups * lines ? lines : 0;
 
-            tile_cols(at, bytes, row, stride, ROWS, q + j, nq - j, groups,
+            tile_cols(at, add, bytes, row, stride, ROWS, q + j, nq - j, groups,
                       row + ROWS * stride + j / COLS * groups * lines * 64, share,
                       out + r * nq + j, nq);
             left -= groups * share;
@@ -152,26 +173,47 @@ static ALWAYS void dot(codes_at *at, size_t bytes, const unsigned char *rows, si
     }
     for (; r < count; r++)
         for (size_t j = 0; j < nq; j += COLS)
-            tile_cols(at, bytes, rows + r * stride, stride, 1, q + j, nq - j, groups, rows, 0,
+            tile_cols(at, add, bytes, rows + r * stride, stride, 1, q + j, nq - j, groups, rows, 0,
                       out + r * nq + j, nq);
 }
 
 static TARGET void dot_bits(const unsigned char *rows, size_t stride, size_t count,
                             const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
 {
-    dot(bits_at, QKERN_BITS, rows, stride, count, q, nq, groups, out);
+    dot(bits_at, mac, QKERN_BITS, rows, stride, count, q, nq, groups, out);
 }
 
 static TARGET void dot_six(const unsigned char *rows, size_t stride, size_t count,
                            const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
 {
-    dot(six_at, QKERN_SIX, rows, stride, count, q, nq, groups, out);
+    dot(six_at, mac, QKERN_SIX, rows, stride, count, q, nq, groups, out);
 }
 
 static TARGET void dot_low(const unsigned char *rows, size_t stride, size_t count,
                            const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
 {
-    dot(low_at, QKERN_LOW, rows, stride, count, q, nq, groups, out);
+    dot(low_at, mac, QKERN_LOW, rows, stride, count, q, nq, groups, out);
+}
+
+static TARGET void dot_joined(const unsigned char *rows, size_t stride, size_t count,
+                              const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
+{
+    dot(joined_at, mac_joined, QKERN_GROUP, rows, stride, count, q, nq, groups, out);
+}
+
+static TARGET void join(const unsigned char *six, const unsigned char *low, size_t groups,
+                        unsigned char *out)
+{
+    const __m256i base = _mm256_set1_epi8((char)QKERN_SIGNED);
+
+    for (size_t g = 0; g < groups; g++, six += QKERN_SIX, low += QKERN_LOW, out += QKERN_GROUP)
+        UNROLL
+        for (int t = 0; t < 8; t++) {
+            const __m256i c6 = _mm256_slli_epi16(six_at(six, t), 2);
+
+            store(out + EIGHTH * t,
+                  _mm256_xor_si256(_mm256_or_si256(c6, low_at(low, t)), base));
+        }
 }
 
 /* Stages h = 1, 2, 4: v is a, b and the permuted v is b, a; b's places are multiplied by -1. */
@@ -468,6 +510,9 @@ const struct qkern qkern_avx2 = {.name = "avx2",
                                  .dot_bits = dot_bits,
                                  .dot_six = dot_six,
                                  .dot_low = dot_low,
+                                 .join = join,
+                                 .base = QKERN_SIGNED,
+                                 .dot_joined = dot_joined,
                                  .fwht = fwht,
                                  .flip = flip,
                                  .max_abs = max_abs,

@@ -26,6 +26,17 @@ static TARGET inline __m512i mac(__m512i sum, __m512i code, __m512i q)
     return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
 }
 
+/* Signed bytes by signed: |code| by q of code's sign. 2 * 128 * 127 < 2^15. */
+static TARGET inline __m512i mac_joined(__m512i sum, __m512i code, __m512i q)
+{
+    const __m512i turned =
+        _mm512_mask_sub_epi8(q, _mm512_movepi8_mask(code), _mm512_setzero_si512(), q);
+
+    return mac(sum, _mm512_abs_epi8(code), turned);
+}
+
+#define JOINED_BASE QKERN_SIGNED
+
 #include "index/qkern_avx512_dot.inc"
 
 enum { WIDTH = 16, REGISTERS = KERN_LANES / 8 };
@@ -337,6 +348,9 @@ const struct qkern qkern_avx512 = {.name = "avx512",
                                    .dot_bits = dot_bits,
                                    .dot_six = dot_six,
                                    .dot_low = dot_low,
+                                   .join = join,
+                                   .base = JOINED_BASE,
+                                   .dot_joined = dot_joined,
                                    .fwht = qkern_avx512_fwht,
                                    .flip = qkern_avx512_flip,
                                    .max_abs = qkern_avx512_max_abs,

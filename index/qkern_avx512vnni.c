@@ -22,6 +22,9 @@ static TARGET inline __m512i mac(__m512i sum, __m512i code, __m512i q)
     return sum;
 }
 
+#define mac_joined  mac /* 255 will do as well as 63 */
+#define JOINED_BASE QKERN_UNSIGNED
+
 #include "index/qkern_avx512_dot.inc"
 
 /* ROWS rows of bits by one query, where unpacking would cost more than multiplying. A bit is not
@@ -88,6 +91,9 @@ const struct qkern qkern_avx512vnni = {.name = "avx512vnni",
                                        .dot_bits = dot_bits_few,
                                        .dot_six = dot_six,
                                        .dot_low = dot_low,
+                                       .join = join,
+                                       .base = JOINED_BASE,
+                                       .dot_joined = dot_joined,
                                        .fwht = qkern_avx512_fwht,
                                        .flip = qkern_avx512_flip,
                                        .max_abs = qkern_avx512_max_abs,

@@ -110,6 +110,32 @@ static void dot_low(const unsigned char *rows, size_t stride, size_t count, cons
     dot(unpack_low, QKERN_LOW, rows, stride, count, q, nq, groups, out);
 }
 
+static void join(const unsigned char *six, const unsigned char *low, size_t groups,
+                 unsigned char *out)
+{
+    for (size_t g = 0; g < groups; g++) {
+        unsigned char c6[QKERN_GROUP], c2[QKERN_GROUP];
+
+        unpack_six(six + g * QKERN_SIX, c6);
+        unpack_low(low + g * QKERN_LOW, c2);
+        for (size_t i = 0; i < QKERN_GROUP; i++)
+            out[g * QKERN_GROUP + i] = (unsigned char)(4 * c6[i] + c2[i] - QKERN_SIGNED);
+    }
+}
+
+static void dot_joined(const unsigned char *rows, size_t stride, size_t count,
+                       const int8_t *const *q, size_t nq, size_t groups, int32_t *out)
+{
+    for (size_t r = 0; r < count; r++)
+        for (size_t j = 0; j < nq; j++) {
+            uint32_t sum = 0;
+
+            for (size_t i = 0; i < groups * QKERN_GROUP; i++)
+                sum += (uint32_t)((int8_t)rows[r * stride + i] * q[j][i]);
+            out[r * nq + j] = (int32_t)sum;
+        }
+}
+
 static void fwht(float *x, size_t n)
 {
     for (size_t h = 1; h < n; h *= 2)
@@ -231,6 +257,9 @@ const struct qkern qkern_generic = {.name = "generic",
                                     .dot_bits = dot_bits,
                                     .dot_six = dot_six,
                                     .dot_low = dot_low,
+                                    .join = join,
+                                    .base = QKERN_SIGNED,
+                                    .dot_joined = dot_joined,
                                     .fwht = fwht,
                                     .flip = flip,
                                     .max_abs = max_abs,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "index/code.h"
+#include "index/qkern.h"
 #include "index/tier_part.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
@@ -19,12 +20,14 @@ enum {
     /* Up to so many queries the scan of six waits for memory, not for sums: a second plane of each
      * costs nothing. */
     FINE_MOST = 4,
+    EIGHT_GROUPS_MOST = 516, /* 128 x 127 x 256 of them < 2^31 */
     /* Up to so many, one bit first saves time: it leaves a tenth of the rows for six, of each query
      * others, and half of them when the other end is asked too. */
     BITS_MOST = 2,
     ODDS = 4, /* what may fail for a row at an end: Z and tosses of one bit, two Z of six */
     ODDS6_LEAST = 2048, /* dimensions: of fewer, what six bits leave may be no random direction */
     MEMORY = 128 << 20, /* bytes: three parts for windows, one for lists of what is left */
+    PAGE = 4096, /* bytes; of a query a panel of TIER_PANEL groups */
     LEFT_LEAST = 64,
     LEFT_MOST = 8192,
 };
@@ -67,8 +70,9 @@ static void plan(struct tier *t)
 
     t->odds = q->precision == TIER_PROBABILISTIC;
     t->bits = t->odds && q->count <= BITS_MOST && !q->opponents;
-    t->fine = !t->odds && q->count <= FINE_MOST;
     t->groups = code_groups(t->src->dim);
+    t->fine = !t->odds && (q->count <= FINE_MOST || t->groups > EIGHT_GROUPS_MOST);
+    t->eight = !t->odds && !t->fine;
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
     t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
     t->left_rows = memory / 4 / (q->count * ends * sizeof(struct left));
@@ -82,13 +86,22 @@ static void plan(struct tier *t)
     }
 }
 
+/* From one query's planes to the next one's: an odd number of pages, so that the same panel of many
+ * queries does not fall into the same sets of a cache. */
+static size_t query_stride(const struct tier *t)
+{
+    const size_t planes = t->bits ? 3 : 2;
+
+    return ((planes * code_padded(t->src->dim) + PAGE - 1) / PAGE | 1) * PAGE;
+}
+
 /* Room for the planes of all queries, and what the first tier multiplies with. */
 static int reserve_queries(struct tier *t, struct err *e)
 {
     const size_t count = t->q->count, dim = t->src->dim, padded = code_padded(dim);
-    const size_t planes = t->bits ? 3 : 2; /* a query */
+    const size_t stride = query_stride(t);
 
-    t->planes = mem_big(count, planes * padded);
+    t->planes = mem_big(count, stride);
     t->bounds = mem_big(count, sizeof *t->bounds);
     t->first = mem_big(2 * count, sizeof *t->first);
     if (!t->planes || !t->bounds || !t->first)
@@ -96,7 +109,7 @@ static int reserve_queries(struct tier *t, struct err *e)
     for (size_t i = 0; i < count; i++) {
         struct bound_query *b = &t->bounds[i];
 
-        b->hi = t->planes + planes * i * padded;
+        b->hi = t->planes + i * stride;
         b->lo = b->hi + padded;
         b->one = t->bits ? b->lo + padded : NULL;
         t->first[t->first_count++] = t->bits ? b->one : b->hi;
@@ -228,9 +241,9 @@ void tier_free(struct tier *t)
     free(t);
 }
 
-enum tier_plane tier_first(const struct tier *t)
+bool tier_reads_all(const struct tier *t, enum tier_plane p)
 {
-    return t->bits ? TIER_BITS : TIER_SIX;
+    return p == TIER_BITS ? t->bits : p == TIER_SIX ? !t->bits : p == TIER_LOW && t->eight;
 }
 
 enum tier_precision tier_precision(const struct tier *t)
@@ -277,6 +290,18 @@ int tier_cancelled(const struct share *s, struct err *e)
 
 /* --- a share ---------------------------------------------------------------------------------- */
 
+/* Where rows are joined, and their sums over all queries. */
+static int reserve_joined(struct share *s, struct err *e)
+{
+    const size_t count = s->t->q->count;
+
+    if (!s->t->eight)
+        return 0;
+    s->joined = mem_big(TIER_TILE, TIER_PANEL * QKERN_GROUP);
+    s->sums = mem_big(TIER_TILE * count, sizeof *s->sums);
+    return s->joined && s->sums ? 0 : err_set(e, ERR_BUSY, "no memory for %zu queries", count);
+}
+
 /* The window's arrays, in one piece: doubles, then words, then the rest, so that all are
  * aligned. */
 static int share_init(struct share *s, struct err *e)
@@ -320,6 +345,8 @@ static void share_fini(struct share *s)
     for (size_t i = 0; s->lefts && i < s->t->q->count * TIER_ENDS; i++)
         free(s->lefts[i].at);
     free(s->lefts);
+    free(s->joined);
+    free(s->sums);
     free(s->memory);
 }
 
@@ -336,6 +363,8 @@ int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine
     failed = prepare_queries(t, e);
     if (!failed)
         failed = share_init(&s, e);
+    if (!failed)
+        failed = reserve_joined(&s, e);
     while (!failed) {
         failed = tier_window_fill(&s, e);
         if (failed || !s.w.count)

@@ -2,7 +2,8 @@
  * kernel scores those. The answer is that of flat_search_plain to the bit; only the cost varies.
  *
  * certified: the six-bit plane bounds every row deterministically, two more bits bound the few that
- * are left, the exact kernel decides. probabilistic: one bit a dimension first (six for more than
+ * are left, the exact kernel decides; for many queries all eight bits are joined and multiplied at
+ * once. probabilistic: one bit a dimension first (six for more than
  * two queries or opponents), with bounds that all hold but with probability at most delta a query
  * over all its rows, if the rotation acts as a uniformly random one. docs/exactness.md states and
  * proves both, docs/adr/0008 says why so.
@@ -91,8 +92,9 @@ void tier_free(struct tier *t); /* NULL is fine */
  * that all are scored. */
 enum tier_precision tier_precision(const struct tier *t);
 
-/* The plane that is read of every row: bits, or six. The others are for the rows it leaves. */
-enum tier_plane tier_first(const struct tier *t);
+/* True when the search reads this plane of every row: bits; six; or, for many queries, six and low.
+ * The others are for the rows that those leave. */
+bool tier_reads_all(const struct tier *t, enum tier_plane p);
 
 /* One thread's share: takes blocks until none is left and leaves its best in pro[i] / opp[i]
  * (empty lists, initialised by the caller with k and opponents slots; NULL for an end that is

@@ -32,22 +32,24 @@ static void audit_row(const struct share *s, size_t i, uint32_t row, double scor
     const struct bound_query *q = &s->t->bounds[i];
     const size_t groups = s->t->groups;
     const uint32_t rows = s->rows.b.rows;
-    double f[CODE_FACTORS], hi, six, low;
+    double f[CODE_FACTORS], hi, lo, six, low, sum8;
 
     for (int n = 0; n < CODE_FACTORS; n++)
         f[n] = (double)code_factor(s->rows.plane[TIER_FACTORS], rows, (enum code_factor)n, row);
     hi = (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->hi, row);
-    six = 128.0 * hi + (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->lo, row);
+    lo = (double)sum_of(s, qkern->dot_six, TIER_SIX, groups * QKERN_SIX, q->lo, row);
+    six = 128.0 * hi + lo;
     low = (double)sum_of(s, qkern->dot_low, TIER_LOW, groups * QKERN_LOW, q->hi, row);
+    sum8 = bound_join(q, hi, low);
     within(bound_six_hi(q, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     if (s->t->odds)
         within(bound_odds(q, bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]),
                           q->rest, f[CODE_REST6],
                           bound_along(f[CODE_REST6], f[CODE_LENGTH6], f[CODE_LENGTH]),
                           f[CODE_LENGTH], s->t->cut6, s->t->slack), score);
-    within(bound_eight_hi(q, hi, low, f[CODE_SCALE], f[CODE_REST8], f[CODE_LENGTH8]), score);
+    within(bound_eight_hi(q, sum8, f[CODE_SCALE], f[CODE_REST8], f[CODE_LENGTH8]), score);
     within(bound_six(q, six, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
-    within(bound_eight(q, six, low, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]),
+    within(bound_eight(q, sum8, lo, f[CODE_SCALE], f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]),
            score);
 }
 

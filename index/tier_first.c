@@ -20,6 +20,11 @@ void tier_first_estimates(const struct share *s, size_t i, uint32_t from, double
             at[n] = bound_one(q, (double)hi[n], (double)scale[n], 0.0, 0.0, 0.0, 0.0, 0.0).at;
         return;
     }
+    if (s->t->eight) {
+        for (int n = 0; n < TIER_TILE; n++)
+            at[n] = bound_eight_hi(q, (double)hi[n], (double)scale[n], 0.0, 0.0).at;
+        return;
+    }
     if (!s->t->fine) {
         for (int n = 0; n < TIER_TILE; n++)
             at[n] = bound_six_hi(q, (double)hi[n], (double)scale[n], 0.0, 0.0).at;
@@ -39,6 +44,8 @@ static double off_of(const struct tier *t, const struct bound_query *q, double a
 
     if (t->bits)
         return bound_one(q, 0.0, factor[0], factor[1], t->cut, t->toss, t->reach, t->slack).off;
+    if (t->eight)
+        return bound_eight_hi(q, 0.0, factor[0], factor[1], factor[2]).off;
     if (t->fine)
         return bound_six(q, 0.0, factor[0], factor[1], factor[2]).off;
     b = bound_six_hi(q, 0.0, factor[0], factor[1], factor[2]);

@@ -46,6 +46,7 @@ struct tier {
     bool odds;                  /* probabilistic: bounds that hold but for delta */
     bool bits;                  /* the first tier reads the bits plane, else six */
     bool fine;                  /* it multiplies with hi and lo, else with hi, or bits with one */
+    bool eight;                 /* it joins six and low, and multiplies those with hi */
     double cut, cut6, toss, reach, slack; /* of the bounds that may fail: index/bound.h */
     size_t groups;
     size_t window_rows;         /* of one thread */
@@ -71,11 +72,14 @@ enum { TIER_FACTORS_USED = 5 };
 struct window {
     size_t count, room;
     uint32_t *block, *row;
-    /* Of six: scale, rest6, length6, length, bound_along. Of bits: gain, spread. */
+    /* Of six: scale, rest6, length6, length, bound_along. Of eight: scale, rest8, length8. Of
+     * bits: gain, spread. */
     float *factor[TIER_FACTORS_USED];
     float most[TIER_FACTORS_USED]; /* the greatest of each in the window */
     double *weight;    /* NULL for TIER_COSINE */
-    int32_t *hi, *lo;  /* sums: of query i and row w at i * room + w; of bits in hi; lo: fine */
+    /* Sums, of query i and row w at i * room + w; in hi those of bits too, or of hi (c8 - 128); lo:
+     * fine. */
+    int32_t *hi, *lo;
     double *best;      /* highest estimate of a score in each tile of each query's ends, seen from
                         * there; known once the bars were raised */
     uint64_t *settled; /* bit w of query i's words: scored, or out */
@@ -101,6 +105,8 @@ struct share {
     struct held scan, rows; /* the block being read through; the one single rows are read of */
     struct lefts *lefts;    /* count x TIER_ENDS */
     uint64_t *picked;       /* TIER_SPAN x count: of each tile, the rows left for each query */
+    unsigned char *joined;  /* eight: TIER_TILE rows of TIER_PANEL groups */
+    int32_t *sums;          /* eight: TIER_TILE x count */
     void *memory;           /* of the window and these */
     /* Where tier_window_fill goes on. */
     size_t block;
@@ -111,6 +117,7 @@ struct share {
 enum {
     TIER_TILE = 64, /* rows at a time */
     TIER_SPAN = 8,  /* tiles that are swept together, at most */
+    TIER_PANEL = 16, /* groups joined at a time: four such rows stay in a first-level cache */
 };
 
 /* How many of query i's rows are asked for at an end. */

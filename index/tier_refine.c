@@ -21,7 +21,7 @@ struct refining {
     struct share *s;
     struct picked p;
     struct factors f;
-    int32_t a[TIER_TILE * 2 * TIER_GROUP], b[TIER_TILE * TIER_GROUP]; /* sums: tier_sums */
+    int32_t a[TIER_TILE * 2 * TIER_GROUP]; /* sums: tier_sums */
 };
 
 static uint64_t any_of(const struct picked *p)
@@ -59,14 +59,6 @@ static void note_factors(struct refining *r)
     }
 }
 
-static bool may_at_any(const struct share *s, size_t i, struct bound b, double weight)
-{
-    double upper;
-
-    return (s->list[TIER_PRO] && tier_may(s->t, i, TIER_PRO, b, weight, &upper)) ||
-           (s->list[TIER_OPP] && tier_may(s->t, i, TIER_OPP, b, weight, &upper));
-}
-
 /* Lists row w of the window for query i where the bound leaves it. */
 static int list(struct share *s, size_t i, uint32_t w, struct bound b, struct err *e)
 {
@@ -80,14 +72,6 @@ static int list(struct share *s, size_t i, uint32_t w, struct bound b, struct er
             failed = tier_left_push(s, i, end, left, e);
     }
     return failed;
-}
-
-/* The sum of Q c6 that the first tier has, where that is fine. */
-static double first_six(const struct share *s, size_t i, uint32_t w)
-{
-    const size_t at = i * s->w.room + w;
-
-    return tier_whole(s->w.hi[at], s->w.lo[at]);
 }
 
 /* --- probabilistic: one bit left them; six say enough for the exact kernel to go on with ------ */
@@ -122,65 +106,45 @@ static int refine_bits(struct refining *r, struct err *e)
 
 /* --- certified: two more bits for what six leave ---------------------------------------------- */
 
-static struct bound eight_bound(const struct refining *r, size_t i, uint32_t n, double six,
-                                int32_t low)
+static struct bound eight_bound(const struct refining *r, size_t i, uint32_t n, double sum8,
+                                int32_t lo6)
 {
-    return bound_eight(&r->s->t->bounds[i], six, (double)low, r->f.scale[n], r->f.rest6[n],
+    return bound_eight(&r->s->t->bounds[i], sum8, (double)lo6, r->f.scale[n], r->f.rest6[n],
                        r->f.rest8[n], r->f.length8[n]);
 }
 
+/* Six bits with hi and lo were read. */
 static int refine_fine(struct refining *r, struct err *e)
 {
+    const struct window *own = &r->s->w;
     struct picked *p = &r->p;
-    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->b, e);
+    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->a, e);
 
     r->s->work->rows_low += pairs_of(p);
     for (size_t j = 0; j < p->count; j++)
         for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
             const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
-            const int32_t low = r->b[n * p->count + j];
+            const size_t at = i * own->room + w;
+            const double sum8 = bound_join(&r->s->t->bounds[i], (double)own->hi[at],
+                                           (double)r->a[n * p->count + j]);
 
-            failed = list(r->s, i, w, eight_bound(r, i, n, first_six(r->s, i, w), low), e);
+            failed = list(r->s, i, w, eight_bound(r, i, n, sum8, own->lo[at]), e);
         }
     return failed;
 }
 
-/* What eight bits say of a query of hi alone: most of what six left, without the query's lower half
- * over six bits. Clears the pairs that are out. */
-static void drop_by_eight_hi(struct refining *r)
+/* Eight bits with hi were read: six with lo are missing. */
+static int refine_eight(struct refining *r, struct err *e)
 {
     struct picked *p = &r->p;
+    int failed = tier_sums(r->s, p, TIER_SIX, PART_LO, r->a, e);
 
-    for (size_t j = 0; j < p->count; j++)
-        for (uint64_t m = p->mask[j]; m; m &= m - 1) {
-            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
-            const double hi = (double)r->s->w.hi[i * r->s->w.room + w];
-            const struct bound b =
-                bound_eight_hi(&r->s->t->bounds[i], hi, (double)r->b[n * p->count + j],
-                               r->f.scale[n], r->f.rest8[n], r->f.length8[n]);
-
-            if (!may_at_any(r->s, i, b, tier_weight(&r->s->w, w)))
-                p->mask[j] &= ~(UINT64_C(1) << n);
-        }
-}
-
-static int refine_coarse(struct refining *r, struct err *e)
-{
-    struct picked *p = &r->p;
-    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->b, e);
-
-    if (failed)
-        return failed;
-    r->s->work->rows_low += pairs_of(p);
-    drop_by_eight_hi(r);
-    failed = tier_sums(r->s, p, TIER_SIX, PART_LO, r->a, e);
     for (size_t j = 0; j < p->count; j++)
         for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
             const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
-            const size_t at = n * p->count + j;
-            const double six = tier_whole(r->s->w.hi[i * r->s->w.room + w], r->a[at]);
+            const double sum8 = (double)r->s->w.hi[i * r->s->w.room + w];
 
-            failed = list(r->s, i, w, eight_bound(r, i, n, six, r->b[at]), e);
+            failed = list(r->s, i, w, eight_bound(r, i, n, sum8, r->a[n * p->count + j]), e);
         }
     return failed;
 }
@@ -216,7 +180,7 @@ static int refine_rows(struct share *s, uint32_t from, uint32_t first, const uin
     note_factors(&r);
     if (s->t->bits)
         return refine_bits(&r, e);
-    return s->t->fine ? refine_fine(&r, e) : refine_coarse(&r, e);
+    return s->t->fine ? refine_fine(&r, e) : refine_eight(&r, e);
 }
 
 /* Where the first tier's bound is all there is before the exact kernel. */

@@ -169,7 +169,7 @@ int tier_sums(struct share *s, const struct picked *p, enum tier_plane plane, un
     k.width = width_of(s->t, plane);
     count = cut(&k, piece);
     /* Where they are not in memory, one wait for all. */
-    for (size_t a = 0; a < count && src->ahead && plane != tier_first(s->t); a++)
+    for (size_t a = 0; a < count && src->ahead && !tier_reads_all(s->t, plane); a++)
         src->ahead(src->arg, &s->scan.b, plane, s->w.row[p->from + piece[a].n] * k.width,
                    piece[a].rows * k.width);
     for (size_t a = 0; a < count; a++)

@@ -56,6 +56,8 @@ static struct shape shape_of(const struct tier *t)
     const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
     const size_t planes = clamp(QUERY_BYTES / (t->groups * QKERN_GROUP), 4, MOST_PLANES);
 
+    if (t->eight)
+        return (struct shape){TIER_TILE, MOST_PLANES, TIER_PANEL};
     if (t->first_count > planes)
         return (struct shape){TIER_TILE, MOST_PLANES, PANEL};
     return (struct shape){clamp(TILE_BYTES / width, 4, TIER_TILE) & ~(size_t)3, planes, t->groups};
@@ -82,19 +84,27 @@ static void note_factor(struct window *w, size_t at, size_t f, float v)
     w->most[f] = v > w->most[f] ? v : w->most[f]; /* NaN: then rest6 is infinite anyway */
 }
 
-static void note_factors(struct share *s, const struct held *h, uint32_t r, size_t at)
+static size_t factors_of(const struct tier *t, const enum code_factor **out)
 {
     static const enum code_factor of_six[] = {CODE_SCALE, CODE_REST6, CODE_LENGTH6, CODE_LENGTH};
+    static const enum code_factor of_eight[] = {CODE_SCALE, CODE_REST8, CODE_LENGTH8};
     static const enum code_factor of_bits[] = {CODE_GAIN1, CODE_SPREAD1};
-    const enum code_factor *factor = s->t->bits ? of_bits : of_six;
-    const size_t count = s->t->bits ? 2 : 4;
+
+    *out = t->bits ? of_bits : t->eight ? of_eight : of_six;
+    return t->bits ? 2 : t->eight ? 3 : 4;
+}
+
+static void note_factors(struct share *s, const struct held *h, uint32_t r, size_t at)
+{
+    const enum code_factor *factor;
+    const size_t count = factors_of(s->t, &factor);
     float v[4];
 
     for (size_t f = 0; f < count; f++) {
         v[f] = code_factor(h->plane[TIER_FACTORS], h->b.rows, factor[f], r);
         note_factor(&s->w, at, f, v[f]);
     }
-    if (!s->t->bits)
+    if (count == 4)
         note_factor(&s->w, at, count,
                     (float)bound_along((double)v[1], (double)v[2], (double)v[3]));
 }
@@ -135,25 +145,94 @@ static void sum_tile(const struct tier *t, const unsigned char *rows, uint32_t c
     }
 }
 
-/* Rows row .. row+rows-1 of the open block. */
-static void fill_tile(struct share *s, const struct held *h, struct shape shape, uint32_t row,
-                      uint32_t rows)
+/* Adds the products of panel g of the joined rows and all queries to s->sums. */
+static void sum_joined(struct share *s, uint32_t rows, size_t g, size_t groups)
+{
+    const size_t queries = s->t->first_count;
+    int32_t part[TIER_TILE * MOST_PLANES];
+    const int8_t *q[MOST_PLANES];
+
+    for (size_t first = 0, planes; first < queries; first += planes) {
+        planes = queries - first < MOST_PLANES ? queries - first : MOST_PLANES;
+        for (size_t p = 0; p < planes; p++)
+            q[p] = s->t->first[first + p] + g * QKERN_GROUP;
+        qkern->dot_joined(s->joined, groups * QKERN_GROUP, rows, q, planes, groups, part);
+        for (uint32_t n = 0; n < rows; n++)
+            for (size_t p = 0; p < planes; p++) {
+                int32_t *sum = &s->sums[n * queries + first + p];
+
+                *sum = (int32_t)((uint32_t)*sum + (uint32_t)part[n * planes + p]);
+            }
+    }
+}
+
+/* Sums of hi (c8 - 128), whatever the table takes off a code. They are below 2^31. */
+static void centre(struct share *s, uint32_t rows)
+{
+    const size_t queries = s->t->first_count;
+
+    for (uint32_t n = 0; n < rows; n++)
+        for (size_t i = 0; i < queries; i++) {
+            const uint32_t more = (uint32_t)(QKERN_SIGNED - qkern->base) *
+                                  (uint32_t)(int32_t)s->t->bounds[i].sum_hi;
+
+            s->sums[n * queries + i] = (int32_t)((uint32_t)s->sums[n * queries + i] - more);
+        }
+}
+
+/* Eight bits a dimension: panel by panel the rows are joined once for all queries. */
+static void fill_eight(struct share *s, const struct held *h, uint32_t row, uint32_t rows,
+                       const uint32_t *live, size_t count)
+{
+    const struct tier *t = s->t;
+    const unsigned char *six = h->plane[TIER_SIX] + row * t->groups * QKERN_SIX;
+    const unsigned char *low = h->plane[TIER_LOW] + row * t->groups * QKERN_LOW;
+
+    memset(s->sums, 0, rows * t->first_count * sizeof *s->sums);
+    for (size_t g = 0, groups; g < t->groups; g += groups) {
+        groups = t->groups - g < TIER_PANEL ? t->groups - g : TIER_PANEL;
+        for (uint32_t r = 0; r < rows; r++)
+            qkern->join(six + (r * t->groups + g) * QKERN_SIX,
+                        low + (r * t->groups + g) * QKERN_LOW, groups,
+                        s->joined + r * groups * QKERN_GROUP);
+        sum_joined(s, rows, g, groups);
+    }
+    centre(s, rows);
+    spread(s, live, count, 0, t->first_count, s->sums);
+    s->work->rows_low += rows * t->q->count;
+}
+
+/* One plane. */
+static void fill_plane(struct share *s, const struct held *h, struct shape shape, uint32_t row,
+                       uint32_t rows, const uint32_t *live, size_t count)
 {
     const struct tier *t = s->t;
     const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
     const unsigned char *plane = h->plane[t->bits ? TIER_BITS : TIER_SIX] + row * width;
-    uint32_t live[TIER_TILE];
     int32_t sums[TIER_TILE * MOST_PLANES];
-    size_t count = 0;
 
-    for (uint32_t r = 0; r < rows; r++)
-        if (!is_dead(&h->b, row + r))
-            live[count++] = r;
     for (size_t first = 0, planes; first < t->first_count; first += planes) {
         planes = t->first_count - first < shape.planes ? t->first_count - first : shape.planes;
         sum_tile(t, plane, rows, first, planes, shape.groups, sums);
         spread(s, live, count, first, planes, sums);
     }
+}
+
+/* Rows row .. row+rows-1 of the open block. */
+static void fill_tile(struct share *s, const struct held *h, struct shape shape, uint32_t row,
+                      uint32_t rows)
+{
+    const struct tier *t = s->t;
+    uint32_t live[TIER_TILE];
+    size_t count = 0;
+
+    for (uint32_t r = 0; r < rows; r++)
+        if (!is_dead(&h->b, row + r))
+            live[count++] = r;
+    if (t->eight)
+        fill_eight(s, h, row, rows, live, count);
+    else
+        fill_plane(s, h, shape, row, rows, live, count);
     note_rows(s, h, row, live, count);
     s->w.count += count;
     *(t->bits ? &s->work->rows_bits : &s->work->rows_six) += rows * t->q->count;
@@ -176,7 +255,9 @@ static int fill_block(struct share *s, struct err *e)
         failed = tier_exact_whole(s, h, e);
         s->row = h->b.rows;
     } else {
-        failed = tier_held_plane(s, h, t->bits ? TIER_BITS : TIER_SIX, e);
+        for (int p = TIER_BITS; p <= TIER_LOW && !failed; p++)
+            if (tier_reads_all(t, (enum tier_plane)p))
+                failed = tier_held_plane(s, h, (enum tier_plane)p, e);
         if (!failed)
             failed = tier_held_plane(s, h, TIER_FACTORS, e);
     }

@@ -122,7 +122,7 @@ static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum 
     const struct view *v = t->scan->view;
     size_t next = (size_t)(o->chunk - v->chunks) + t->query.threads;
 
-    if ((p != tier_first(t->tier) && p != TIER_FACTORS) || next >= v->chunk_count)
+    if ((!tier_reads_all(t->tier, p) && p != TIER_FACTORS) || next >= v->chunk_count)
         return;
     if (view_chunk_coded(&v->chunks[next]) && scan_live(&v->chunks[next]))
         block_prefetch(&v->chunks[next], kind_of[p]);
@@ -131,7 +131,7 @@ static void read_ahead(const struct tiered *t, const struct chunk_open *o, enum 
 /* A plane that is read for the rows that the first one left: what lies between stays on disk. */
 static bool is_sparse(const struct tiered *t, enum tier_plane p)
 {
-    return (p == TIER_SIX || p == TIER_LOW) && p != tier_first(t->tier);
+    return (p == TIER_SIX || p == TIER_LOW) && !tier_reads_all(t->tier, p);
 }
 
 static int source_plane(void *arg, struct tier_block *b, enum tier_plane p,

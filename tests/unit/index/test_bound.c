@@ -152,14 +152,15 @@ static double check_deterministic(const struct row *r, const struct query *q, si
     const double hi = sum_of(qkern->dot_six, r->planes.six, q->b.hi, groups);
     const double six = whole(qkern->dot_six, r->planes.six, q, groups);
     const double low = sum_of(qkern->dot_low, r->planes.low, q->b.hi, groups);
+    const double sum8 = bound_join(&q->b, hi, low);
     double most;
 
     most = within(bound_six_hi(&q->b, hi, f[CODE_SCALE], f[CODE_REST6], f[CODE_LENGTH6]), score);
     most = fmax(most, within(bound_six(&q->b, six, f[CODE_SCALE], f[CODE_REST6],
                                        f[CODE_LENGTH6]), score));
-    most = fmax(most, within(bound_eight_hi(&q->b, hi, low, f[CODE_SCALE], f[CODE_REST8],
+    most = fmax(most, within(bound_eight_hi(&q->b, sum8, f[CODE_SCALE], f[CODE_REST8],
                                             f[CODE_LENGTH8]), score));
-    return fmax(most, within(bound_eight(&q->b, six, low, f[CODE_SCALE], f[CODE_REST6],
+    return fmax(most, within(bound_eight(&q->b, sum8, six - 128.0 * hi, f[CODE_SCALE], f[CODE_REST6],
                                          f[CODE_REST8], f[CODE_LENGTH8]), score));
 }
 

@@ -23,13 +23,21 @@
 static const struct qkern *const tables[] = {&qkern_generic, &qkern_avx2, &qkern_avx512,
                                              &qkern_avx512vnni, &qkern_neon, &qkern_neondot};
 
-enum { TABLES = sizeof tables / sizeof tables[0], PLANES = 3 };
+enum { TABLES = sizeof tables / sizeof tables[0], PLANES = 3, JOINED = PLANES, KINDS };
 
-static const size_t plane_bytes[PLANES] = {QKERN_BITS, QKERN_SIX, QKERN_LOW};
+static const size_t plane_bytes[KINDS] = {QKERN_BITS, QKERN_SIX, QKERN_LOW, QKERN_GROUP};
 
 static qkern_dot *dot_of(const struct qkern *k, size_t plane)
 {
-    return plane == 0 ? k->dot_bits : plane == 1 ? k->dot_six : k->dot_low;
+    qkern_dot *const all[KINDS] = {k->dot_bits, k->dot_six, k->dot_low, k->dot_joined};
+
+    return all[plane];
+}
+
+/* Of joined rows each table has its own meaning of a byte. */
+static int takes(const struct qkern *k, size_t plane, int base)
+{
+    return qkern_supported(k) && (plane < JOINED || k->base == base);
 }
 
 static uint64_t state_of_random = 1;
@@ -77,6 +85,11 @@ static void fill(char *p, size_t bytes, unsigned how)
         p[i] = (char)(how % FILLS ? same[how % FILLS] : random64());
 }
 
+static int32_t joined_at(const unsigned char *row, size_t i, int base)
+{
+    return base == QKERN_SIGNED ? (int8_t)row[i] : row[i];
+}
+
 /* Code of element i of a row, read as the header says it, not as the kernel does. */
 static unsigned code_at(size_t plane, const unsigned char *row, size_t i)
 {
@@ -92,8 +105,8 @@ static unsigned code_at(size_t plane, const unsigned char *row, size_t i)
     return (unsigned)(g[j] >> 6 | g[64 + j] >> 6 << 2 | g[128 + j] >> 6 << 4);
 }
 
-static void check_dot(size_t plane, size_t groups, size_t count, size_t nq, size_t gap,
-                      unsigned how)
+static void check_dot_of(size_t plane, int base, size_t groups, size_t count, size_t nq, size_t gap,
+                         unsigned how)
 {
     const size_t bytes = groups * plane_bytes[plane], stride = bytes + gap, d = groups * 256;
     struct guarded rows = guarded_new(count ? (count - 1) * stride + bytes : 0);
@@ -107,16 +120,20 @@ static void check_dot(size_t plane, size_t groups, size_t count, size_t nq, size
     for (size_t j = 0; j < nq; j++) {
         q[j] = guarded_new(d);
         fill(q[j].data, d, how / FILLS + (unsigned)(j % 2 ? 0 : j));
+        for (size_t i = 0; i < d && plane == JOINED; i++)
+            q[j].data[i] = (char)((unsigned char)q[j].data[i] == 0x80 ? 0x81 : q[j].data[i]);
         queries[j] = (const int8_t *)q[j].data;
     }
     for (size_t r = 0; r < count; r++)
         for (size_t j = 0; j < nq; j++)
             for (size_t i = 0; i < d; i++)
                 want[r * nq + j] +=
-                    (int32_t)code_at(plane, (unsigned char *)rows.data + r * stride, i) *
+                    (plane == JOINED
+                         ? joined_at((unsigned char *)rows.data + r * stride, i, base)
+                         : (int32_t)code_at(plane, (unsigned char *)rows.data + r * stride, i)) *
                     queries[j][i];
     for (size_t t = 0; t < TABLES; t++)
-        if (qkern_supported(tables[t])) {
+        if (takes(tables[t], plane, base)) {
             memset(out.data, 0x5a, count * nq * sizeof(int32_t));
             dot_of(tables[t], plane)((const unsigned char *)rows.data, stride, count, queries, nq,
                                      groups, (int32_t *)(void *)out.data);
@@ -129,10 +146,18 @@ static void check_dot(size_t plane, size_t groups, size_t count, size_t nq, size
     free(want);
 }
 
+static void check_dot(size_t plane, size_t groups, size_t count, size_t nq, size_t gap,
+                      unsigned how)
+{
+    check_dot_of(plane, QKERN_SIGNED, groups, count, nq, gap, how);
+    if (plane == JOINED)
+        check_dot_of(plane, QKERN_UNSIGNED, groups, count, nq, gap, how);
+}
+
 static void dots_of_every_small_shape(void **state)
 {
     (void)state;
-    for (size_t plane = 0; plane < PLANES; plane++)
+    for (size_t plane = 0; plane < KINDS; plane++)
         for (size_t groups = 0; groups <= 5; groups++)
             for (size_t count = 0; count <= 9; count++)
                 for (size_t nq = 1; nq <= 9; nq += groups < 3 ? 1 : 3)
@@ -143,7 +168,7 @@ static void dots_of_every_small_shape(void **state)
 static void dots_of_every_extreme(void **state)
 {
     (void)state;
-    for (size_t plane = 0; plane < PLANES; plane++)
+    for (size_t plane = 0; plane < KINDS; plane++)
         for (unsigned how = 0; how < FILLS * FILLS; how++)
             check_dot(plane, 16, 5, 1 + how % 6, how % 7, how);
 }
@@ -182,6 +207,60 @@ static void dots_of_the_largest_vectors(void **state)
         check_dot(plane, 512, 6, 3, 0, 0);
         check_dot(plane, 512, 6, 1, 0, 0);
     }
+}
+
+/* What is meant to be added is modulo 2^32: the greatest sums of joined rows are beyond, and less
+ * base times the sum of q they are themselves again. */
+static void joined_dots_of_the_largest_vectors(void **state)
+{
+    enum { GROUPS = 516, D = GROUPS * 256 };
+    static const int codes[] = {0, 1, 127, 128, 255};
+    unsigned char *row = malloc(D);
+    int8_t *q = malloc(D);
+    const int8_t *queries[1] = {q};
+
+    (void)state;
+    assert_true(row && q);
+    for (size_t t = 0; t < TABLES; t++)
+        for (size_t c = 0; c < sizeof codes / sizeof codes[0] && qkern_supported(tables[t]); c++)
+            for (int v = -127; v <= 127; v += 254) {
+                int32_t out;
+
+                memset(row, (codes[c] - tables[t]->base) & 255, D);
+                memset(q, v, D);
+                tables[t]->dot_joined(row, D, 1, queries, 1, GROUPS, &out);
+                out = (int32_t)((uint32_t)out -
+                                (uint32_t)(QKERN_SIGNED - tables[t]->base) * (uint32_t)(v * D));
+                assert_true(out == (codes[c] - QKERN_SIGNED) * v * D);
+            }
+    free(row);
+    free(q);
+    check_dot(JOINED, 512, 6, 3, 0, 0);
+    check_dot(JOINED, 512, 6, 1, 0, 0);
+}
+
+static void join_makes_bytes_of_the_planes(void **state)
+{
+    (void)state;
+    for (size_t groups = 0; groups <= 9; groups++)
+        for (size_t t = 0; t < TABLES; t++) {
+            struct guarded six = guarded_new(groups * QKERN_SIX);
+            struct guarded low = guarded_new(groups * QKERN_LOW);
+            struct guarded out = guarded_new(groups * QKERN_GROUP);
+            const unsigned char *c6 = (unsigned char *)six.data, *c2 = (unsigned char *)low.data;
+
+            fill(six.data, groups * QKERN_SIX, 0);
+            fill(low.data, groups * QKERN_LOW, 0);
+            if (qkern_supported(tables[t]))
+                tables[t]->join(c6, c2, groups, (unsigned char *)out.data);
+            for (size_t i = 0; i < groups * 256 && qkern_supported(tables[t]); i++)
+                assert_int_equal(joined_at((unsigned char *)out.data, i, tables[t]->base),
+                                 (int)(4 * code_at(1, c6, i) + code_at(2, c2, i)) -
+                                     tables[t]->base);
+            guarded_free(&six);
+            guarded_free(&low);
+            guarded_free(&out);
+        }
 }
 
 /* One finite float32: 0 ordinary, 1 tiny and denormal, 2 huge but safe to add 2^17 times, 3 a few
@@ -570,6 +649,8 @@ int main(void)
         cmocka_unit_test(dots_of_every_small_shape),
         cmocka_unit_test(dots_of_every_extreme),
         cmocka_unit_test(dots_of_the_largest_vectors),
+        cmocka_unit_test(joined_dots_of_the_largest_vectors),
+        cmocka_unit_test(join_makes_bytes_of_the_planes),
         cmocka_unit_test(transform_gives_the_same_bits),
         cmocka_unit_test(transform_is_walsh_hadamard),
         cmocka_unit_test(flip_turns_and_scales),
