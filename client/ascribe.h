@@ -268,10 +268,20 @@ struct asc_stored {
     char *meta;      /* compact JSON, or NULL */
 };
 
+/* What an answer had to leave out because its stored bytes are damaged; what is there is right. */
+struct asc_damage {
+    bool partial;      /* false: the answer is whole, and the rest 0 */
+    uint64_t examples; /* live ones that were left out */
+    uint64_t chunks;   /* groups of rows that they lie in */
+    char **ids;        /* of the first 1,000 */
+    size_t id_count;
+};
+
 struct asc_page {
     struct asc_stored *examples; /* ascending by sequence */
     size_t count;
     char *next; /* cursor of the next page, NULL at the end */
+    struct asc_damage damage; /* before and after this page too */
 };
 
 struct asc_encoding {
@@ -343,6 +353,7 @@ struct asc_hit {
     char *text; /* or NULL */
     size_t text_len;
     char *meta; /* compact JSON, or NULL */
+    bool text_damaged; /* there may be a text and meta, but they cannot be read */
     double percentile; /* fraction of all scores that are lower; -1 when not asked */
     struct asc_share *blocks; /* NULL when not asked */
     size_t block_count;
@@ -370,6 +381,7 @@ struct asc_answer {
     double delta;   /* with the latter: the probability that a query's answer is wrong; else 0 */
     char engine[16];
     uint64_t examples, generation;
+    struct asc_damage damage; /* .partial: examples are missing from the answer */
     /* Rows read: by FAISS, by the exact kernel, in the planes of engine tiered. */
     uint64_t rows_proposed, rows_exact, rows_bits, rows_six, rows_low;
     double took_ms; /* in the server */
@@ -508,8 +520,9 @@ int asc_task_get(struct asc_client *c, const char *corpus, const char *task, cha
 int asc_task_delete(struct asc_client *c, const char *corpus, const char *task,
                     struct asc_error *e);
 
-/* Each starts a job. compact: `corpus` or NULL for all. */
-int asc_backup(struct asc_client *c, struct asc_job *out, struct asc_error *e);
+/* Each starts a job. backup: shards that have not changed since the backup `base` are shared with it;
+ * NULL: the latest, "none": a copy of everything. compact: `corpus` or NULL for all. */
+int asc_backup(struct asc_client *c, const char *base, struct asc_job *out, struct asc_error *e);
 int asc_verify(struct asc_client *c, struct asc_job *out, struct asc_error *e);
 int asc_compact(struct asc_client *c, const char *corpus, struct asc_job *out,
                 struct asc_error *e);

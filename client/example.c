@@ -68,6 +68,8 @@ static int fill_page(const json_t *o, struct asc_page *out, struct asc_error *e)
         return asc__no_memory(e, json_array_size(all) * sizeof *p.examples);
     for (; rc == 0 && p.count < json_array_size(all); p.count++)
         rc = fill(json_array_get(all, p.count), &p.examples[p.count], e);
+    if (rc == 0)
+        rc = asc__damage_fill(o, &p.damage, e);
     if (rc == 0 && json_is_string(json_object_get(o, "next"))) {
         p.next = asc__json_copy(o, "next", NULL);
         if (!p.next)
@@ -193,6 +195,7 @@ void asc_page_clear(struct asc_page *p)
 {
     for (size_t i = 0; i < p->count; i++)
         asc_stored_clear(&p->examples[i]);
+    asc__damage_clear(&p->damage);
     free(p->examples);
     free(p->next);
     *p = (struct asc_page){0};

@@ -211,6 +211,10 @@ int asc__perform(struct asc_client *c, const struct asc__request *r, struct asc_
 uint64_t asc__pause_ms(const struct asc_options *o, unsigned attempt, int retry_after_s,
                        uint32_t random);
 
+/* damage.c: of a whole answer. Clear it after a failure as well. */
+int asc__damage_fill(const json_t *answer, struct asc_damage *out, struct asc_error *e);
+void asc__damage_clear(struct asc_damage *d);
+
 /* query.c: the hits of a search; an answer's JSON and its results go together. */
 int asc__answer_of_search(const json_t *o, struct asc_answer *a, struct asc_error *e);
 
@@ -224,7 +228,9 @@ int asc__json_parse(const char *text, size_t len, json_t **out, struct asc_error
 uint64_t asc__json_u64(const json_t *o, const char *name);
 double asc__json_real(const json_t *o, const char *name, double otherwise);
 void asc__json_word(const json_t *o, const char *name, char *out, size_t cap);
-/* A copy of a string member; of any member as JSON. NULL when there is none. The caller's. */
+/* A copy of a string; of a string member; of any member as JSON. NULL when there is none. The
+ * caller's. */
+char *asc__json_text(const json_t *v, size_t *out_len);
 char *asc__json_copy(const json_t *o, const char *name, size_t *out_len);
 char *asc__json_dump(const json_t *o, const char *name);
 int asc__json_missing(struct asc_error *e, const char *what, const char *member);

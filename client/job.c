@@ -158,9 +158,26 @@ static int begin(struct asc_client *c, const char *path, struct asc_job *out, st
     return rc;
 }
 
-int asc_backup(struct asc_client *c, struct asc_job *out, struct asc_error *e)
+/* With one parameter, where it has a value. */
+static int begin_with(struct asc_client *c, const char *route, const char *name, const char *value,
+                      struct asc_job *out, struct asc_error *e)
 {
-    return begin(c, "/v1/admin/backup", out, e);
+    struct asc__buf path = {0};
+    int rc;
+
+    asc__buf_text(&path, route);
+    if (value) {
+        asc__buf_format(&path, "?%s=", name);
+        asc__buf_escape(&path, value);
+    }
+    rc = path.failed ? asc__no_memory(e, path.len) : begin(c, path.data, out, e);
+    asc__buf_free(&path);
+    return rc;
+}
+
+int asc_backup(struct asc_client *c, const char *base, struct asc_job *out, struct asc_error *e)
+{
+    return begin_with(c, "/v1/admin/backup", "base", base, out, e);
 }
 
 int asc_verify(struct asc_client *c, struct asc_job *out, struct asc_error *e)
@@ -171,15 +188,5 @@ int asc_verify(struct asc_client *c, struct asc_job *out, struct asc_error *e)
 int asc_compact(struct asc_client *c, const char *corpus, struct asc_job *out,
                 struct asc_error *e)
 {
-    struct asc__buf path = {0};
-    int rc;
-
-    asc__buf_text(&path, "/v1/admin/compact");
-    if (corpus) {
-        asc__buf_text(&path, "?corpus=");
-        asc__buf_escape(&path, corpus);
-    }
-    rc = path.failed ? asc__no_memory(e, path.len) : begin(c, path.data, out, e);
-    asc__buf_free(&path);
-    return rc;
+    return begin_with(c, "/v1/admin/compact", "corpus", corpus, out, e);
 }

@@ -65,9 +65,8 @@ void asc__json_word(const json_t *o, const char *name, char *out, size_t cap)
     snprintf(out, cap, "%s", v ? v : "");
 }
 
-char *asc__json_copy(const json_t *o, const char *name, size_t *out_len)
+char *asc__json_text(const json_t *v, size_t *out_len)
 {
-    const json_t *v = json_object_get(o, name);
     size_t len = json_string_length(v);
     char *copy;
 
@@ -77,6 +76,11 @@ char *asc__json_copy(const json_t *o, const char *name, size_t *out_len)
     if (out_len)
         *out_len = len;
     return copy;
+}
+
+char *asc__json_copy(const json_t *o, const char *name, size_t *out_len)
+{
+    return asc__json_text(json_object_get(o, name), out_len);
 }
 
 char *asc__json_dump(const json_t *o, const char *name)

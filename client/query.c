@@ -93,6 +93,7 @@ static int fill_hit(const json_t *o, struct asc_hit *h, struct asc_error *e)
     if (!h->id || (!h->text && json_is_string(json_object_get(o, "text"))) ||
         (!h->meta && json_is_object(json_object_get(o, "meta"))))
         return asc__no_memory(e, 4096);
+    h->text_damaged = json_object_get(o, "damaged") != NULL;
     h->percentile = asc__json_real(o, "percentile", -1);
     return fill_blocks(json_object_get(o, "blocks"), h, e);
 }
@@ -145,12 +146,13 @@ static int fill_answer(const json_t *o, struct asc_answer *a, struct asc_error *
     a->rows_six = asc__json_u64(read, "six");
     a->rows_low = asc__json_u64(read, "low");
     a->took_ms = asc__json_real(o, "took_ms", 0);
-    return rc;
+    return rc ? rc : asc__damage_fill(o, &a->damage, e);
 }
 
 int asc__answer_of_search(const json_t *o, struct asc_answer *a, struct asc_error *e)
 {
     const json_t *all = json_object_get(o, "results");
+    int rc;
 
     if (!json_is_array(all))
         return asc__json_missing(e, "search", "results");
@@ -164,7 +166,8 @@ int asc__answer_of_search(const json_t *o, struct asc_answer *a, struct asc_erro
     a->indexed_through = asc__json_u64(o, "indexed_through");
     a->missing = asc__json_u64(o, "missing");
     a->took_ms = asc__json_real(o, "took_ms", 0);
-    return fill_hits(all, &a->results->proponents, &a->results->proponent_count, e);
+    rc = fill_hits(all, &a->results->proponents, &a->results->proponent_count, e);
+    return rc ? rc : asc__damage_fill(o, &a->damage, e);
 }
 
 void asc_answer_free(struct asc_answer *a)
@@ -176,6 +179,7 @@ void asc_answer_free(struct asc_answer *a)
         hits_free(a->results[i].opponents, a->results[i].opponent_count);
         groups_free(a->results[i].groups, a->results[i].group_count);
     }
+    asc__damage_clear(&a->damage);
     free(a->results);
     free(a->json);
     free(a);

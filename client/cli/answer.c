@@ -56,7 +56,7 @@ static void print_hit(const struct asc_hit *h, const struct view *v)
         printf("%7.3f%%  ", 100 * h->percentile);
     fputs(id, stdout);
     if (!v->text || !h->text) {
-        putchar('\n');
+        puts(v->text && h->text_damaged ? "  (its text is damaged)" : "");
         return;
     }
     printf("%*s", (int)(v->id_width > used ? v->id_width - used : 0) + 2, "");

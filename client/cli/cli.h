@@ -106,6 +106,9 @@ void out_object(const json_t *o);
 /* An answer of the library that is JSON, as --json or as aligned lines; takes the text. Gives the
  * exit code. */
 int out_answer(const struct cli *cli, char *text);
+/* One line on standard error when an answer is partial: what it is without. With `as_json` (what was
+ * printed does not say it) as JSON under --json, else nothing then. */
+void out_damage(const struct cli *cli, const struct asc_damage *d, bool as_json);
 /* "name: deleted", or {"deleted":"name"}. Gives EXIT_OK. */
 int out_done(const struct cli *cli, const char *what, const char *name);
 /* A file that must be small enough to hold; adds a NUL. Prints what is wrong. Free with free(). */

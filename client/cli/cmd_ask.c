@@ -112,6 +112,7 @@ static int show(struct cli *cli, struct asc_client *c, const struct ask *a,
     put_text(a->target, strlen(a->target));
     printf("]%s\n", a->said ? "  (what the model says)" : "");
     answer_print(answer, 0, 1, !a->query.no_text, a->whole);
+    out_damage(cli, &answer->damage, false);
     for (size_t i = 0; rc == EXIT_OK && i < a->explain && answer->count; i++)
         if (i < answer->results[0].proponent_count)
             rc = explain_hit(cli, c, a, &answer->results[0].proponents[i]);

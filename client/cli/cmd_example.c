@@ -71,7 +71,7 @@ static int list_pages(struct cli *cli, struct asc_client *c, char *const *at, vo
     struct asc_page page;
     struct asc_error e;
     char *cursor = o->after ? strdup(o->after) : NULL;
-    bool more = true;
+    bool more = true, told = false;
 
     while (more) {
         if (asc_example_find(c, at[0], o->filter, cursor, limit, &page, &e) != 0) {
@@ -86,6 +86,9 @@ static int list_pages(struct cli *cli, struct asc_client *c, char *const *at, vo
         free(cursor);
         cursor = page.next;
         page.next = NULL;
+        if (!told)
+            out_damage(cli, &page.damage, true);
+        told = page.damage.partial; /* each page says it of all */
         asc_page_clear(&page);
         more = o->all && cursor && !session_stopped() && !ferror(stdout);
     }

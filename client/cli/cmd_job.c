@@ -175,7 +175,8 @@ int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, c
 
 enum kind { BACKUP, VERIFY, COMPACT };
 
-static int begin(struct cli *cli, enum kind kind, const char *corpus, bool no_wait)
+/* `of`: of a backup its base, of a compaction its corpus, or NULL. */
+static int begin(struct cli *cli, enum kind kind, const char *of, bool no_wait)
 {
     static const char *const names[] = {"backup", "verify", "compact"};
     struct asc_client *c;
@@ -185,9 +186,9 @@ static int begin(struct cli *cli, enum kind kind, const char *corpus, bool no_wa
 
     if (rc != 0)
         return rc;
-    rc = kind == BACKUP   ? asc_backup(c, &job, &e)
+    rc = kind == BACKUP   ? asc_backup(c, of, &job, &e)
          : kind == VERIFY ? asc_verify(c, &job, &e)
-                          : asc_compact(c, corpus, &job, &e);
+                          : asc_compact(c, of, &job, &e);
     rc = rc != 0 ? out_error(cli, &e) : cmd_job_follow(cli, c, &job, names[kind], no_wait);
     asc_close(c);
     return rc;
@@ -196,20 +197,29 @@ static int begin(struct cli *cli, enum kind kind, const char *corpus, bool no_wa
 static int starter(struct cli *cli, int argc, char **argv, enum kind kind, const char *usage,
                    const char *about)
 {
+    const char *base = NULL;
     bool no_wait = false;
-    const struct arg list[] = {
-        {"--no-wait", 0, ARG_FLAG, &no_wait, 0, 0, NULL, "print the job and leave it to run"}, {0}};
-    const struct args args = {usage, about, list, 0, kind == COMPACT ? 1 : 0};
+    const struct arg wait = {"--no-wait", 0, ARG_FLAG, &no_wait, 0, 0, NULL,
+                             "print the job and leave it to run"};
+    const struct arg with_base[] = {
+        {"--base", 0, ARG_TEXT, &base, 0, 0, "NAME",
+         "the backup to share unchanged shards with; none: copy all (the latest)"},
+        wait,
+        {0}};
+    const struct arg list[] = {wait, {0}};
+    const struct args args = {usage, about, kind == BACKUP ? with_base : list, 0,
+                              kind == COMPACT ? 1 : 0};
     int count, rc = args_parse(cli, &args, argc, argv, &count);
 
-    return rc >= 0 ? rc : begin(cli, kind, count ? argv[1] : NULL, no_wait);
+    return rc >= 0 ? rc : begin(cli, kind, count ? argv[1] : base, no_wait);
 }
 
 int cmd_job_backup(struct cli *cli, int argc, char **argv)
 {
-    return starter(cli, argc, argv, BACKUP, "backup [--no-wait]",
+    return starter(cli, argc, argv, BACKUP, "backup [--base NAME|none] [--no-wait]",
                    "Has the server write a backup below STORE/backups/ while it serves on,\n"
-                   "and waits for it. `ascribed restore` makes a store of one.");
+                   "and waits for it. It costs what came since the one before: unchanged shards\n"
+                   "are shared. `ascribed restore` makes a store of one.");
 }
 
 int cmd_job_verify(struct cli *cli, int argc, char **argv)

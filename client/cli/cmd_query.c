@@ -17,6 +17,7 @@ static void show(const struct cli *cli, struct asc_answer *a, uint64_t first, ui
         putchar('\n');
     } else {
         answer_print(a, first, total, !q->no_text, whole);
+        out_damage(cli, &a->damage, false);
     }
     asc_answer_free(a);
 }

@@ -21,6 +21,7 @@ static void show(const struct cli *cli, const struct asc_answer *a, bool text, b
     printf("%s of %s examples match, %.1f ms\n", out_count(a->matches, n),
            out_count(a->examples, all), a->took_ms);
     answer_print_result(&a->results[0], text, whole);
+    out_damage(cli, &a->damage, false);
     if (a->missing)
         fprintf(stderr, "%s examples are not in the index yet: search again in a moment\n",
                 out_count(a->missing, n));

@@ -229,6 +229,44 @@ int out_answer(const struct cli *cli, char *text)
     return EXIT_OK;
 }
 
+enum { IDS_SHOWN = 8 };
+
+static void damage_as_json(const struct asc_damage *d)
+{
+    json_t *ids = json_array(), *o;
+    char *text;
+
+    for (size_t i = 0; i < d->id_count; i++)
+        json_array_append_new(ids, json_string(d->ids[i]));
+    o = json_pack("{s:b, s:{s:I, s:I, s:o}}", "partial", 1, "damaged", "examples",
+                  (json_int_t)d->examples, "chunks", (json_int_t)d->chunks, "ids", ids);
+    text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    fprintf(stderr, "%s\n", text ? text : "{\"partial\":true}");
+    free(text);
+    json_decref(o);
+}
+
+void out_damage(const struct cli *cli, const struct asc_damage *d, bool as_json)
+{
+    char n[32], id[1100];
+
+    if (!d->partial)
+        return;
+    if (cli->json) {
+        if (as_json)
+            damage_as_json(d);
+        return;
+    }
+    fprintf(stderr, "ascribe: partial: %s examples are damaged and left out",
+            out_count(d->examples, n));
+    for (size_t i = 0; i < d->id_count && i < IDS_SHOWN; i++) {
+        term_line(d->ids[i], strlen(d->ids[i]), 0, id, sizeof id);
+        fprintf(stderr, "%s %s", i ? "," : ":", id);
+    }
+    fputs(d->examples > IDS_SHOWN ? ", ...\n" : "\n", stderr);
+    fputs("ascribe: hint: ascribed repair mends the store and says what is lost\n", stderr);
+}
+
 int out_done(const struct cli *cli, const char *what, const char *name)
 {
     if (cli->json)

@@ -390,6 +390,10 @@ class TestRest(CliCase):
         for verb in (["verify"], ["backup"], ["compact", "jobs"]):
             job = self.json(*verb)
             self.assertEqual((job["kind"], job["state"]), (verb[0], "succeeded"))
+        whole = self.json("backup", "--base", "none")["result"]
+        self.assertIsNone(whole["base"])
+        self.assertEqual(self.json("backup", "--base", whole["name"])["result"]["base"], whole["name"])
+        self.cli("backup", "--base", "../x", code=2)
         started = self.json("verify", "--no-wait")
         waited = self.json("job", "wait", started["id"])
         self.assertEqual(waited["state"], "succeeded")

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -361,6 +362,45 @@ class Damage(Stopped):
         self.ingest(client, bad, "b3", self.x[:1], ["later"])
         answer = client.post(f"/v1/corpora/{bad}/query?k=50", h.queries(self.x[0])).json()
         self.assertEqual((answer["examples"], answer["damaged"]["ids"]), (40, [f"{bad}-30"]))
+
+    def test_what_the_clients_say(self):
+        """Damage in their own words: the package's records; the library's, as the command prints them."""
+        sys.path.insert(0, os.path.join(h.ROOT, "client", "python"))
+        self.addCleanup(sys.path.remove, sys.path[0])
+        import ascribe
+        unit, _ = h.normalise(self.x[30])
+        flip(*find_in_shards(self.store, unit.tobytes()))
+        flip_all(self.store, b"ascb\x01t", 48 + 8 + 16 * 10)
+        bad = next(c for c in ("first", "second") if any(f'"{c}-30"' in line for line in self.verify(3)["findings"]))
+        good = "second" if bad == "first" else "first"
+        self.up()
+        client = ascribe.Client(self.server.url, store=self.store)
+        self.addCleanup(client.close)
+        for name, lost in ((bad, [f"{bad}-30"]), (good, [])):
+            whole = client.corpus(name).query(self.x[0], k=40)
+            self.assertEqual(whole.damaged, ascribe.Damage(1, 1, lost) if lost else None)
+            self.assertEqual("1 examples are damaged" in str(whole), bool(lost))
+            unread = [p.id for p in whole[0].proponents if p.damaged]
+            self.assertTrue(unread and all(p.text is None for p in whole[0].proponents if p.damaged == "texts"))
+            page = client.corpus(name).examples(limit=3)
+            self.assertEqual(sorted(page.damaged.ids), sorted(unread + lost))
+            self.assertEqual(client.corpus(name).search("number").damaged.examples, len(unread + lost))
+            query = os.path.join(self.scratch(), "q.npy")
+            np.save(query, self.x[:1])
+            one = f"ascribe: partial: 1 examples are damaged and left out: {bad}-30\n"
+            some = f"ascribe: partial: {len(unread + lost)} examples are damaged and left out: {name}-"
+            for words, told in ((["query", name, query, "--k", "40"], one if lost else ""),
+                                (["search", name, "number"], some), (["example", "list", name, "--all"], some)):
+                done = subprocess.run([h.program("ascribe"), *words, "--server", self.server.url, "--store", self.store],
+                                      capture_output=True, text=True, timeout=60 * h.SLOW)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                self.assertEqual(done.stderr[:len(told)] if told else done.stderr, told)
+                if words[0] == "query":
+                    self.assertEqual(done.stdout.count("(its text is damaged)"), len(unread))
+            done = subprocess.run([h.program("ascribe"), "example", "list", name, "--json", "--limit", "2", "--server",
+                                   self.server.url, "--store", self.store], capture_output=True, text=True, timeout=60)
+            told = json.loads(done.stderr.splitlines()[0])
+            self.assertEqual((told["partial"], sorted(told["damaged"]["ids"])), (True, sorted(unread + lost)))
 
     def test_flipped_bit_in_an_id(self):
         """A table of rows: what its chunk holds is named by the ledger; the other chunk is served."""

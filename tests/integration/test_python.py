@@ -309,7 +309,12 @@ class Routes(h.ServerCase):
         self.assertEqual((verify.kind, verify.state), ("verify", "succeeded"))
         self.assertEqual(self.ascribe.job(verify.id).state, "succeeded")
         self.assertIn(verify.id, [j.id for j in self.ascribe.jobs()])
-        self.assertEqual(self.ascribe.backup().state, "succeeded")
+        first, second = self.ascribe.backup(), self.ascribe.backup(base="none")
+        self.assertEqual((first.state, second.result["base"]), ("succeeded", None))
+        third = self.ascribe.backup(base=first.result["name"])
+        self.assertEqual(third.result["base"], first.result["name"])
+        with self.assertRaises(ascribe.BadInput):
+            self.ascribe.backup(base="../x")
         self.assertTrue(self.ascribe.cancel_job(self.ascribe.verify(wait=False).id).id)
         key = self.ascribe.create_key("read", "notebook")
         self.assertNotIn(key.secret, repr(key))

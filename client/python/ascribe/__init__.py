@@ -16,15 +16,15 @@ from .corpus import Corpus
 from .errors import (AnswerError, ArgumentError, AscribeError, BadInput, Busy, Conflict, FormatError,
                      JobFailed, NetworkError, NotFound, ProtocolError, Refused, ServerFailed,
                      Unauthorized)
-from .records import (CorpusInfo, EncodedQuery, Encoder, Encoding, Example, Explanation, Ingested, Job,
-                      Key, Page, Receipt, SavedQuery, Task, TokenShare)
+from .records import (CorpusInfo, Damage, EncodedQuery, Encoder, Encoding, Example, Explanation,
+                      Ingested, Job, Key, Page, Receipt, SavedQuery, Task, TokenShare)
 from .results import Answer, Found, Group, Hit, QueryResult, Scores, ScoreStream
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Answer", "AnswerError", "ArgumentError", "AscribeError", "BadInput", "Busy", "Client",
-    "Conflict", "Corpus", "CorpusInfo", "EncodedQuery", "Encoder", "Encoding", "Example",
+    "Conflict", "Corpus", "CorpusInfo", "Damage", "EncodedQuery", "Encoder", "Encoding", "Example",
     "Explanation", "FormatError", "Found", "Group", "Hit", "Ingested", "Job", "JobFailed", "Key",
     "NetworkError", "NotFound", "Page", "ProtocolError", "QueryResult", "Receipt", "Refused",
     "SavedQuery", "Scores", "ScoreStream", "ServerFailed", "Task", "TokenShare", "Unauthorized",

@@ -195,9 +195,12 @@ class Client:
 
     # --- administration (scope admin) -------------------------------------------------------------
 
-    def backup(self, wait: bool = True, progress: Optional[bool] = None) -> records.Job:
-        """Copies the store below STORE/backups/; the job's result has the name."""
-        return self._follow(self._wire.json("POST", "/v1/admin/backup"), wait, progress)
+    def backup(self, wait: bool = True, progress: Optional[bool] = None,
+               base: Optional[str] = None) -> records.Job:
+        """Copies the store below STORE/backups/; the job's result has the name. Shards that have not
+        changed since the backup `base` are shared with it: the latest, or "none" for a whole copy."""
+        return self._follow(self._wire.json("POST", "/v1/admin/backup", {"base": base}), wait,
+                            progress)
 
     def verify(self, wait: bool = True, progress: Optional[bool] = None) -> records.Job:
         """Checks everything that is stored; the job's result has counts and findings."""

@@ -157,7 +157,8 @@ class Corpus:
         """One page of live examples in ingest order, after a page's `next`; limit 1 to 1,000."""
         a = self._wire.json("GET", f"{self._path}/examples",
                             {"after": after, "limit": limit, "filter": filter})
-        return records.Page([records.Example.of(e) for e in a["examples"]], a["next"])
+        return records.Page([records.Example.of(e) for e in a["examples"]], a["next"],
+                            records.Damage.of(a))
 
     def iter_examples(self, filter: Optional[str] = None, page: int = 1000
                       ) -> Iterator[records.Example]:

@@ -170,10 +170,32 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """What an answer had to leave out because its stored bytes are damaged; what is there is right.
+    `examples` live ones, `ids` of the first 1,000, in `chunks` groups of rows."""
+    examples: int
+    chunks: int
+    ids: List[str]
+
+    @classmethod
+    def of(cls, a: Json) -> Optional[Damage]:
+        """Of a whole answer; None where it says that nothing is missing."""
+        if not a.get("partial"):
+            return None
+        d = a["damaged"]
+        return cls(d["examples"], d["chunks"], list(d["ids"]))
+
+    def __str__(self) -> str:
+        return f"partial: {self.examples} examples are damaged and left out"
+
+
+@dataclass(frozen=True)
 class Page:
-    """Some examples in ingest order, and the cursor of the next page (None at the end)."""
+    """Some examples in ingest order, and the cursor of the next page (None at the end). `damaged`
+    says what is missing before, in and after it; None: nothing."""
     examples: List[Example]
     next: Optional[str]
+    damaged: Optional[Damage] = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 
 from . import safetensors
 from .errors import ProtocolError
+from .records import Damage
 from .table import Table
 from .wire import Reply
 
@@ -22,7 +23,8 @@ READ = 1 << 20  # bytes of a stream at a time
 @dataclass(frozen=True)
 class Hit:
     """An example in an answer: rank from 1, score; `shares` [(block, what it adds to the score)] and
-    `percentile` (fraction of all scores that are lower) where they were asked for."""
+    `percentile` (fraction of all scores that are lower) where they were asked for. `damaged` is
+    "texts" where the stored text and meta cannot be read, and so are None; else None."""
     id: str
     score: float
     rank: int
@@ -31,13 +33,14 @@ class Hit:
     meta: Optional[Json] = None
     shares: Optional[List[Tuple[str, float]]] = None
     percentile: Optional[float] = None
+    damaged: Optional[str] = None
 
     @classmethod
     def of(cls, a: Json) -> Hit:
         blocks = a.get("blocks")
         shares = None if blocks is None else [(b["name"], b["share"]) for b in blocks]
         return cls(a["id"], a["score"], a["rank"], a["sequence"], a.get("text"), a.get("meta"),
-                   shares, a.get("percentile"))
+                   shares, a.get("percentile"), a.get("damaged"))
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,7 @@ class Answer(Sequence[QueryResult]):
     examples    how many took part
     generation  the corpus's, which grows with every change
     read        rows read in each tier; took_ms the server's time
+    damaged     what is missing from the answer (a Damage); None: it is whole
     """
     results: List[QueryResult]
     exact: str
@@ -175,12 +179,13 @@ class Answer(Sequence[QueryResult]):
     read: Json
     took_ms: float
     raw: Json = field(repr=False)
+    damaged: Optional[Damage] = None
 
     @classmethod
     def of(cls, a: Json) -> Answer:
         return cls([QueryResult.of(r) for r in a["results"]], a["exact"], a.get("delta"),
                    a["engine"], a.get("engine_reason"), a["examples"], a["generation"], a.get("read") or {},
-                   a["took_ms"], a)
+                   a["took_ms"], a, Damage.of(a))
 
     def __len__(self) -> int:
         return len(self.results)
@@ -190,7 +195,9 @@ class Answer(Sequence[QueryResult]):
 
     def _head(self) -> str:
         certain = self.exact if self.delta is None else f"{self.exact}, delta {self.delta:g}"
-        return f"{self.examples} examples, {certain}, engine {self.engine}, {self.took_ms:.1f} ms"
+        lost = f"; {self.damaged}" if self.damaged else ""
+        return (f"{self.examples} examples, {certain}, engine {self.engine}, {self.took_ms:.1f} ms"
+                f"{lost}")
 
     def __str__(self) -> str:
         parts = [self._head()]
@@ -209,7 +216,7 @@ class Answer(Sequence[QueryResult]):
 @dataclass(frozen=True)
 class Found(Sequence[Hit]):
     """Of a search by words: hits, best BM25 first. `matches` examples have any of the words;
-    `missing` texts were not yet in the index."""
+    `missing` texts were not yet in the index; `damaged` says what is left out (None: nothing)."""
     hits: List[Hit]
     matches: int
     examples: int
@@ -217,11 +224,12 @@ class Found(Sequence[Hit]):
     indexed_through: int
     missing: int
     took_ms: float
+    damaged: Optional[Damage] = None
 
     @classmethod
     def of(cls, a: Json) -> Found:
         return cls([Hit.of(h) for h in a["results"]], a["matches"], a["examples"], a["generation"],
-                   a["indexed_through"], a["missing"], a["took_ms"])
+                   a["indexed_through"], a["missing"], a["took_ms"], Damage.of(a))
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -230,7 +238,8 @@ class Found(Sequence[Hit]):
         return self.hits[i]
 
     def _table(self) -> Table:
-        return _hits_table(f"{self.matches} matches of {self.examples} examples", self.hits)
+        lost = f"; {self.damaged}" if self.damaged else ""
+        return _hits_table(f"{self.matches} matches of {self.examples} examples{lost}", self.hits)
 
     def __str__(self) -> str:
         return self._table().text()
