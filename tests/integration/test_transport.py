@@ -138,6 +138,19 @@ class Bytes(h.ServerCase):
                     wire.send(request[cut:])
                     self.check_query(wire.reply())
 
+    def test_every_cut_point(self):
+        """Whatever comes before the end is no request: refused when the sender is done, forgotten when it resets."""
+        for request in (self.query(), self.chunked_query()):
+            for cut in range(len(request)):
+                with Wire(self.server.address) as wire:
+                    wire.send(request[:cut]).half_close()
+                    if cut:
+                        self.assert_problem(wire.reply(), 400, "bad_http")
+                    self.assertTrue(wire.ended(), cut)
+                wire = Wire(self.server.address).send(request[:cut])
+                wire.reset()
+            self.check_query(self.wire().send(request).reply())
+
     def test_pipelining(self):
         wire = self.wire()
         one, two = self.query(), head("GET", "/v1/corpora/c/examples/b", self.admin)

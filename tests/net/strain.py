@@ -28,6 +28,13 @@ def crowds(b, server):
             yield "slowhttptest " + mode, 2000, lambda m=mode: crowd.SlowTest(server.address, m, 2000)
 
 
+def settle(client, body):
+    """What the crowd asked for as it came is answered: now it only stands there."""
+    end = time.monotonic() + 60
+    while max(crowd.good(client, QUERY, body, 0.1)) > 50 and time.monotonic() < end:
+        pass
+
+
 def beside(b):
     """Alone and beside the crowd in turns; each ratio is of two turns that follow one another."""
     turns, seconds = b.pick(1, 4), b.pick(0.7, 2)
@@ -41,6 +48,7 @@ def beside(b):
         for _ in range(turns):
             one = crowd.good(client, QUERY, body, seconds)
             with make() as c:
+                settle(client, body)
                 two = crowd.good(server.client(), QUERY, body, seconds)  # who comes when they are there
                 connections += c.connections
             alone, during = alone + one, during + two

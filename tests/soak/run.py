@@ -51,7 +51,7 @@ class Soak:
 
     def ingest(self):
         import harness as h
-        client, rng, number = self.server.client(), np.random.default_rng(2), 0
+        client, rng, number = self.server.client(timeout=3600), np.random.default_rng(2), 0
         while self.going():
             x = rng.standard_normal((BATCH, DIM)).astype("f4")
             ids = [f"b{number}-{i}" for i in range(BATCH)]
@@ -74,7 +74,7 @@ class Soak:
                 time.sleep(0.02)
 
     def delete(self):
-        client = self.server.client()
+        client = self.server.client(timeout=3600)
         while self.going():
             with self.lock:
                 old = self.order[:20] if len(self.order) > LIVE else []
@@ -92,7 +92,7 @@ class Soak:
 
     def query(self):
         import harness as h
-        client, rng, number = self.server.client(), np.random.default_rng(os.getpid()), 0
+        client, rng, number = self.server.client(timeout=3600), np.random.default_rng(os.getpid()), 0
         while self.going():
             q = rng.standard_normal((1, DIM)).astype("f4")
             with self.lock:
@@ -123,7 +123,7 @@ class Soak:
 
     def compact(self):
         import harness as h
-        client = self.server.client()
+        client = self.server.client(timeout=3600)
         while self.going():
             time.sleep(1)
             if int(time.monotonic()) % COMPACT_S:
@@ -161,7 +161,7 @@ class Soak:
                 "query_p99_ms": round(float(np.percentile(query, 99)), 2) if query else None}
 
     def run(self):
-        client, begin, samples = self.server.client(), time.monotonic(), []
+        client, begin, samples = self.server.client(timeout=3600), time.monotonic(), []
         workers = [threading.Thread(target=self.guard, args=(w,)) for w in
                    (self.ingest, self.delete, self.query, self.query, self.compact)]
         for w in workers:
@@ -215,7 +215,9 @@ def main():
     import harness as h
     scratch = tempfile.mkdtemp(prefix="ascribe-soak-")
     try:
-        server = h.Server(os.path.join(scratch, "s"), ("--chunk-bytes", "1M", "--shard-bytes", "64M"))
+        server = h.Server(os.path.join(scratch, "s"), ("--chunk-bytes", "1M", "--shard-bytes", "64M",
+                                                          # a machine that stands still for a while is no fault
+                                                          "--idle-ms", "3600000", "--deadline-ms", "3600000"))
         server.start()
         assert server.client().put("/v1/corpora/c", {"dim": DIM}).status == 201
         soak = Soak(server, args.minutes * 60)
