@@ -184,12 +184,27 @@ static void release(void *arg, struct certify_held *held)
         proposer_free(held->index);
 }
 
+/* A search in FAISS allocates where it may not fail: inside a parallel region, which no exception
+ * leaves, and in libgomp, which ends the process. So there must be room, and some to spare. */
+static bool is_room(size_t count, size_t depth)
+{
+    const size_t pair = sizeof(float) + sizeof(int64_t), more = 64 << 10;
+    void *p = mem_big(count * depth * pair + more, 1);
+
+    free(p);
+    return p != NULL;
+}
+
 static int ask(const struct certify_held *held, const struct engine_block *b, const float *vectors,
                size_t count, size_t depth, float *scores, int64_t *rows, struct err *e)
 {
     const struct proposer *p = held->index;
-    int failed = faiss_Index_search(p->faiss, (idx_t)count, vectors, (idx_t)depth, scores, rows);
+    int failed;
 
+    if (!is_room(count, depth))
+        return err_set(e, ERR_BUSY, "no memory for FAISS to search chunk %llu (%u rows)",
+                       (unsigned long long)b->key, b->rows);
+    failed = faiss_Index_search(p->faiss, (idx_t)count, vectors, (idx_t)depth, scores, rows);
     return failed ? faiss_failed(failed, "search", b, e) : 0;
 }
 

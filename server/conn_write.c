@@ -1,5 +1,6 @@
 /* conn_write.c - bytes out: whole replies, streamed replies, interim replies. See conn.h. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "server/conn.h"
 #include "server/metrics.h"
@@ -61,9 +62,15 @@ void conn_write_reply(struct conn *c)
     struct buf *body = &x->job.reply_body;
     uv_buf_t bufs[2] = {conn_span(x->head.data, x->head.len), conn_span(body->data, body->len)};
     unsigned count = x->head_only || body->len == 0 ? 1 : 2, first = 0;
-    size_t total = x->head.len + (count == 2 ? body->len : 0), sent;
-    int rc = uv_try_write(&c->u.stream, bufs, count);
+    size_t total, sent;
+    int rc;
 
+    if (x->bare) {
+        bufs[0] = conn_span((void *)(uintptr_t)EXCHANGE_BARE, strlen(EXCHANGE_BARE));
+        count = 1;
+    }
+    total = bufs[0].len + (count == 2 ? body->len : 0);
+    rc = uv_try_write(&c->u.stream, bufs, count);
     if (rc < 0 && rc != UV_EAGAIN) {
         c->gone = true;
         return;
@@ -91,7 +98,10 @@ void conn_write_stream(struct conn *c)
     if (!c->head_sent) {
         uv_buf_t head;
         c->head_sent = true;
-        exchange_answer_stream(x);
+        if (!exchange_answer_stream(x)) {
+            c->gone = true;
+            return;
+        }
         head = conn_span(x->head.data, x->head.len);
         write_later(c, &head, 1, NULL);
         count_out(c, x->head.len);

@@ -283,6 +283,14 @@ static void put_head(struct exchange *x, const char *type, uint64_t length)
     http_reply_head(&x->head, &r);
 }
 
+#define BARE_BODY                                                                                  \
+    "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"                   \
+    "\"code\":\"busy\",\"detail\":\"no memory for the reply\"}\n"
+_Static_assert(sizeof BARE_BODY - 1 == 115, "its Content-Length");
+const char EXCHANGE_BARE[] = "HTTP/1.1 503 Service Unavailable\r\n"
+                             "Content-Type: application/problem+json\r\nContent-Length: 115\r\n"
+                             "Retry-After: 1\r\nConnection: close\r\n\r\n" BARE_BODY;
+
 void exchange_answer(struct exchange *x)
 {
     struct job *j = &x->job;
@@ -305,10 +313,16 @@ void exchange_answer(struct exchange *x)
     audit(x, j->status);
     put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json",
              j->reply_body.len);
+    if (x->head.failed || j->reply_body.failed) {
+        x->bare = true;
+        x->keep_alive = false;
+        j->status = 503;
+    }
 }
 
-void exchange_answer_stream(struct exchange *x)
+bool exchange_answer_stream(struct exchange *x)
 {
     x->job.status = 200;
     put_head(x, x->stream.type, x->stream.total);
+    return !x->head.failed;
 }

@@ -27,6 +27,7 @@ struct exchange {
     struct head_framing framing;
     bool head_only;    /* HEAD: no body goes out */
     bool keep_alive;   /* what the reply says */
+    bool bare;         /* no memory for the reply: EXCHANGE_BARE goes out */
     bool parsed;       /* route->parse ran: route->finish is owed */
     bool in_pool;
 
@@ -75,7 +76,9 @@ void exchange_body_done(struct exchange *x);
 /* Builds the reply, or the problem when job.err is set, and gives back what the route holds.
  * Then head and job.reply_body are what goes out. */
 void exchange_answer(struct exchange *x);
-/* The head of a streamed reply. */
-void exchange_answer_stream(struct exchange *x);
+/* What goes out when there is no memory for so much as a refusal; the connection ends with it. */
+extern const char EXCHANGE_BARE[];
+/* The head of a streamed reply; false when there is no memory for it. */
+bool exchange_answer_stream(struct exchange *x);
 
 #endif

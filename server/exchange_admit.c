@@ -10,9 +10,11 @@
 #include "server/config.h"
 #include "server/exchange.h"
 #include "server/limits.h"
+#include "server/log.h"
 #include "server/route.h"
 #include "server/server.h"
 #include "storage/base/plant.h"
+#include "storage/base/spare.h"
 
 static char *header(struct exchange *x, const struct head *h, const char *bytes, const char *name)
 {
@@ -207,6 +209,21 @@ static int admit_body(struct exchange *x)
     return f->length > x->body_limit ? exchange_too_large(x) : 0;
 }
 
+/* With the spare memory spent nothing new begins that would leave the loop. */
+static int admit_memory(struct exchange *x)
+{
+    struct server *s = x->server;
+    bool is_short = !spare_whole();
+
+    if (is_short != s->short_of_memory)
+        log_note(LOG_WARN, "memory", is_short ? "spent what was spare: refusing work"
+                                              : "enough again: taking work");
+    s->short_of_memory = is_short;
+    if (is_short && x->job.route->work)
+        return err_set(&x->job.err, ERR_BUSY, "the server has no memory left for more work");
+    return 0;
+}
+
 /* Room for a Content-Length body at once: the kernel gives pages as they are written, and the
  * budget is charged as bytes arrive, so a promise alone costs nothing. One byte more for the
  * NUL. */
@@ -256,7 +273,7 @@ static int admit(struct exchange *x, const struct head *head, const char *bytes,
         return (int)j->err.code;
     if (x->server->draining && j->route->work)
         return err_set(&j->err, ERR_DRAINING, "the server is shutting down");
-    if (admit_query(j, t.query, t.query_len) || admit_body(x))
+    if (admit_memory(x) || admit_query(j, t.query, t.query_len) || admit_body(x))
         return (int)j->err.code;
     x->parsed = true;
     if (j->route->parse && j->route->parse(j))

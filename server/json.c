@@ -10,6 +10,7 @@
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
 #include "storage/base/plant.h"
+#include "storage/base/spare.h"
 
 /* One step of a walk over JSON text that need not be well-formed: is this byte inside a string? */
 struct walk {
@@ -71,13 +72,18 @@ static int report(const json_error_t *fault, struct err *e)
     char text[JSON_ERROR_TEXT_LENGTH];
     size_t i;
 
-    if (json_error_code(fault) == json_error_out_of_memory)
+    if (json_error_code(fault) == json_error_out_of_memory || spare_failed())
         return err_set(e, ERR_BUSY, "no memory for a JSON document");
     for (i = 0; i + 1 < sizeof text && fault->text[i]; i++)
         text[i] = fault->text[i] >= 0x20 && fault->text[i] < 0x7f ? fault->text[i] : '?';
     text[i] = '\0';
     err_set(e, ERR_BAD_JSON, "byte %d: %s", fault->position, text);
     return err_at_index(e, fault->position);
+}
+
+void json_prepare(void)
+{
+    json_set_alloc_funcs(spare_malloc, free);
 }
 
 int json_read(const void *text, size_t len, enum json_mode mode, json_t **out, struct err *e)
@@ -102,6 +108,7 @@ int json_read(const void *text, size_t len, enum json_mode mode, json_t **out, s
     code = check_shape(text, len, e);
     if (code)
         return code;
+    (void)spare_failed(); /* jansson calls some failures of an allocation a wrong token */
     value = json_loadb(text, len, flags, &fault);
     if (!value)
         return report(&fault, e);

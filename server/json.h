@@ -17,6 +17,9 @@ enum json_mode {
     JSON_DATA,    /* what people keep: NUL in strings allowed, whole numbers of any size */
 };
 
+/* Once, before there are threads: what jansson allocates may draw on what is spare. */
+void json_prepare(void);
+
 /* Parses one object or array; *out is owned by the caller (json_decref). Duplicate members are
  * refused. `len` is at most LIMIT_JSON_BODY (TOO_LARGE). BAD_UTF8 and BAD_JSON carry the byte
  * offset as index; too deep carries the limit. */

@@ -85,5 +85,6 @@
 #define LIMIT_WRITE_QUEUE 64u   /* batches waiting for the writer lane */
 #define LIMIT_COMMIT_GROUP 32u  /* batches in one commit */
 #define LIMIT_TASK_QUEUE 16u    /* maintenance tasks waiting */
+#define LIMIT_SPARE_BYTES (4u << 20) /* for what is small when memory ends: 256 jobs of 16 KiB */
 
 #endif

@@ -16,6 +16,7 @@
 #include "server/encoder.h"
 #include "server/encoder_child.h"
 #include "server/join.h"
+#include "server/json.h"
 #include "server/limits.h"
 #include "server/listen.h"
 #include "server/log.h"
@@ -33,6 +34,7 @@
 #include "server/tasks.h"
 #include "server/vitals.h"
 #include "storage/base/mem.h"
+#include "storage/base/spare.h"
 #include "storage/store.h"
 
 static void help(void)
@@ -67,6 +69,8 @@ static void prepare_process(const struct config *c)
 {
     sigbus_watch(EXIT_MAP_FAILED);
     mem_keep_large();
+    spare_hold(LIMIT_SPARE_BYTES);
+    json_prepare();
     log_set_level(c->log_level);
 }
 

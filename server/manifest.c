@@ -8,6 +8,7 @@
 #include "server/json.h"
 #include "server/limits.h"
 #include "storage/base/dtype.h"
+#include "storage/base/spare.h"
 
 _Static_assert(crypto_hash_sha256_BYTES == STORE_FINGERPRINT_BYTES, "SHA-256 fits");
 
@@ -82,6 +83,7 @@ static int read_blocks(const json_t *blocks, uint64_t dim, struct err *e)
         wrong("blocks", "must be an array of 1 to 1024 blocks", e);
         return err_at_limit(e, LIMIT_BLOCKS);
     }
+    (void)spare_failed();
     names = json_object();
     for (size_t i = 0; !code && i < json_array_size(blocks); i++) {
         uint64_t one = 0;
@@ -95,6 +97,8 @@ static int read_blocks(const json_t *blocks, uint64_t dim, struct err *e)
         }
     }
     json_decref(names);
+    if (!code && spare_failed())
+        return err_set(e, ERR_BUSY, "no memory for the names of the blocks");
     if (!code && sum != dim) {
         err_set(e, ERR_INVALID, "member blocks: their dims add up to %llu, dim is %llu",
                 (unsigned long long)sum, (unsigned long long)dim);
@@ -178,9 +182,10 @@ int manifest_read(const char *name, const void *json, size_t len, struct arena *
     code = check(doc, &def, e);
     if (code)
         goto end;
+    (void)spare_failed();
     fill(doc, &def);
     json_put_canonical(&text, doc);
-    if (text.failed) {
+    if (text.failed || spare_failed()) {
         code = err_set(e, ERR_BUSY, "no memory for the manifest");
         goto end;
     }

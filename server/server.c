@@ -28,6 +28,7 @@
 #include "server/thread.h"
 #include "storage/base/check.h"
 #include "storage/base/mem.h"
+#include "storage/base/spare.h"
 #include "storage/store.h"
 
 /* Freed memory is kept for the next request (mem_keep_large) until none has come for so long. */
@@ -402,6 +403,7 @@ struct server *server_new(struct runtime *rt)
     rt->server = s;
     signal(SIGPIPE, SIG_IGN); /* libuv writes with write(2); a client that left is an error code */
     setenv("UV_THREADPOOL_SIZE", "1", 1);
+    require(uv_replace_allocator(spare_malloc, spare_realloc, spare_calloc, free) == 0);
     require(uv_loop_init(&s->loop) == 0);
     require(uv_async_init(&s->loop, &s->notice_async, on_notice) == 0);
     uv_timer_init(&s->loop, &s->tick);

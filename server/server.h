@@ -68,6 +68,7 @@ struct server {
     uint64_t body_bytes; /* charged to the budget */
 
     bool draining, drain_cut, closing;
+    bool short_of_memory; /* the spare is spent: said once */
     bool signalled;       /* a first signal came: the second one ends the process */
     uint64_t drain_until;
     int exit_code;

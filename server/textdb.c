@@ -129,14 +129,20 @@ static int find_tokenizer(struct textdb *t, struct err *e)
     fts5_api *api = NULL;
     sqlite3_stmt *s;
     void *with;
+    int rc;
 
     if (prepare(t, "SELECT fts5(?1)", &s, e))
         return (int)e->code;
     sqlite3_bind_pointer(s, 1, (void *)&api, "fts5_api_ptr", NULL);
     sqlite3_step(s);
-    sqlite3_finalize(s);
-    if (!api || api->xFindTokenizer(api, TOKENIZER, &with, &t->tokenizer) ||
-        t->tokenizer.xCreate(with, tokenizer_options, 2, &t->terms))
+    rc = sqlite3_finalize(s);
+    if (rc == SQLITE_OK && api)
+        rc = api->xFindTokenizer(api, TOKENIZER, &with, &t->tokenizer);
+    if (rc == SQLITE_OK && api)
+        rc = t->tokenizer.xCreate(with, tokenizer_options, 2, &t->terms);
+    if (rc == SQLITE_NOMEM)
+        return err_set(e, ERR_BUSY, "no memory to search by words");
+    if (!api || rc != SQLITE_OK)
         return err_set(e, ERR_INTERNAL, "this SQLite has no FTS5 with tokenizer " TOKENIZER);
     return 0;
 }

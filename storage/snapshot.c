@@ -62,10 +62,8 @@ struct view *snapshot_new(struct corpus *c, const struct view_chunk *chunks, siz
 
 static struct box *box_new(size_t count)
 {
-    struct box *b = mem_big(1, sizeof *b + count * sizeof *b->chunks);
+    struct box *b = mem_new(1, sizeof *b + count * sizeof *b->chunks);
 
-    require(b != NULL);
-    memset(b, 0, sizeof *b);
     atomic_init(&b->refs, 1);
     return b;
 }

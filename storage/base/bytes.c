@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "storage/base/mem.h"
+#include "storage/base/spare.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
                "stored tensors are little-endian and read in place");
@@ -112,6 +113,9 @@ void bytes_hex(const void *bytes, size_t len, char *out)
     out[2 * len] = '\0';
 }
 
+/* Up to here a buffer is an error's text or a head, which must not fail for want of memory. */
+enum { SMALL = 16 * 1024 };
+
 void buf_free(struct buf *b)
 {
     free(b->data);
@@ -131,7 +135,10 @@ bool buf_reserve(struct buf *b, size_t more)
         return true;
     while (cap < need)
         cap = cap > SIZE_MAX / 2 ? need : cap * 2;
-    grown = realloc(b->data, cap);
+    if (cap <= SMALL)
+        grown = spare_realloc(b->data, cap);
+    else
+        grown = spare_whole() ? realloc(b->data, cap) : NULL;
     if (!grown) {
         b->failed = true;
         return false;

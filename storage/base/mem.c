@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "storage/base/check.h"
+#include "storage/base/spare.h"
 
 enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024, KEEP_BYTES = 512 << 20 };
 
@@ -20,9 +21,13 @@ struct arena_block {
 
 void *mem_new(size_t count, size_t size)
 {
-    void *p = calloc(count ? count : 1, size ? size : 1);
+    void *p = spare_calloc(count, size);
+    size_t bytes = SIZE_MAX;
 
-    require(p != NULL);
+    if (!p) {
+        mem_mul(count, size, &bytes);
+        spare_end(bytes);
+    }
     return p;
 }
 
@@ -63,25 +68,36 @@ bool mem_add(size_t a, size_t b, size_t *out)
     return true;
 }
 
-void *mem_big(size_t count, size_t size)
+/* The bytes of an aligned block; false on overflow. */
+static bool padded_bytes(size_t count, size_t size, size_t *out)
 {
     size_t bytes, padded;
 
     if (!mem_mul(count, size, &bytes) || !mem_add(bytes, ALIGNMENT - 1, &padded))
-        return NULL;
-    padded &= ~(size_t)(ALIGNMENT - 1);
-    return aligned_alloc(ALIGNMENT, padded ? padded : ALIGNMENT);
+        return false;
+    *out = padded & ~(size_t)(ALIGNMENT - 1);
+    return true;
 }
 
-static struct arena_block *arena_grow(struct arena *a, size_t need)
+void *mem_big(size_t count, size_t size)
+{
+    size_t bytes;
+
+    if (!padded_bytes(count, size, &bytes) || !spare_whole())
+        return NULL;
+    return aligned_alloc(ALIGNMENT, bytes ? bytes : ALIGNMENT);
+}
+
+/* must: of our own, so what is spare may go into it. */
+static struct arena_block *arena_grow(struct arena *a, size_t need, bool must)
 {
     size_t size = need > SMALL_BLOCK ? need : SMALL_BLOCK;
     size_t total;
     struct arena_block *b;
 
-    if (!mem_add(size, sizeof *b, &total))
+    if (!mem_add(size, sizeof *b, &total) || !padded_bytes(total, 1, &total))
         return NULL;
-    b = mem_big(total, 1);
+    b = must ? spare_aligned(ALIGNMENT, total) : mem_big(total, 1);
     if (!b)
         return NULL;
     b->size = size;
@@ -92,30 +108,36 @@ static struct arena_block *arena_grow(struct arena *a, size_t need)
     return b;
 }
 
-void *arena_big(struct arena *a, size_t count, size_t size)
+static void *arena_take(struct arena *a, size_t count, size_t size, bool must)
 {
-    size_t bytes, padded;
+    size_t bytes;
     struct arena_block *b = a->head;
     void *p;
 
-    if (!mem_mul(count, size, &bytes) || !mem_add(bytes, ALIGNMENT - 1, &padded))
+    if (!padded_bytes(count, size, &bytes))
         return NULL;
-    padded &= ~(size_t)(ALIGNMENT - 1);
-    if (!b || b->size - b->used < padded)
-        b = arena_grow(a, padded);
+    if (!b || b->size - b->used < bytes)
+        b = arena_grow(a, bytes, must);
     if (!b)
         return NULL;
     p = b->bytes + b->used;
-    b->used += padded;
+    b->used += bytes;
     return p;
+}
+
+void *arena_big(struct arena *a, size_t count, size_t size)
+{
+    return arena_take(a, count, size, false);
 }
 
 void *arena_new(struct arena *a, size_t count, size_t size)
 {
-    void *p = arena_big(a, count, size);
+    void *p = arena_take(a, count, size, true);
+    size_t bytes = SIZE_MAX;
 
-    require(p != NULL);
-    memset(p, 0, count * size);
+    if (!mem_mul(count, size, &bytes) || !p)
+        spare_end(bytes);
+    memset(p, 0, bytes);
     return p;
 }
 

@@ -1,5 +1,6 @@
-/* mem.h - memory. Small allocations whose size is ours abort when there is none; those whose size
- * comes from a request or a file may fail and are checked (mem_big, arena_big).
+/* mem.h - memory. Small allocations whose size is ours draw on what is spare (spare.h) and end the
+ * process when that is gone too; those whose size comes from a request or a file may fail and are
+ * checked (mem_big, arena_big), and do fail while the spare is spent.
  *
  * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time.
  */

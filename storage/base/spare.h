@@ -1,5 +1,5 @@
-/* spare.h - memory held back from the start, given up when a small allocation fails: then what runs can
- * end as it should, and what comes is refused, until the system has that much to give again.
+/* spare.h - memory held back from the start, given up when a small allocation fails: then what runs
+ * can end as it should, and what comes is refused, until the system has that much to give again.
  *
  * It is address space that nothing was ever written to: it costs no page, and counts where memory
  * is limited by promise (RLIMIT_DATA, RLIMIT_AS, overcommit_memory 2). Any thread.
@@ -25,7 +25,8 @@ void *spare_calloc(size_t count, size_t size);
 void *spare_realloc(void *p, size_t size);
 void *spare_aligned(size_t alignment, size_t size);
 
-/* For libraries that take no allocator: gives the spare up; then their call is worth another try. */
+/* For libraries that take no allocator: gives the spare up; then their call is worth another
+ * try. */
 void spare_spend(void);
 
 /* Did one of them return NULL on this thread since this was last asked? For libraries that do not
