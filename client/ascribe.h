@@ -520,8 +520,8 @@ int asc_task_get(struct asc_client *c, const char *corpus, const char *task, cha
 int asc_task_delete(struct asc_client *c, const char *corpus, const char *task,
                     struct asc_error *e);
 
-/* Each starts a job. backup: shards that have not changed since the backup `base` are shared with it;
- * NULL: the latest, "none": a copy of everything. compact: `corpus` or NULL for all. */
+/* Each starts a job. backup: shards that have not changed since the backup `base` are shared with
+ * it; NULL: the latest, "none": a copy of everything. compact: `corpus` or NULL for all. */
 int asc_backup(struct asc_client *c, const char *base, struct asc_job *out, struct asc_error *e);
 int asc_verify(struct asc_client *c, struct asc_job *out, struct asc_error *e);
 int asc_compact(struct asc_client *c, const char *corpus, struct asc_job *out,

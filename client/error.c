@@ -39,8 +39,8 @@ static void start(struct asc_error *e, enum asc_status status, const char *code)
     snprintf(e->code, sizeof e->code, "%s", code);
 }
 
-/* Details quote file names, tensor names and servers, and go to terminals: nothing in them may move a
- * cursor. */
+/* Details quote file names, tensor names and servers, and go to terminals: nothing in them may move
+ * a cursor. */
 static void plain(char *text)
 {
     for (char *p = text; *p; p++)

@@ -296,9 +296,9 @@ static CURLcode drive(struct attempt *a)
     return rc;
 }
 
-/* Under TLS curl writes without MSG_NOSIGNAL: a server that hangs up would send SIGPIPE, and a library
- * has no business with the program's handlers. So this thread holds the signal back, and swallows one
- * that came meanwhile. */
+/* Under TLS curl writes without MSG_NOSIGNAL: a server that hangs up would send SIGPIPE, and a
+ * library has no business with the program's handlers. So this thread holds the signal back, and
+ * swallows one that came meanwhile. */
 static CURLcode drive_quietly(struct attempt *a)
 {
     const struct timespec now = {0};

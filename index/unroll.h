@@ -1,6 +1,6 @@
-/* unroll.h - UNROLL before a loop of a constant, small number of turns: all of them are written out,
- * so that arrays of registers become registers. GCC and clang word it differently, and clang takes a
- * number that is not the number of turns for another wish.
+/* unroll.h - UNROLL before a loop of a constant, small number of turns: all of them are written
+ * out, so that arrays of registers become registers. GCC and clang word it differently, and clang
+ * takes a number that is not the number of turns for another wish.
  */
 #ifndef INDEX_UNROLL_H
 #define INDEX_UNROLL_H

@@ -1,7 +1,7 @@
 /* census.h - what only all scores of a query can say: where single scores stand among them, how
  * they are spread, and how they fall on the values of a meta field. One pass over every row answers
- * all of it for a group of queries, in bounded memory. Counts and sums do not depend on threads: each
- * query's scores are taken in the order of ingest by one thread. Reader threads. */
+ * all of it for a group of queries, in bounded memory. Counts and sums do not depend on threads:
+ * each query's scores are taken in the order of ingest by one thread. Reader threads. */
 #ifndef SERVER_CENSUS_H
 #define SERVER_CENSUS_H
 

@@ -1,5 +1,6 @@
 /* confine.c - see confine.h. The system calls are made by number: Debian 12's C library has no
- * names for them, and its kernel headers know only the first of the bits below, which never change. */
+ * names for them, and its kernel headers know only the first of the bits below, which never
+ * change. */
 #include "server/confine.h"
 
 #include <errno.h>

@@ -6,8 +6,8 @@
 
 #include "server/log.h"
 
-/* For what is opened later: the loop's and the threads' own, a shard that is begun (its environment, and
- * the one a compaction writes), the text index, a backup. */
+/* For what is opened later: the loop's and the threads' own, a shard that is begun (its
+ * environment, and the one a compaction writes), the text index, a backup. */
 enum { RESERVE = 64 };
 
 /* Wanted beyond that where it is allowed: some hundred shards more. */

@@ -1,8 +1,8 @@
 /* encode.c - see encode.h.
  *
  * Many rows: each thread takes a tile at a time and carries it through all blocks by matrix
- * products. A few rows, which is what queries are: a tile would be one thread's, and mostly filling;
- * so threads share S by strips, and read it in place. Both give the same bits. */
+ * products. A few rows, which is what queries are: a tile would be one thread's, and mostly
+ * filling; so threads share S by strips, and read it in place. Both give the same bits. */
 #include "server/encode.h"
 
 #include <stdatomic.h>

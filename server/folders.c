@@ -14,8 +14,8 @@ static size_t path_len(const char *p)
     return len;
 }
 
-/* What stands for the path at `p`; *out_used bytes of it go. NULL: it stays. The store's name is known
- * and may have blanks in it, what follows it and other paths end at one. */
+/* What stands for the path at `p`; *out_used bytes of it go. NULL: it stays. The store's name is
+ * known and may have blanks in it, what follows it and other paths end at one. */
 static const char *shown(const char *p, const char *store, size_t store_len, size_t *out_used)
 {
     const char *name;

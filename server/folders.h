@@ -1,5 +1,6 @@
-/* folders.h - keeps from answers where things lie on the machine. What a fault says is written for the
- * log, with whole paths; who asked is told enough to name the file, and no more. Pure; any thread. */
+/* folders.h - keeps from answers where things lie on the machine. What a fault says is written for
+ * the log, with whole paths; who asked is told enough to name the file, and no more. Pure; any
+ * thread. */
 #ifndef SERVER_FOLDERS_H
 #define SERVER_FOLDERS_H
 

@@ -283,8 +283,8 @@ static int framing_expect(const struct head *h, const char *bytes, struct head_f
     return 0;
 }
 
-/* A name or address and perhaps a port (RFC 3986, section 3.2; RFC 9112, section 3.2, asks for this).
- * Empty is lawful: for a target that has no authority. */
+/* A name or address and perhaps a port (RFC 3986, section 3.2; RFC 9112, section 3.2, asks for
+ * this). Empty is lawful: for a target that has no authority. */
 static int framing_host(const struct head *h, const char *bytes, const struct head_framing *out,
                         struct err *e)
 {

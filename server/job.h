@@ -31,8 +31,8 @@ struct conn;
 
 enum { JOB_PATH_PARAMS = 2, JOB_QUERY_PARAMS = 16, JOB_REQUEST_ID_MAX = 64 };
 
-/* Bits. COMMON is no right but a property of a route: keys of one corpus may call it as well, though
- * its path names none, because it shows them nothing of others. */
+/* Bits. COMMON is no right but a property of a route: keys of one corpus may call it as well,
+ * though its path names none, because it shows them nothing of others. */
 enum scope {
     SCOPE_OPEN = 0,
     SCOPE_READ = 1,

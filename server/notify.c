@@ -1,5 +1,6 @@
 /* notify.c - see notify.h. The protocol is one datagram of NAME=VALUE lines to a unix socket; a
- * first byte '@' stands for the abstract namespace (sd_notify(3)). No library is needed for that. */
+ * first byte '@' stands for the abstract namespace (sd_notify(3)). No library is needed for
+ * that. */
 #include "server/notify.h"
 
 #include <errno.h>

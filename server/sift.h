@@ -2,7 +2,8 @@
  *
  * So tombstones and filter are one bitmap a chunk, and everything that works on a view works on a
  * part of it: engines, scores, pages, search. Which rows of a chunk match never changes (chunks
- * are immutable), so that is kept, by chunk and filter, under a budget of memory. Reader threads. */
+ * are immutable), so that is kept, by chunk and filter, under a budget of memory. Reader
+ * threads. */
 #ifndef SERVER_SIFT_H
 #define SERVER_SIFT_H
 

@@ -1,5 +1,5 @@
-/* sigbus.c - see sigbus.h. All that `on_sigbus` calls runs in a signal handler, with any lock of the
- * process held by anybody: system calls, memory of its own, and nothing else. */
+/* sigbus.c - see sigbus.h. All that `on_sigbus` calls runs in a signal handler, with any lock of
+ * the process held by anybody: system calls, memory of its own, and nothing else. */
 #include "server/sigbus.h"
 
 #include <fcntl.h>

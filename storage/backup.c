@@ -2,7 +2,8 @@
  *
  * The ledger is copied first, at one moment; then every shard it names. Shards only grow, so what
  * is copied later holds at least what the ledger names, and what is past it does not exist.
- * Meanwhile no shard directory is removed. The copy is a store: it is written beside, synced, and renamed.
+ * Meanwhile no shard directory is removed. The copy is a store: it is written beside, synced, and
+ * renamed.
  */
 #include <errno.h>
 #include <fcntl.h>

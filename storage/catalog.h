@@ -75,7 +75,8 @@ void catalog_add(struct store *s, struct corpus *c);    /* takes the reference *
 struct corpus *catalog_find(struct store *s, const char *name); /* a reference, or NULL */
 void catalog_remove(struct store *s, struct corpus *c); /* gives it back */
 
-/* Makes `view` the latest (takes its reference) together with the counts and bytes that belong to it. */
+/* Makes `view` the latest (takes its reference) together with the counts and bytes that belong to
+ * it. */
 void catalog_publish(struct corpus *c, struct view *view, const struct ledger_counts *counts,
                      uint64_t bytes);
 

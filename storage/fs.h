@@ -35,16 +35,18 @@ int fs_sync_parent(const char *path, struct err *e);
 /* Puts a small file in place: written beside as PATH.part, synced, renamed, directory synced. */
 int fs_write_file(const char *path, const void *bytes, size_t len, struct err *e);
 
-/* Reads a small file whole into out (at most cap - 1 bytes, NUL added). INVALID when it is larger. */
+/* Reads a small file whole into out (at most cap - 1 bytes, NUL added). INVALID when it is
+ * larger. */
 int fs_read_file(const char *path, char *out, size_t cap, size_t *out_len, struct err *e);
 
-/* Copies a file's bytes (mode 0600, destination must not exist) and syncs the copy. `report` is asked
- * after every piece with the bytes of that piece; false cancels (CANCELLED). NULL: never asked. */
+/* Copies a file's bytes (mode 0600, destination must not exist) and syncs the copy. `report` is
+ * asked after every piece with the bytes of that piece; false cancels (CANCELLED). NULL: never
+ * asked. */
 typedef bool fs_report(void *arg, uint64_t bytes);
 int fs_copy_file(const char *from, const char *to, fs_report *report, void *arg, struct err *e);
 
-/* Removes a directory and what is in it, at most `depth` levels of directories deep (0: files only).
- * What is not there is not an error. Not synced. */
+/* Removes a directory and what is in it, at most `depth` levels of directories deep (0: files
+ * only). What is not there is not an error. Not synced. */
 int fs_remove_tree(const char *path, unsigned depth, struct err *e);
 
 /* Calls visit with every name in the directory but "." and ".."; visit returns false to stop. */

@@ -33,8 +33,8 @@ struct healed {
     char line[208]; /* for people */
 };
 
-/* Each: true when the record could be made again; then it is noted as well. `t` reads the ledger and
- * has no error before and after. */
+/* Each: true when the record could be made again; then it is noted as well. `t` reads the ledger
+ * and has no error before and after. */
 void heal_meta(struct store *s, struct txn *t, struct ledger_meta *out);
 bool heal_second(struct store *s, struct txn *t, enum ledger_table table, struct span key,
                  struct span *out_value);

@@ -1,5 +1,5 @@
-/* key.h - the keys of the ledger and of shards. Numbers are big-endian, so that LMDB's byte order is
- * the number's order and everything of one corpus lies together. Layouts: docs/format.md. */
+/* key.h - the keys of the ledger and of shards. Numbers are big-endian, so that LMDB's byte order
+ * is the number's order and everything of one corpus lies together. Layouts: docs/format.md. */
 #ifndef STORAGE_KEY_H
 #define STORAGE_KEY_H
 

@@ -33,8 +33,9 @@ enum ledger_table { /* order is this program's, names are the format's */
 extern const char *const ledger_names[LEDGER_TABLES];
 
 /* A store is of the first format until it holds an annex (storage/annex.h): a program that does
- * not know them would take rows in as if nothing had been fitted, and so must not open it. The third
- * says of every new chunk whether it has codes and sums of rows. A store's format only grows. */
+ * not know them would take rows in as if nothing had been fitted, and so must not open it. The
+ * third says of every new chunk whether it has codes and sums of rows. A store's format only
+ * grows. */
 enum { LEDGER_FORMAT = 1, LEDGER_FORMAT_ANNEXES = 2, LEDGER_FORMAT_CODES = 3 };
 
 /* Opens (or creates) the ledger's environment in `dir`. */
@@ -49,8 +50,8 @@ bool ledger_get(struct txn *t, enum ledger_table table, const struct key *k, str
 bool ledger_delete(struct txn *t, enum ledger_table table, const struct key *k);
 
 /* Records without which a corpus says nothing (its definition, its state and tasks) stand twice: a
- * second time in table `meta`, far from the first. `second` reads that one; it is false as well, and
- * the transaction whole, when that is damaged too. */
+ * second time in table `meta`, far from the first. `second` reads that one; it is false as well,
+ * and the transaction whole, when that is damaged too. */
 void ledger_put_twice(struct txn *t, enum ledger_table table, const struct key *k,
                       const void *value, size_t len);
 bool ledger_get_second(struct txn *t, enum ledger_table table, const struct key *k,

@@ -1,7 +1,8 @@
 /* maintain.h - whole-store work: verify, backup, restore, compact. Long; each reports progress.
  *
  * verify and backup are [R] and may run beside ingest on a thread of their own. compact copies as
- * [R] and asks for the writer lane only for the swap (`lane`). restore works on a store nobody has open.
+ * [R] and asks for the writer lane only for the swap (`lane`). restore works on a store nobody has
+ * open.
  */
 #ifndef STORAGE_MAINTAIN_H
 #define STORAGE_MAINTAIN_H
@@ -38,14 +39,15 @@ struct verify_report {
 int verify_store(struct store *s, void (*finding)(void *arg, const char *line), void *arg,
                  const struct maintain_progress *p, struct verify_report *out, struct err *e);
 
-/* A restorable copy under `dest` (which must not exist; the directory that holds it is made when it is
- * missing): written beside, synced, renamed. Taken at
- * any moment beside full ingest; restores to what was committed when it began, or later. */
+/* A restorable copy under `dest` (which must not exist; the directory that holds it is made when it
+ * is missing): written beside, synced, renamed. Taken at any moment beside full ingest; restores to
+ * what was committed when it began, or later. */
 int backup_store(struct store *s, const char *dest, const struct maintain_progress *p,
                  struct err *e);
-/* The same beside an older backup, on the same file system: shards that were sealed then and are the
- * same now are hard links to its files (storage/reuse.h), everything else is copied. Each of the two
- * can be removed, and restored, without the other. INVALID when `base` (NULL: none) is no backup. */
+/* The same beside an older backup, on the same file system: shards that were sealed then and are
+ * the same now are hard links to its files (storage/reuse.h), everything else is copied. Each of
+ * the two can be removed, and restored, without the other. INVALID when `base` (NULL: none) is no
+ * backup. */
 struct backup_report {
     uint64_t shards_linked, shards_copied, bytes_linked, bytes_copied; /* of shards' files */
 };
@@ -55,11 +57,11 @@ int backup_store_since(struct store *s, const char *dest, const char *base,
 int restore_store(const char *backup, const char *dest, const struct maintain_progress *p,
                   struct err *e);
 
-/* Drops what is damaged, makes again what follows from the rest (ids, counts, codes, sums), and says of
- * each thing lost whose it was: `lost` is called with corpus, id and "example" (gone), "texts" (the
- * example stays, without text and meta) or "batch" (its record: sent again, it is taken as duplicates).
- * The store is the caller's alone. Safe to run again after it was cut off. What it could not mend
- * (a state's or task's file) is in `after`, told by `finding`. */
+/* Drops what is damaged, makes again what follows from the rest (ids, counts, codes, sums), and
+ * says of each thing lost whose it was: `lost` is called with corpus, id and "example" (gone),
+ * "texts" (the example stays, without text and meta) or "batch" (its record: sent again, it is
+ * taken as duplicates). The store is the caller's alone. Safe to run again after it was cut off.
+ * What it could not mend (a state's or task's file) is in `after`, told by `finding`. */
 typedef void repair_lost(void *arg, const char *corpus, const char *id, size_t len,
                          const char *what);
 struct repair_report {
@@ -86,12 +88,13 @@ struct rewrite_to {
 
 /* Carries every live row through to->rows into new shards, and swaps them in one ledger transaction
  * together with the corpus's new state, of the next epoch. Batches committed meanwhile are carried
- * over as well; those that come after must be of the new epoch (STALE). The old rows serve until the
- * swap. Fails, CANCELLED too, without a trace; BUSY while the corpus is compacted. */
+ * over as well; those that come after must be of the new epoch (STALE). The old rows serve until
+ * the swap. Fails, CANCELLED too, without a trace; BUSY while the corpus is compacted. */
 int rewrite_corpus(struct corpus *c, const struct rewrite_to *to, const struct maintain_lane *lane,
                    const struct maintain_progress *p, struct err *e);
 
-/* compact_corpus for a repair: takes shards with damage, and rows whose texts are damaged without them. */
+/* compact_corpus for a repair: takes shards with damage, and rows whose texts are damaged without
+ * them. */
 int compact_mend(struct corpus *c, const struct maintain_progress *p, struct err *e);
 
 /* Rewrites the shards of a corpus that have dead rows or small chunks into new ones and swaps them

@@ -10,8 +10,8 @@
 
 enum { PAUSE_NS = 300000 }; /* the kernel copies a megabyte or two in that time */
 
-/* Without the WAIT flags the call consumes no error of the file: fdatasync still reports it. A range
- * that is not written yet is no error either. */
+/* Without the WAIT flags the call consumes no error of the file: fdatasync still reports it. A
+ * range that is not written yet is no error either. */
 static void *run(void *arg)
 {
     struct push *p = arg;

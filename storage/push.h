@@ -1,9 +1,10 @@
 /* push.h - starts the disk on what a commit is still writing.
  *
- * LMDB writes a whole transaction into the page cache and only then syncs it, so the disk would stand
- * still while the kernel copies. A helper thread tells the kernel meanwhile to begin with what is
- * already there. Only a hint: what is durable, and which errors are seen, is decided by the sync that
- * follows. Used by the thread that commits; the helper touches nothing but the descriptor.
+ * LMDB writes a whole transaction into the page cache and only then syncs it, so the disk would
+ * stand still while the kernel copies. A helper thread tells the kernel meanwhile to begin with
+ * what is already there. Only a hint: what is durable, and which errors are seen, is decided by the
+ * sync that follows. Used by the thread that commits; the helper touches nothing but the
+ * descriptor.
  */
 #ifndef STORAGE_PUSH_H
 #define STORAGE_PUSH_H

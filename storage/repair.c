@@ -1,11 +1,11 @@
 /* repair.c - repair_store of maintain.h: drops what is damaged, makes again what follows from the
  * rest, and names what was lost. For a store that nobody else has open.
  *
- * A walk by verify notes what is damaged (storage/damage.h). Then, corpus by corpus: chunks whose table
- * of rows is gone leave the ledger with all ids that led there; ids and rows are made to agree; rows
- * whose encodings are wrong are taken down like any other; and a compaction rewrites every shard that
- * held something damaged. Each step is one ledger transaction or a chain of them, so a repair that is
- * cut off is simply run again.
+ * A walk by verify notes what is damaged (storage/damage.h). Then, corpus by corpus: chunks whose
+ * table of rows is gone leave the ledger with all ids that led there; ids and rows are made to
+ * agree; rows whose encodings are wrong are taken down like any other; and a compaction rewrites
+ * every shard that held something damaged. Each step is one ledger transaction or a chain of them,
+ * so a repair that is cut off is simply run again.
  */
 #include <stdlib.h>
 #include <string.h>

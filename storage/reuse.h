@@ -1,8 +1,8 @@
 /* reuse.h - what a new backup has in common with an older one beside it: sealed shards, which never
  * change. They become hard links instead of copies, so a backup costs what came since.
  *
- * That two shards of one number are the same is not believed but read: both hold the same blocks, with
- * the same checksums in their headers. One thread; the base is read, never written.
+ * That two shards of one number are the same is not believed but read: both hold the same blocks,
+ * with the same checksums in their headers. One thread; the base is read, never written.
  */
 #ifndef STORAGE_REUSE_H
 #define STORAGE_REUSE_H
@@ -24,8 +24,8 @@ struct reuse {
 int reuse_begin(struct reuse *r, const char *base, struct err *e);
 void reuse_end(struct reuse *r);
 
-/* Makes `to` another name of the base's file of this shard. False when the base has none, or another
- * one, or the file system cannot: then it is to be copied. */
+/* Makes `to` another name of the base's file of this shard. False when the base has none, or
+ * another one, or the file system cannot: then it is to be copied. */
 bool reuse_shard(const struct reuse *r, struct shard *live, const char *to);
 
 #endif

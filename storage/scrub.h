@@ -1,9 +1,9 @@
 /* scrub.h - verify in small steps, for a thread that reads a store's bytes again and again in the
  * background: one chunk a step, nothing held between two. [R], beside everything.
  *
- * What it finds damaged is noted as by any other reader (storage/damage.h), so later answers go without
- * it and say so. Pages that it alone brought into memory are the first to leave it again. The ledger's
- * invariants are verify's: they cannot be checked in steps.
+ * What it finds damaged is noted as by any other reader (storage/damage.h), so later answers go
+ * without it and say so. Pages that it alone brought into memory are the first to leave it again.
+ * The ledger's invariants are verify's: they cannot be checked in steps.
  */
 #ifndef STORAGE_SCRUB_H
 #define STORAGE_SCRUB_H
@@ -22,8 +22,8 @@ struct scrub {
 };
 
 /* The next chunk, or the files of a corpus behind its last. `finding` as for verify_store. *out is
- * what this step walked, *out_end true when there was nothing left (then `at` begins anew). Returns 0
- * also when it found damage; BUSY. */
+ * what this step walked, *out_end true when there was nothing left (then `at` begins anew). Returns
+ * 0 also when it found damage; BUSY. */
 int scrub_step(struct store *s, struct scrub *at, void (*finding)(void *arg, const char *line),
                void *arg, struct verify_report *out, bool *out_end, struct err *e);
 

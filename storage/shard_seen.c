@@ -1,5 +1,5 @@
-/* shard_seen.c - what reading a shard's chunks has shown since the store was opened: which blocks and
- * rows were right, and what was not (storage/damage.h). Part of shard.h. Any thread, under the
+/* shard_seen.c - what reading a shard's chunks has shown since the store was opened: which blocks
+ * and rows were right, and what was not (storage/damage.h). Part of shard.h. Any thread, under the
  * shard's lock. */
 #include <stdlib.h>
 

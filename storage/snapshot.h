@@ -1,8 +1,8 @@
 /* snapshot.h - making views: immutable, counted, sharing what did not change.
  *
- * A view keeps its shards alive and shares the bitmaps of dead rows with its neighbours in time. The
- * corpus's own reference to its latest view does not count as a reference to the corpus (that would
- * be a ring); every view handed out does (corpus_view, view_release).
+ * A view keeps its shards alive and shares the bitmaps of dead rows with its neighbours in time.
+ * The corpus's own reference to its latest view does not count as a reference to the corpus (that
+ * would be a ring); every view handed out does (corpus_view, view_release).
  */
 #ifndef STORAGE_SNAPSHOT_H
 #define STORAGE_SNAPSHOT_H

@@ -23,7 +23,8 @@
 #define FORMAT_TEXT "ascribe store "
 enum { FORMAT_VERSION = 1, FORMAT_FILE_MAX = 64 };
 
-/* Opening a shard's environment costs some 100 us; past this many, orphans wait for the next write. */
+/* Opening a shard's environment costs some 100 us; past this many, orphans wait for the next
+ * write. */
 enum { TIDY_SHARDS_MAX = 256 };
 
 /* ---- What is in the directory ---------------------------------------------------------------- */
@@ -141,7 +142,8 @@ static bool no_entry(void *arg, const char *name)
     return false;
 }
 
-/* A ledger whose making was cut off may be torn. As long as there are no shards, nothing lies in it. */
+/* A ledger whose making was cut off may be torn. As long as there are no shards, nothing lies in
+ * it. */
 static int drop_torn_ledger(struct store *s, const char *ledger_dir, struct err *e)
 {
     char *data = fs_join(ledger_dir, "data.mdb");

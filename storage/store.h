@@ -1,12 +1,13 @@
 /* store.h - a store: one directory, one LOCK, one ledger, many shards.
  *
- * Layout (docs/format.md):  LOCK  FORMAT  ledger/  shards/NNNNNN/  backups/  admin.key (the server's)
+ * Layout (docs/format.md):  LOCK  FORMAT  ledger/  shards/NNNNNN/  backups/  admin.key (the
+ * server's)
  *
- * Threads. Calls marked [W] change the store: they are made by one thread at a time, the writer lane.
- * Calls marked [R] may be made by any thread at any moment, beside one writer. No call keeps an LMDB
- * transaction open after it returns, except block_open (storage/corpus.h) until block_close.
- * Ownership. The store owns everything below it; what callers hold of it they hold by a reference
- * (corpus_release, view_release) and must give back before store_close.
+ * Threads. Calls marked [W] change the store: they are made by one thread at a time, the writer
+ * lane. Calls marked [R] may be made by any thread at any moment, beside one writer. No call keeps
+ * an LMDB transaction open after it returns, except block_open (storage/corpus.h) until
+ * block_close. Ownership. The store owns everything below it; what callers hold of it they hold by
+ * a reference (corpus_release, view_release) and must give back before store_close.
  */
 #ifndef STORAGE_STORE_H
 #define STORAGE_STORE_H
@@ -33,8 +34,8 @@ struct store_options {
 #define STORE_SHARD_BYTES (UINT64_C(16) << 30) /* address space is reserved, disk is not */
 #define STORE_CHUNK_BYTES (UINT64_C(32) << 20) /* one LMDB value; 512 rows of 16,384 floats */
 
-/* Opens (or creates, durably) the store at `dir`. Refuses: another process holds LOCK (BUSY), FORMAT
- * is newer (CONFLICT, with both versions, not one byte changed), something else stands there
+/* Opens (or creates, durably) the store at `dir`. Refuses: another process holds LOCK (BUSY),
+ * FORMAT is newer (CONFLICT, with both versions, not one byte changed), something else stands there
  * (INVALID). Removes what no ledger names: shard directories and temporary ones; chunks past the
  * ledger's counter. Work is bounded by the number of chunks, not of rows: ready within a second.
  * Ends with store_close. */
@@ -53,7 +54,8 @@ bool store_has_failed(const struct store *s);
 size_t store_healed(const struct store *s);
 const char *store_healed_line(const struct store *s, size_t i);
 
-/* [R] Grows with everything that reading newly finds damaged (corpus_view_sound). 0: nothing yet. */
+/* [R] Grows with everything that reading newly finds damaged (corpus_view_sound). 0: nothing
+ * yet. */
 uint64_t store_damage(const struct store *s);
 
 /* ---- Corpora --------------------------------------------------------------------------------- */
@@ -117,7 +119,8 @@ struct store_stats {
 /* [R] Cheap: from memory and stat(2). */
 void store_stats(struct store *s, struct store_stats *out);
 
-/* [R] Clears reader slots of dead processes (LMDB's mdb_reader_check); the server's timer calls it. */
+/* [R] Clears reader slots of dead processes (LMDB's mdb_reader_check); the server's timer calls
+ * it. */
 void store_housekeep(struct store *s);
 
 #endif

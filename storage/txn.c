@@ -42,8 +42,8 @@ void txn_begin_write(struct txn *t, struct db *db)
     begin(t, db, true);
 }
 
-/* When it was a meta page that could not be written, LMDB gives the environment up for this process;
- * then no error may promise that writing can go on. */
+/* When it was a meta page that could not be written, LMDB gives the environment up for this
+ * process; then no error may promise that writing can go on. */
 static bool has_panicked(struct db *db)
 {
     MDB_txn *probe = NULL;

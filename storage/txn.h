@@ -2,8 +2,9 @@
  *
  * The first failure is kept in `err`; every later call does nothing and says "none"; txn_commit
  * reports it. So a caller writes the whole story and asks once. A transaction lives on the stack of
- * one function, on one thread, and not longer than the work needs. Spans point into the map (or into
- * a dirty page) and are valid until the transaction ends or, when it writes, until the next write.
+ * one function, on one thread, and not longer than the work needs. Spans point into the map (or
+ * into a dirty page) and are valid until the transaction ends or, when it writes, until the next
+ * write.
  */
 #ifndef STORAGE_TXN_H
 #define STORAGE_TXN_H
@@ -34,8 +35,8 @@ struct txn {
 void txn_begin_read(struct txn *t, struct db *db);
 void txn_begin_write(struct txn *t, struct db *db);
 
-/* Ends it. Commit reports the sticky error (and has then aborted), or its own. Both may be called on
- * a transaction that never began; abort also on one that has ended. */
+/* Ends it. Commit reports the sticky error (and has then aborted), or its own. Both may be called
+ * on a transaction that never began; abort also on one that has ended. */
 int txn_commit(struct txn *t, struct err *e);
 void txn_abort(struct txn *t);
 
@@ -44,7 +45,8 @@ void txn_fail(struct txn *t, const struct err *why);
 
 bool txn_get(struct txn *t, unsigned table, const struct key *k, struct span *out);
 void txn_put(struct txn *t, unsigned table, const struct key *k, const void *value, size_t len);
-/* Room for a value that the caller fills before the next call on this transaction; NULL on failure. */
+/* Room for a value that the caller fills before the next call on this transaction; NULL on
+ * failure. */
 void *txn_reserve(struct txn *t, unsigned table, const struct key *k, size_t len);
 /* True when it was there. */
 bool txn_delete(struct txn *t, unsigned table, const struct key *k);

@@ -114,7 +114,8 @@ static int check_texts(struct check *k, const struct view_chunk *c, const struct
     return rc;
 }
 
-/* Reads a block with its checksum, whether it was seen before or not. `cold`: it was not in memory. */
+/* Reads a block with its checksum, whether it was seen before or not. `cold`: it was not in
+ * memory. */
 static int open_checked(const struct view_chunk *c, enum block_kind kind, struct block *out,
                         struct err *e)
 {

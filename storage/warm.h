@@ -1,8 +1,8 @@
 /* warm.h - reading ahead of a mapped block: exactly it, and nothing of its neighbours.
  *
- * Shards are mapped without read-ahead (storage/db.h): around a fault the kernel would read megabytes
- * of the rows that lie beside the codes, and push the codes of others out of memory. So whoever is
- * about to read a range says so. Any thread.
+ * Shards are mapped without read-ahead (storage/db.h): around a fault the kernel would read
+ * megabytes of the rows that lie beside the codes, and push the codes of others out of memory. So
+ * whoever is about to read a range says so. Any thread.
  */
 #ifndef STORAGE_WARM_H
 #define STORAGE_WARM_H

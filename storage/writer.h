@@ -51,8 +51,8 @@ int writer_add(struct writer *w, const struct chunk_row *rows, uint32_t count, s
 /* Everything added is durable when this returns 0. An apart writer may go on: in a new shard. */
 int writer_finish(struct writer *w, struct err *e);
 
-/* After the ledger named it: what was written stays. After a failure: new shards are removed, chunks
- * in the given one are forgotten. Either ends the writer; both are fine on a zeroed one. */
+/* After the ledger named it: what was written stays. After a failure: new shards are removed,
+ * chunks in the given one are forgotten. Either ends the writer; both are fine on a zeroed one. */
 void writer_keep(struct writer *w);
 void writer_abandon(struct writer *w);
 

@@ -75,8 +75,8 @@ int cmd_job_follow(struct cli *cli, struct asc_client *c, struct asc_job *job, c
 
 /* --- session.c: the server, the key, and stopping --------------------------------------------- */
 
-/* The key that requests carry: of --key-file, ASCRIBE_KEY, the store's admin.key. NULL when there is
- * none, which is fine (the server will say). Prints what is wrong; gives an exit code. Free with
+/* The key that requests carry: of --key-file, ASCRIBE_KEY, the store's admin.key. NULL when there
+ * is none, which is fine (the server will say). Prints what is wrong; gives an exit code. Free with
  * free(). */
 int session_key(const struct cli *cli, char **out);
 /* Opens a client as the options say. Prints what is wrong; gives an exit code, 0 on success.
@@ -106,8 +106,8 @@ void out_object(const json_t *o);
 /* An answer of the library that is JSON, as --json or as aligned lines; takes the text. Gives the
  * exit code. */
 int out_answer(const struct cli *cli, char *text);
-/* One line on standard error when an answer is partial: what it is without. With `as_json` (what was
- * printed does not say it) as JSON under --json, else nothing then. */
+/* One line on standard error when an answer is partial: what it is without. With `as_json` (what
+ * was printed does not say it) as JSON under --json, else nothing then. */
 void out_damage(const struct cli *cli, const struct asc_damage *d, bool as_json);
 /* "name: deleted", or {"deleted":"name"}. Gives EXIT_OK. */
 int out_done(const struct cli *cli, const char *what, const char *name);

@@ -27,8 +27,8 @@ int definition_read(struct definition *d, const char *path, struct err *e);
 int definition_take(struct definition *d, const char *path, uint64_t *dim, uint64_t *seed,
                     enum encoder_second *second, struct err *e);
 
-/* The plan of those options, to be ended by encoder_plan_fini; after definition_take from a path, one
- * that is checked against the file. Untouched on failure. */
+/* The plan of those options, to be ended by encoder_plan_fini; after definition_take from a path,
+ * one that is checked against the file. Untouched on failure. */
 int definition_plan(const struct definition *d, struct encoder_plan *plan, const struct model *m,
                     uint64_t dim, uint64_t seed, enum encoder_second second, struct err *e);
 

@@ -1,7 +1,8 @@
 /* train.h - trains a model on a corpus from nothing: tokenizer, start values, Adam or Adafactor
  * with a warm-up and a cosine. Deterministic for a seed, whatever the number of threads: each
  * step's passages are dealt to TRAIN_SLICES slices whose gradients are summed in their order. (A
- * time limit makes the schedule depend on the clock; only --steps alone gives the same model twice.)
+ * time limit makes the schedule depend on the clock; only --steps alone gives the same model
+ * twice.)
  */
 #ifndef CLIENT_LM_TRAIN_H
 #define CLIENT_LM_TRAIN_H
