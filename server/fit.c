@@ -20,6 +20,7 @@
 #include "server/limits.h"
 #include "server/manifest.h"
 #include "server/metrics.h"
+#include "server/partial.h"
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "server/upkeep.h"
@@ -564,6 +565,8 @@ int fit_start(struct runtime *rt, struct corpus *c, const struct fit_options *o,
     *f = (struct fit){.rt = rt, .corpus = c, .options = *o};
     corpus_retain(c);
     code = check_fit(f, e);
+    if (!code)
+        code = partial_refuse(c, true, e);
     if (!code)
         code = tasks_start(rt->tasks, "fit", run_fit, drop_fit, f, id, out, e);
     if (code)

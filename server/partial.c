@@ -31,13 +31,29 @@ bool partial_again(struct job *j, struct partial *p, int code)
     return true;
 }
 
+int partial_refuse(struct corpus *c, bool texts, struct err *e)
+{
+    const struct view *v = corpus_view_sound(c, texts);
+    const struct view_damage *d = v->damage;
+    int code = 0;
+
+    if (d)
+        code = err_set(e, ERR_DAMAGED,
+                       "corpus %s: %" PRIu64 " examples are damaged, \"%.64s\" for one; stop the "
+                       "server and run `ascribed repair`",
+                       corpus_def(c)->name, d->examples, d->id_count ? d->ids[0].id : "");
+    view_release(v);
+    return code;
+}
+
 void partial_put(struct buf *b, const struct view *v)
 {
     const struct view_damage *d = v->damage;
 
     if (!d)
         return;
-    buf_format(b, ",\"partial\":true,\"damaged\":{\"examples\":%" PRIu64 ",\"chunks\":%zu,\"ids\":[",
+    buf_format(b,
+               ",\"partial\":true,\"damaged\":{\"examples\":%" PRIu64 ",\"chunks\":%zu,\"ids\":[",
                d->examples, d->chunks);
     for (size_t i = 0; i < d->id_count; i++) {
         if (i)

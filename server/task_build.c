@@ -15,6 +15,7 @@
 #include "server/limits.h"
 #include "server/manifest.h"
 #include "server/metrics.h"
+#include "server/partial.h"
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "server/task_norms.h"
@@ -505,6 +506,8 @@ int task_build_start(struct runtime *rt, struct corpus *c, const struct task_bui
     corpus_retain(c);
     b->reserved = (uint64_t)what->rows * dim_of(b) * sizeof(float);
     code = manifest_shape(corpus_def(c), &b->arena, &b->shape, e);
+    if (!code)
+        code = partial_refuse(c, false, e);
     if (!code)
         code = tasks_start(rt->tasks, "task", run_build, drop_build, b, id, out, e);
     if (code) { /* the gradients stay the caller's */

@@ -10,6 +10,7 @@
 
 #include "index/flat.h"
 #include "server/json.h"
+#include "server/partial.h"
 #include "server/pool.h"
 #include "server/runtime.h"
 #include "storage/base/mem.h"
@@ -259,6 +260,7 @@ static int compact_one(struct compact *c, struct corpus *corpus, struct err *e)
 static int run_compact(struct task *t, void *arg, struct buf *result, struct err *e)
 {
     struct compact *c = arg;
+    struct err damage = ERR_INIT;
     struct corpus_stats s;
     uint64_t after = 0;
 
@@ -273,15 +275,23 @@ static int run_compact(struct task *t, void *arg, struct buf *result, struct err
         corpus_stats(c->corpora[i], &s);
         if (!tasks_report(t, c->before, c->total))
             return err_set(e, ERR_CANCELLED, "cancelled after %zu of %zu corpora", i, c->count);
-        code = compact_one(c, c->corpora[i], e);
+        code = partial_refuse(c->corpora[i], true, e);
+        if (!code)
+            code = compact_one(c, c->corpora[i], e);
+        if ((code == ERR_CORRUPT || code == ERR_DAMAGED) && damage.code == ERR_OK)
+            damage = *e; /* the others are compacted all the same */
         /* dropped while the others were at work: nothing left to do for it */
-        if (code == ERR_UNKNOWN_CORPUS)
+        if (code == ERR_UNKNOWN_CORPUS || code == ERR_CORRUPT || code == ERR_DAMAGED)
             err_clear(e);
         else if (code)
             return code;
         c->before += s.bytes;
         corpus_stats(c->corpora[i], &s);
         after += s.bytes;
+    }
+    if (damage.code != ERR_OK) {
+        *e = damage;
+        return (int)e->code;
     }
     buf_format(result, "{\"corpora\":%zu,\"bytes_before\":%" PRIu64 ",\"bytes_after\":%" PRIu64 "}",
                c->count, c->total, after);
@@ -302,6 +312,8 @@ int upkeep_compact(struct runtime *rt, const char *corpus, char id[TASK_ID_MAX],
             c->count = 1;
         else
             code = err_set(e, ERR_UNKNOWN_CORPUS, "no corpus \"%s\"", corpus);
+        if (!code)
+            code = partial_refuse(c->corpora[0], true, e);
     } else {
         c->count = store_corpus_list(rt->store, &c->corpora);
     }

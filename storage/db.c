@@ -16,8 +16,8 @@
 #include "storage/pages.h"
 
 /* A search on one thread has up to seven blocks open, and there may be 1,024 threads; a slot is 64
- * bytes of the lock file, which is sparse. */
-enum { READER_SLOTS = 8190, FILE_MODE = 0600 };
+ * bytes of the lock file, which is sparse but for the first thousand slots. */
+enum { READER_SLOTS = 8190, LOCK_BYTES = 64 << 10, FILE_MODE = 0600 };
 
 static int latch_error(struct db *db, const char *what, const char *why, struct err *e)
 {
@@ -50,6 +50,7 @@ int db_error(struct db *db, int rc, bool committing, const char *what, struct er
         return err_set(e, ERR_FULL, "%s: %s: %s", db->dir, what, strerror(rc));
     case MDB_PANIC:
         return latch_error(db, what, "an earlier sync failed", e);
+    case MDB_MAP_RESIZED: /* nobody else writes: a meta page says so */
     case MDB_CORRUPTED:
     case MDB_PAGE_NOTFOUND:
     case MDB_INVALID:
@@ -83,6 +84,26 @@ static int check_length(struct db *db, const char *path, bool read_only, struct 
     if (truncate(path, (off_t)need) != 0)
         return err_errno(e, errno, path);
     return 0;
+}
+
+/* LMDB makes its lock file long and writes to it through a map: on a full disk that is SIGBUS.
+ * Slots are taken from the front, so room at the front is asked for first. Only before the
+ * environment is open: closing any descriptor of the file drops the locks that this process holds
+ * on it. */
+static int reserve_lock(const struct db *db, struct err *e)
+{
+    char *path = fs_join(db->dir, "lock.mdb");
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, FILE_MODE), rc = 0;
+
+    if (fd < 0)
+        rc = err_errno(e, errno, path);
+    else if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, LOCK_BYTES) != 0 &&
+             (errno == ENOSPC || errno == EDQUOT))
+        rc = err_set(e, ERR_FULL, "%s: no room for %d bytes", path, LOCK_BYTES);
+    if (fd >= 0)
+        close(fd);
+    free(path);
+    return rc;
 }
 
 /* ---- Open ------------------------------------------------------------------------------------ */
@@ -150,6 +171,8 @@ int db_open(struct db *db, const char *dir, const struct db_options *o, struct d
     rc = pages_check(data, o->read_only ? UINT64_MAX : PAGES_AT_OPEN, o->tables != NULL, e);
     if (planted(PAGES_UNCHECKED))
         rc = 0;
+    if (rc == 0 && !o->read_only)
+        rc = reserve_lock(db, e);
     if (rc == 0)
         rc = open_env(db, data, o, e);
     if (rc)

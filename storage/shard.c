@@ -317,6 +317,13 @@ bool shard_has_orphans(struct shard *s)
     return found;
 }
 
+bool shard_is_lost(struct shard *s)
+{
+    struct txn t;
+
+    return !ready(s, &t) && t.err.code == ERR_CORRUPT;
+}
+
 uint64_t shard_used(struct shard *s)
 {
     struct txn t;

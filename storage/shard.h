@@ -62,8 +62,8 @@ struct shard {
     char *dir; /* owned */
     atomic_bool sealed;
     atomic_bool unreadable; /* its environment cannot be opened: what it holds is damaged */
-    atomic_bool doomed;   /* the ledger no longer names it: its directory goes with the last reference */
-    uint64_t tail;        /* writer lane: the last chunk to keep; what comes after it does not exist */
+    atomic_bool doomed;   /* not in the ledger any more: its directory goes with the last reference */
+    uint64_t tail;        /* writer lane: the last chunk to keep; nothing exists after it */
     pthread_mutex_t lock; /* guards the rest */
     bool is_open;
     struct db db;
@@ -86,6 +86,8 @@ int shard_make(struct shard_home *home, uint32_t id, const struct shard_corpus *
 void shard_retain(struct shard *s);
 void shard_release(struct shard *s);
 
+/* [W] Can its environment not be opened, because it is damaged or gone? */
+bool shard_is_lost(struct shard *s);
 /* [W] Begins a write; what lies past the tail is removed first. Errors are sticky in *t. */
 void shard_begin_write(struct shard *s, struct txn *t);
 /* [W] Are there chunks past the tail? False also when that cannot be read: a write will say why. */

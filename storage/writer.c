@@ -25,8 +25,10 @@ void writer_begin(struct writer *w, struct shard_home *home, const struct shard_
                          .apart = apart};
     if (active && !apart) {
         shard_retain(active);
-        w->given = w->shard = active;
+        w->given = active;
         w->given_tail = active->tail;
+        if (!shard_is_lost(active)) /* else it is sealed with this commit, and a new one made */
+            w->shard = active;
     }
 }
 

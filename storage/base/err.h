@@ -1,9 +1,9 @@
 /* err.h - the one error type of the house: a code, one line of text, and what was at fault.
  *
- * Functions that can fail return int (0, or the enum err_code that was set) and take `struct err *e`
- * last. Outputs (`out_*`) are untouched on failure. The text is one impersonal line with the numbers
- * a person needs. The deepest failure speaks; callers may add context with err_wrap, never replace it.
- * Thread: an err belongs to its caller; nothing here is shared. Memory: no allocation.
+ * Functions that can fail return int (0, or the enum err_code that was set) and take `struct err
+ * *e` last. Outputs (`out_*`) are untouched on failure. The text is one impersonal line with the
+ * numbers a person needs. The deepest failure speaks; callers may add context with err_wrap, never
+ * replace it. Thread: an err belongs to its caller; nothing here is shared. Memory: no allocation.
  */
 #ifndef STORAGE_BASE_ERR_H
 #define STORAGE_BASE_ERR_H
@@ -28,8 +28,8 @@
     X(UNKNOWN_EXAMPLE, "unknown_example", 404, false, "no such example in the corpus")             \
     X(UNKNOWN_BATCH, "unknown_batch", 404, false, "no such batch in the corpus")                   \
     X(UNKNOWN_JOB, "unknown_job", 404, false, "no such job")                                       \
-    X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                        \
-    X(UNKNOWN_QUERY, "unknown_query", 404, false, "no such saved query in the corpus")              \
+    X(UNKNOWN_TASK, "unknown_task", 404, false, "no such task in the corpus")                      \
+    X(UNKNOWN_QUERY, "unknown_query", 404, false, "no such saved query in the corpus")             \
     X(NO_ENCODER, "no_encoder", 404, false, "the server was started without an encoder")           \
     X(UNKNOWN_KEY, "unknown_key", 404, false, "no such key")                                       \
     X(METHOD, "method_not_allowed", 405, false, "the path exists, the method does not")            \
@@ -37,10 +37,12 @@
     X(CONFLICT, "conflict", 409, false, "something else stands under this name")                   \
     X(CORPUS_CONFLICT, "corpus_conflict", 409, false, "the corpus exists with another definition") \
     X(BATCH_CONFLICT, "batch_conflict", 409, false, "the batch exists with other content")         \
-    X(ENCODED, "corpus_encoded", 409, false, "the corpus takes finished encodings, not gradients")  \
-    X(EMPTY, "corpus_empty", 409, true, "the corpus has no examples yet")                            \
-    X(NOT_FITTED, "not_fitted", 409, true, "the corpus must be fitted first")                        \
-    X(TASK_STALE, "task_stale", 409, false, "the corpus was fitted again after the task was made")   \
+    X(ENCODED, "corpus_encoded", 409, false, "the corpus takes finished encodings, not gradients") \
+    X(EMPTY, "corpus_empty", 409, true, "the corpus has no examples yet")                          \
+    X(NOT_FITTED, "not_fitted", 409, true, "the corpus must be fitted first")                      \
+    X(TASK_STALE, "task_stale", 409, false, "the corpus was fitted again after the task was made") \
+    X(DAMAGED, "corpus_damaged", 409, false,                                                       \
+      "part of the corpus is damaged: `ascribed repair` first")                                    \
     X(FINGERPRINT, "fingerprint_mismatch", 409, false, "made for another corpus manifest")         \
     X(LENGTH, "length_required", 411, false, "the route needs a body")                             \
     X(TOO_LARGE, "too_large", 413, false, "larger than a documented limit")                        \
@@ -61,7 +63,7 @@
     X(SYNC_FAILED, "sync_failed", 500, false, "a sync failed; the store takes no more writes")     \
     X(ENCODER, "encoder_failed", 502, true, "the encoder died, refused or made no sense")          \
     X(BUSY, "busy", 503, true, "a bounded queue or budget is full")                                \
-    X(STALE, "stale_encoding", 503, true, "the corpus was fitted while this was being encoded")      \
+    X(STALE, "stale_encoding", 503, true, "the corpus was fitted while this was being encoded")    \
     X(DRAINING, "draining", 503, true, "the server is shutting down")                              \
     X(DEADLINE, "deadline", 504, true, "the work did not finish within its deadline")              \
     X(ENCODER_TIMEOUT, "encoder_timeout", 504, true, "the encoder did not answer in time")         \

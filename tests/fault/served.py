@@ -321,7 +321,7 @@ class Trial:
             self.what = damage(path, self.dice)
         if not self.start(server):
             return
-        client = server.client(key=self.key(), timeout=60)
+        client = l.Steady(server, key=self.key())
         if self.mode == "warm":
             self.ask_all(client, self.t.asks)
         if self.mode != "closed":
@@ -332,7 +332,7 @@ class Trial:
         client.close()
         if alive:
             server.process.terminate()
-            alive = server.process.wait(60 * h.SLOW) == 0
+            alive = server.process.wait(600) == 0
         self.ended(server, alive)
         if self.met:
             self.verify()
@@ -343,7 +343,7 @@ class Trial:
 
     def start(self, server):
         try:
-            server.start(create=False)
+            server.start(create=False, timeout=600)  # a machine may stand still for minutes
             return True
         except AssertionError as fault:
             code = server.process.wait()
@@ -362,9 +362,11 @@ class Trial:
             except Named:
                 self.met.add("named")
             except GONE:
-                hold(server and server.process.wait(30) is not None, "no answer to", name)
+                hold(server and server.process.wait(600) is not None, "no answer to", name)
                 return False
             except l.Violation as fault:
+                if server and not server.alive():
+                    return False
                 if self.unauthorized(fault):
                     self.met.add("refused")
                     return True

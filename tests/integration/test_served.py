@@ -1,4 +1,5 @@
-"""test_served.py - damage under a server: files that are cut while it reads them.
+"""test_served.py - damage under a server: files that are cut while it reads them, and what is refused
+until a repair.
 
 What a closed store looks like after damage is test_offline.py's; many flips at random are test_fault.py's.
 """
@@ -13,9 +14,8 @@ DIM, ROWS = 256, 600
 MAP_FAILED = 6
 
 
-class Cut(h.Case):
-    """A file is cut under a running server. It ends at the next read of what is gone, with a line that
-    names file and byte, and a code of its own; a new start names what is damaged and serves the rest."""
+class Store(h.Case):
+    """A server with two corpora of the same rows, and the answers it must give."""
 
     def setUp(self):
         self.x = np.random.default_rng(41).standard_normal((ROWS, DIM)).astype("<f4")
@@ -42,6 +42,11 @@ class Cut(h.Case):
     def best(self, reply):
         return [(p["id"], p["score"], p["sequence"]) for p in reply.json()["results"][0]["proponents"]]
 
+
+class Cut(Store):
+    """A file is cut under a running server. It ends at the next read of what is gone, with a line that
+    names file and byte, and a code of its own; a new start names what is damaged and serves the rest."""
+
     def cut(self, file, to, *asks):
         """Cuts, asks until the server ends, and reads what it said last."""
         path = os.path.join(self.server.store, file)
@@ -49,9 +54,7 @@ class Cut(h.Case):
         for ask in asks:
             try:
                 ask()
-            except h.http.client.HTTPException:
-                break
-            except OSError:
+            except (OSError, h.http.client.HTTPException):
                 break
         self.assertEqual(self.server.process.wait(60), MAP_FAILED, self.server.tail(9))
         self.server.reader.join(10)
@@ -116,6 +119,68 @@ class Cut(h.Case):
         self.assertEqual(self.server.process.wait(60), -signal.SIGBUS)
         self.server.reader.join(10)
         self.server.process = None
+
+
+class Damaged(Store):
+    """What goes on, and what is refused, while a corpus waits for its repair."""
+
+    def setUp(self):
+        super().setUp()
+        self.client.close()
+        self.server.stop()
+
+    def shard(self, place):
+        return f"{self.server.store}/shards/{sorted(os.listdir(self.server.store + '/shards'))[place]}/data.mdb"
+
+    def repair(self):
+        return [h.json.loads(x) for x in h.offline("repair", "--store", self.server.store, check=0).stdout.splitlines()]
+
+    def test_batches_go_into_a_new_shard(self):
+        """The shard that would take them is gone: it is closed, the batch goes into another, and both survive."""
+        os.unlink(self.shard(0))
+        client = self.start()
+        new = np.random.default_rng(42).standard_normal((50, DIM)).astype("<f4")
+        self.ingest(client, "hit", "after", new, [f"n{i}" for i in range(50)])
+        for again in range(2):
+            told = self.ask(client, "hit").json()
+            self.assertEqual((told["partial"], told["examples"], told["damaged"]["examples"]), (True, 50, ROWS))
+            client.close()
+            self.server.stop()
+            if again == 0:
+                client = self.start()
+        self.assertEqual(self.repair()[-1]["examples_lost"], ROWS)
+        client = self.start()
+        told = self.ask(client, "hit").json()
+        self.assertNotIn("partial", told)
+        oracle = h.Oracle(DIM)
+        oracle.next = ROWS
+        oracle.ingest(new, [f"n{i}" for i in range(50)])
+        self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in told["results"][0]["proponents"]], oracle.top(self.x[3], 9)[0])
+
+    def test_whole_work_is_refused_until_the_repair(self):
+        """Fit, tasks and compact need all of a corpus: where damage is known they say what to do, at once."""
+        unit, _ = h.normalise(self.x[30])
+        with open(self.shard(0), "r+b") as f:
+            at = f.read().find(unit.tobytes())
+            self.assertGreater(at, 0)
+            f.seek(at + 77)
+            f.write(bytes([unit.tobytes()[77] ^ 1]))
+        client = self.start()
+        self.assertEqual(self.ask(client, "hit", "&engine=scan").json()["damaged"]["ids"], ["e30"])
+        task = h.tensors([h.matrix("gradients", self.x[:5])])
+        for ask in (lambda c: client.post(f"/v1/corpora/{c}/fit"), lambda c: client.post(f"/v1/admin/compact?corpus={c}")):
+            told = self.assert_problem(ask("hit"), 409, "corpus_damaged")
+            self.assertIn("ascribed repair", told["detail"])
+            self.assertIn('"e30"', told["detail"])
+            self.assertEqual(self.wait_job(client, ask("other"))["state"], "succeeded")
+        job = self.wait_job(client, client.post("/v1/admin/compact"))
+        self.assertEqual((job["state"], job["error"]["code"]), ("failed", "corpus_damaged"))
+        client.close()
+        self.server.stop()
+        self.repair()
+        client = self.start()
+        self.assertEqual(self.wait_job(client, client.post("/v1/corpora/hit/fit"))["state"], "succeeded")
+        self.assertEqual(self.wait_job(client, client.put("/v1/corpora/hit/tasks/t?lambda=0.5", task))["state"], "succeeded")
 
 
 if __name__ == "__main__":
