@@ -232,6 +232,49 @@ class FullDisk(h.Case):
         server.stop()
         h.offline("verify", "--store", server.store, check=0)
 
+    def test_jobs_on_a_full_disk(self):
+        """Each job fails by name and leaves nothing behind; takedowns are told, too; all succeed once there is room."""
+        where = self.small_disk("24m")
+        server = self.serve(store=where + "/store")
+        client, dim, oracle = server.client(), 512, h.Oracle(512)
+        self.create(client, "c", dim)
+        x, names = np.random.default_rng(4).standard_normal((600, dim)).astype("<f4"), [f"e{i}" for i in range(600)]
+        self.ingest(client, "c", "all", x, names)
+        oracle.ingest(x, names)
+        self.assert_status(client.delete("/v1/corpora/c/examples/e0"), 204)
+        oracle.delete("e0")
+        jobs = ("/v1/admin/backup", "/v1/admin/compact?corpus=c", "/v1/corpora/c/fit")
+        with open(where + "/ballast", "wb", buffering=0) as f:
+            with self.assertRaisesRegex(OSError, "No space left"):
+                while True:
+                    f.write(b"x" * 4096)
+        for path in jobs:
+            reply = client.post(path)
+            if reply.status == 202:  # otherwise it was refused at once
+                job = self.wait_job(client, reply)
+                self.assertEqual((job["state"], job["error"]["code"]), ("failed", "storage_full"), path)
+            else:
+                self.assert_problem(reply, 507, "storage_full")
+            got = client.post("/v1/corpora/c/query?k=5", h.queries(x[1])).json()["results"][0]["proponents"]
+            self.assertEqual([(p["id"], p["score"], p["sequence"]) for p in got], oracle.top(x[1], 5)[0], path)
+        reply = client.delete("/v1/corpora/c/examples/e1")
+        self.assertIn(reply.status, (204, 507), repr(reply))
+        os.unlink(where + "/ballast")
+        if reply.status == 507:
+            self.assert_status(client.delete("/v1/corpora/c/examples/e1"), 204)
+        oracle.delete("e1")
+        for path in jobs:
+            job = self.wait_job(client, client.post(path))
+            self.assertEqual(job["state"], "succeeded", job)
+        got = client.get("/v1/corpora/c").json()
+        self.assertEqual((got["examples"], got["deleted"], got["whitened"]), (598, 0, True))
+        client.close()
+        server.stop()
+        h.offline("verify", "--store", server.store, check=0)
+        for left in os.listdir(server.store + "/backups"):
+            self.assertNotIn(".part", left)
+            h.offline("verify", "--store", f"{server.store}/backups/{left}", check=0)
+
 
 if __name__ == "__main__":
     h.main()
