@@ -166,7 +166,7 @@ class Run:
         env = {**os.environ, **self.shim.environment()}
         return subprocess.run([h.program("ascribed"), "restore", "--store", self.target, "--from", self.source()],
                               env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                              timeout=600).returncode
+                              timeout=l.LONG).returncode
 
     def source(self):
         return os.path.join(self.store, "backups", self.backup[0])
@@ -197,7 +197,7 @@ class Run:
             raise ConnectionError(str(why))
 
     def steps(self, server):
-        client = server.client(timeout=300)
+        client = server.client(timeout=l.LONG)
         try:
             for word, value in STEPS:
                 self.at = word
@@ -210,7 +210,7 @@ class Run:
         """Runs the server's part under the fault. Its exit code; -9 after a kill."""
         server = self.server(True)
         try:
-            server.start(create=True, timeout=600)
+            server.start(create=True, timeout=l.LONG)
             self.steps(server)
         except GONE:
             pass
@@ -254,7 +254,7 @@ class Run:
 
     def check_store(self):
         server = self.server(False)
-        server.start(create=True, timeout=600)
+        server.start(create=True, timeout=l.LONG)
         client = l.Steady(server)
         have = {x["name"] for x in good(client.get("/v1/corpora"), 200).json()["corpora"]}
         hold(self.made <= have, "corpora that were acknowledged are gone:", self.made - have)
@@ -272,7 +272,7 @@ class Run:
         self.verify(self.store)
 
     def verify(self, store):
-        done = h.offline("verify", "--store", store)
+        done = h.offline("verify", "--store", store, timeout=l.LONG)
         hold(done.returncode == 0, "verify of", store, "says", done.stdout[-500:], done.stderr[-500:])
 
     def check_backup(self):
@@ -286,7 +286,7 @@ class Run:
         self.verify(self.target)
         if self.at != "restore":
             return
-        server = h.Server(self.target).start(create=False, timeout=600)
+        server = h.Server(self.target).start(create=False, timeout=l.LONG)
         with open(self.store + "/admin.key") as f:  # a backup has no keys in the clear
             client = l.Steady(server, f.read().strip())
         _, before, gone = self.backup
@@ -338,7 +338,7 @@ class Sweep:
         self.taken += bool(found.get("refused")) and found["at"] == "end"
 
     def run(self, points, pool, dice):
-        plain = [point(self.seed, self.scratch, self.fault, None) for _ in range(2)]
+        plain = [point(self.seed, self.scratch, self.fault, None) for _ in range(2 if points is None else 1)]
         for found in plain:
             hold(not found["why"], "the trace itself:", found["why"])
         total = max(found["calls"] for found in plain)

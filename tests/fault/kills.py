@@ -54,7 +54,7 @@ class Store:
                                                       "--chunk-bytes", self.dice.choice(["16K", "64K", "1M"])])
 
     def start(self):
-        self.server.start(create=True, timeout=600)  # a machine may stand still for minutes
+        self.server.start(create=True, timeout=l.LONG)
         self.ready.append(self.server.ready_seconds)
         return l.Steady(self.server)
 
@@ -152,7 +152,7 @@ class Store:
         shutil.rmtree(self.notes)
 
     def verify(self, store):
-        done = h.offline("verify", "--store", store)
+        done = h.offline("verify", "--store", store, timeout=l.LONG)
         hold(done.returncode == 0, "verify says", done.stdout[-2000:], done.stderr[-2000:])
 
     def restore(self, n, name, before, intended, gone):
@@ -165,10 +165,10 @@ class Store:
         self.counts["restore_kills"] += 1
         if not os.path.exists(target):
             shutil.rmtree(target + ".part", ignore_errors=True)  # restore asks for that
-            h.offline("restore", "--store", target, "--from", source, check=0)
+            h.offline("restore", "--store", target, "--from", source, check=0, timeout=l.LONG)
         self.verify(target)
         again = h.Server(target)
-        again.start(create=False, timeout=600)
+        again.start(create=False, timeout=l.LONG)
         client = l.Steady(again, again.key if os.path.exists(target + "/admin.key") else self.server.key)
         # What was taken down later is still in it, what was taken down before is not.
         back = set(self.checker.present(client)[0]) & gone

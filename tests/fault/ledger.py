@@ -25,6 +25,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))
 import harness as h  # noqa: E402
 
 BOOK = os.path.join(HERE, "ledger.jsonl")
+LONG = 7200  # seconds: a machine may stand still for minutes, and whoever started a campaign sees it hang
 
 
 class Violation(AssertionError):
@@ -110,7 +111,7 @@ class Steady:
     machine that stood still for a minute closes connections that were idle.)"""
 
     def __init__(self, server, key=True):
-        self.server, self.client = server, server.client(key=key, timeout=120)
+        self.server, self.client = server, server.client(key=key, timeout=600)
 
     def send(self, verb, *args, **kw):
         try:

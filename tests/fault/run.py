@@ -42,13 +42,13 @@ def script(name, seed, book, *flags):
 
 # kind -> what runs: ten minutes in all, and for hours.
 ONCE = {
-    "storage-kill": lambda seed, book: storage("kill", seed, book, "--stride", 2),
-    "storage-error": lambda seed, book: storage("error", seed, book, "--stride", 4),
+    "storage-kill": lambda seed, book: storage("kill", seed, book),
+    "storage-error": lambda seed, book: storage("error", seed, book, "--stride", 2),
     "storage-power": lambda seed, book: storage("power", seed, book, "--limit", 2400),
     "storage-flips": lambda seed, book: storage("flips", seed, book, "--limit", 2000),
     "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 20),
     "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 48),
-    "calls": lambda seed, book: script("calls.py", seed, book, "--points", 20, "--jobs", 1),
+    "calls": lambda seed, book: script("calls.py", seed, book, "--points", 40, "--jobs", 1),
 }
 LONG = {
     "storage-kill": lambda seed, book: storage("kill", seed, book),
