@@ -59,17 +59,18 @@ static void write_later(struct conn *c, const uv_buf_t bufs[], unsigned count,
 void conn_write_reply(struct conn *c)
 {
     struct exchange *x = c->x;
-    struct buf *body = &x->job.reply_body;
-    uv_buf_t bufs[2] = {conn_span(x->head.data, x->head.len), conn_span(body->data, body->len)};
-    unsigned count = x->head_only || body->len == 0 ? 1 : 2, first = 0;
-    size_t total, sent;
+    size_t len, total, sent;
+    const void *body = exchange_reply_body(x, &len);
+    uv_buf_t bufs[2] = {conn_span(x->head.data, x->head.len),
+                        conn_span((void *)(uintptr_t)body, len)};
+    unsigned count = x->head_only || len == 0 ? 1 : 2, first = 0;
     int rc;
 
     if (x->bare) {
         bufs[0] = conn_span((void *)(uintptr_t)EXCHANGE_BARE, strlen(EXCHANGE_BARE));
         count = 1;
     }
-    total = bufs[0].len + (count == 2 ? body->len : 0);
+    total = bufs[0].len + (count == 2 ? len : 0);
     rc = uv_try_write(&c->u.stream, bufs, count);
     if (rc < 0 && rc != UV_EAGAIN) {
         c->gone = true;

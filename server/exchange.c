@@ -284,16 +284,25 @@ static void put_head(struct exchange *x, const char *type, uint64_t length)
 }
 
 #define BARE_BODY                                                                                  \
-    "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"                   \
+    "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503," \
     "\"code\":\"busy\",\"detail\":\"no memory for the reply\"}\n"
 _Static_assert(sizeof BARE_BODY - 1 == 115, "its Content-Length");
 const char EXCHANGE_BARE[] = "HTTP/1.1 503 Service Unavailable\r\n"
                              "Content-Type: application/problem+json\r\nContent-Length: 115\r\n"
                              "Retry-After: 1\r\nConnection: close\r\n\r\n" BARE_BODY;
 
+const void *exchange_reply_body(const struct exchange *x, size_t *out_len)
+{
+    const struct job *j = &x->job;
+
+    *out_len = j->reply_static ? j->reply_static_len : j->reply_body.len;
+    return j->reply_static ? j->reply_static : j->reply_body.data;
+}
+
 void exchange_answer(struct exchange *x)
 {
     struct job *j = &x->job;
+    size_t len;
 
     if (!j->err.code && j->route->reply && j->route->reply(j) && !j->err.code)
         err_set(&j->err, ERR_INTERNAL, "the reply could not be made");
@@ -311,8 +320,8 @@ void exchange_answer(struct exchange *x)
     if (j->status == 204 || j->status == 304)
         buf_free(&j->reply_body);
     audit(x, j->status);
-    put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json",
-             j->reply_body.len);
+    exchange_reply_body(x, &len);
+    put_head(x, j->status == 204 ? NULL : j->reply_type ? j->reply_type : "application/json", len);
     if (x->head.failed || j->reply_body.failed) {
         x->bare = true;
         x->keep_alive = false;

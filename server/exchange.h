@@ -74,8 +74,9 @@ int exchange_body_chunks(struct exchange *x, const char *in, size_t len, size_t 
 void exchange_body_done(struct exchange *x);
 
 /* Builds the reply, or the problem when job.err is set, and gives back what the route holds.
- * Then head and job.reply_body are what goes out. */
+ * Then head and exchange_reply_body are what goes out. */
 void exchange_answer(struct exchange *x);
+const void *exchange_reply_body(const struct exchange *x, size_t *out_len);
 /* What goes out when there is no memory for so much as a refusal; the connection ends with it. */
 extern const char EXCHANGE_BARE[];
 /* The head of a streamed reply; false when there is no memory for it. */

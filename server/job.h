@@ -84,6 +84,8 @@ struct job {
     int status;                 /* 0: 200 */
     const char *reply_type;     /* NULL: application/json */
     struct buf reply_body;      /* owned by the job */
+    const void *reply_static;   /* instead of reply_body: bytes of the program itself; or NULL */
+    size_t reply_static_len;
     const char *audit_note;     /* for the audit's line: api_audit; or NULL */
     bool secret;                /* reply_body is wiped once it went out */
     const char *reply_location; /* Location header, or NULL */

@@ -49,10 +49,13 @@ int page_reply(struct job *j)
         return err_set(&j->err, ERR_UNKNOWN_ROUTE, "the page has no file of this name");
     j->reply_extra = arena_format(&j->arena, "%sETag: %s\r\n", headers, f->etag);
     j->reply_type = f->type;
-    if (has_it(j->if_none_match, f->etag))
+    if (has_it(j->if_none_match, f->etag)) {
         j->status = 304;
-    else
-        buf_add(&j->reply_body, f->data, (size_t)(f->end - f->data));
+        return 0;
+    }
+    /* no copy: who has no key may ask for this, and read it slowly */
+    j->reply_static = f->data;
+    j->reply_static_len = (size_t)(f->end - f->data);
     return 0;
 }
 
