@@ -168,12 +168,13 @@ class Crowd:
 class SlowTest:
     """slowhttptest with `mode` -H, -B or -X; it connects for a second or two before it is in place."""
 
-    def __init__(self, address, mode, count):
+    def __init__(self, address, mode, count, key):
         url = "http://%s:%d" % address
         slow = {"-H": ["-u", url + "/v1/info"], "-B": ["-u", url + "/v1/corpora/c/query", "-s", "8192"],
                 "-X": ["-u", url + "/page/d3.js", "-w", "10", "-y", "20", "-n", "5", "-z", "32", "-k", "3"]}[mode]
         self.command = ["nice", "-n", "19", shutil.which("slowhttptest"), mode, "-c", str(count), "-r", str(count),
-                        "-i", "1", "-l", "600", "-v", "0", *slow]
+                        "-i", "1", "-l", "600", "-v", "0", "-f", "application/json",
+                        "-j", f"x\r\nAuthorization: Bearer {key}", *slow]  # a key, or a body is refused by its head
         self.connections = count
 
     def __enter__(self):

@@ -17,15 +17,18 @@ QUERY = "/v1/corpora/c/query?k=5"
 
 
 def crowds(b, server):
-    """(name, how many, makes a crowd) of every kind there is."""
+    """(name, how many, makes a crowd) of every kind there is, or of those that were asked for."""
     sizes = {"idle": 2000, "slow-head": 2000, "slow-body": 2000, "slow-reader": 2000, "abort": 2000, "flood": 200,
              "guess": 8}
-    for manner in b.args.crowds.split(",") if b.args.crowds else crowd.MANNERS:
+    found = []
+    for manner in crowd.MANNERS:
         count = sizes[manner] // b.pick(10, 1) or 1
-        yield manner, count, lambda m=manner, n=count: crowd.Crowd(server.address, m, n, server.key)
-    if shutil.which("slowhttptest") and not b.args.quick and not b.args.crowds:
+        found.append((manner, count, lambda m=manner, n=count: crowd.Crowd(server.address, m, n, server.key)))
+    if shutil.which("slowhttptest") and not b.args.quick:
         for mode in ("-H", "-B", "-X"):
-            yield "slowhttptest " + mode, 2000, lambda m=mode: crowd.SlowTest(server.address, m, 2000)
+            found.append(("slowhttptest" + mode, 2000, lambda m=mode: crowd.SlowTest(server.address, m, 2000, server.key)))
+    wanted = b.args.crowds.split(",") if b.args.crowds else [f[0] for f in found]
+    return [f for f in found if f[0] in wanted]
 
 
 def settle(client, body):
