@@ -20,6 +20,9 @@ enum {
     /* Up to so many queries the scan of six waits for memory, not for sums: a second plane of each
      * costs nothing. */
     FINE_MOST = 4,
+    /* Groups of so many together wait for sums, and the more dimensions, the more rows six bits
+     * leave: from 48 queries at 16,384 and 12 at 65,536 on, all eight bits at once are cheaper. */
+    EIGHT_LEAST = 3072,
     EIGHT_GROUPS_MOST = 516, /* 128 x 127 x 256 of them < 2^31 */
     /* Up to so many, one bit first saves time: it leaves a tenth of the rows for six, of each query
      * others, and half of them when the other end is asked too. */
@@ -71,8 +74,10 @@ static void plan(struct tier *t)
     t->odds = q->precision == TIER_PROBABILISTIC;
     t->bits = t->odds && q->count <= BITS_MOST && !q->opponents;
     t->groups = code_groups(t->src->dim);
-    t->fine = !t->odds && (q->count <= FINE_MOST || t->groups > EIGHT_GROUPS_MOST);
-    t->eight = !t->odds && !t->fine;
+    t->eight = !t->odds && t->groups <= EIGHT_GROUPS_MOST &&
+               (q->eight ? q->count >= q->eight
+                         : q->count > FINE_MOST && q->count * t->groups >= EIGHT_LEAST);
+    t->fine = !t->odds && !t->eight && q->count <= FINE_MOST;
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
     t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
     t->left_rows = memory / 4 / (q->count * ends * sizeof(struct left));

@@ -75,6 +75,7 @@ struct tier_query {
     const double *lengths; /* of the queries, for TIER_SCALED */
     enum tier_precision precision;
     double delta;          /* for TIER_PROBABILISTIC: in (0, 1/2] */
+    size_t eight;          /* certified: eight bits at once from so many queries; 0: as it pays */
     uint64_t live;         /* rows that are not dead, over all blocks (or more) */
     unsigned threads;      /* that will call tier_share: memory is divided by it */
     size_t memory;         /* bytes that all threads may take for rows in work; 0: 128 MiB */

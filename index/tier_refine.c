@@ -21,7 +21,7 @@ struct refining {
     struct share *s;
     struct picked p;
     struct factors f;
-    int32_t a[TIER_TILE * 2 * TIER_GROUP]; /* sums: tier_sums */
+    int32_t a[TIER_TILE * 2 * TIER_GROUP], b[TIER_TILE * TIER_GROUP]; /* sums: tier_sums */
 };
 
 static uint64_t any_of(const struct picked *p)
@@ -57,6 +57,14 @@ static void note_factors(struct refining *r)
         r->f.length8[n] = (double)code_factor(all, h->b.rows, CODE_LENGTH8, row);
         r->f.length[n] = (double)code_factor(all, h->b.rows, CODE_LENGTH, row);
     }
+}
+
+static bool may_at_any(const struct share *s, size_t i, struct bound b, double weight)
+{
+    double upper;
+
+    return (s->list[TIER_PRO] && tier_may(s->t, i, TIER_PRO, b, weight, &upper)) ||
+           (s->list[TIER_OPP] && tier_may(s->t, i, TIER_OPP, b, weight, &upper));
 }
 
 /* Lists row w of the window for query i where the bound leaves it. */
@@ -113,38 +121,61 @@ static struct bound eight_bound(const struct refining *r, size_t i, uint32_t n, 
                        r->f.rest8[n], r->f.length8[n]);
 }
 
-/* Six bits with hi and lo were read. */
-static int refine_fine(struct refining *r, struct err *e)
+/* The sum of hi (c8 - 128) of pair (n, j): as the first tier has it, or from its six bits and what
+ * r->b has of the low two. */
+static double eight_hi(const struct refining *r, size_t j, uint32_t n)
 {
-    const struct window *own = &r->s->w;
-    struct picked *p = &r->p;
-    int failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->a, e);
+    const size_t i = r->p.query[j];
+    const double first = (double)r->s->w.hi[i * r->s->w.room + r->p.from + n];
 
-    r->s->work->rows_low += pairs_of(p);
-    for (size_t j = 0; j < p->count; j++)
-        for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
-            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
-            const size_t at = i * own->room + w;
-            const double sum8 = bound_join(&r->s->t->bounds[i], (double)own->hi[at],
-                                           (double)r->a[n * p->count + j]);
-
-            failed = list(r->s, i, w, eight_bound(r, i, n, sum8, own->lo[at]), e);
-        }
-    return failed;
+    return r->s->t->eight ? first
+                          : bound_join(&r->s->t->bounds[i], first,
+                                       (double)r->b[n * r->p.count + j]);
 }
 
-/* Eight bits with hi were read: six with lo are missing. */
-static int refine_eight(struct refining *r, struct err *e)
+/* What eight bits say of a query of hi alone: most of what six left, without the query's lower half
+ * over six bits. Clears the pairs that are out. */
+static void drop_by_eight_hi(struct refining *r)
 {
     struct picked *p = &r->p;
-    int failed = tier_sums(r->s, p, TIER_SIX, PART_LO, r->a, e);
 
+    for (size_t j = 0; j < p->count; j++)
+        for (uint64_t m = p->mask[j]; m; m &= m - 1) {
+            const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j];
+            const struct bound b =
+                bound_eight_hi(&r->s->t->bounds[i], eight_hi(r, j, n), r->f.scale[n],
+                               r->f.rest8[n], r->f.length8[n]);
+
+            if (!may_at_any(r->s, i, b, tier_weight(&r->s->w, p->from + n)))
+                p->mask[j] &= ~(UINT64_C(1) << n);
+        }
+}
+
+/* What the first tier has not read, in turn: the low plane with hi; six with lo. */
+static int refine_certified(struct refining *r, struct err *e)
+{
+    const struct tier *t = r->s->t;
+    const struct window *own = &r->s->w;
+    struct picked *p = &r->p;
+    int failed = 0;
+
+    if (!t->eight) {
+        failed = tier_sums(r->s, p, TIER_LOW, PART_HI, r->b, e);
+        if (failed)
+            return failed;
+        r->s->work->rows_low += pairs_of(p);
+        if (!t->fine)
+            drop_by_eight_hi(r);
+    }
+    if (!t->fine)
+        failed = tier_sums(r->s, p, TIER_SIX, PART_LO, r->a, e);
     for (size_t j = 0; j < p->count; j++)
         for (uint64_t m = p->mask[j]; m && !failed; m &= m - 1) {
             const uint32_t n = (uint32_t)__builtin_ctzll(m), i = p->query[j], w = p->from + n;
-            const double sum8 = (double)r->s->w.hi[i * r->s->w.room + w];
+            const int32_t lo6 =
+                t->fine ? own->lo[i * own->room + w] : r->a[n * p->count + j];
 
-            failed = list(r->s, i, w, eight_bound(r, i, n, sum8, r->a[n * p->count + j]), e);
+            failed = list(r->s, i, w, eight_bound(r, i, n, eight_hi(r, j, n), lo6), e);
         }
     return failed;
 }
@@ -180,7 +211,7 @@ static int refine_rows(struct share *s, uint32_t from, uint32_t first, const uin
     note_factors(&r);
     if (s->t->bits)
         return refine_bits(&r, e);
-    return s->t->fine ? refine_fine(&r, e) : refine_eight(&r, e);
+    return refine_certified(&r, e);
 }
 
 /* Where the first tier's bound is all there is before the exact kernel. */

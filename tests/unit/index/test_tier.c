@@ -617,6 +617,7 @@ static bool check_case(struct corpus *c, enum style style, size_t batch, size_t 
         q.each_k = each_own && run > 1 ? each : NULL;
         q.each_opponents = each_own && run > 1 ? each + batch : NULL;
         q.memory = below(2) ? 0 : 1 + below(1 << 20);
+        q.eight = below(2) ? 1 + below(6) : 0;
         assert_int_equal(search(&src, &q, &l, &e), 0);
         same = same_lists(&o, &q, &l);
         lists_free(&l);
@@ -742,6 +743,7 @@ static void damage_and_cancelling_end_the_search(void **state)
             struct lists l;
 
             q.precision = at % 2 ? TIER_PROBABILISTIC : TIER_CERTIFIED;
+            q.eight = at % 4 ? 1 : 0;
             c.opened = c.closed = c.planes = c.single = c.asked = 0;
             c.open_fails_at = kind == 0 ? at : SIZE_MAX;
             c.plane_fails_at = kind == 1 ? at : SIZE_MAX;
