@@ -119,7 +119,8 @@ static double walk(struct share *s, const struct engine_block *b, size_t block,
                     exact_score(s->src, b, row, s->q->vectors + query * s->src->dim), list);
         s->work->rows_exact++;
     }
-    if (depth >= b->rows || planted(MARGIN_TRUSTED) || !can_enter(list, (double)scores[depth - 1] + error))
+    if (depth >= b->rows || planted(MARGIN_TRUSTED) ||
+        !can_enter(list, (double)scores[depth - 1] + error))
         return -INFINITY;
     return (double)scores[depth - 1] + error;
 }

@@ -18,7 +18,7 @@ struct fence {
 
 struct fences {
     struct fence *at;  /* in order */
-    uint64_t *between; /* rows after fence i - 1, up to and with fence i's own; at last their sums */
+    uint64_t *between; /* rows after fence i - 1, up to and with fence i's; at last their sums */
     size_t count;
 };
 

@@ -45,13 +45,15 @@ int descriptors_fit(uint64_t wanted, uint64_t *connections, struct err *e)
         return 0;
     if (r.rlim_cur < taken + CONNECTIONS_MIN)
         return err_set(e, ERR_INVALID,
-                       "descriptors: %llu open files are allowed (ulimit -n, LimitNOFILE=), the store "
+                       "descriptors: %llu open files are allowed (ulimit -n, LimitNOFILE=), the "
+                       "store "
                        "and %d connections need %llu",
                        (unsigned long long)r.rlim_cur, CONNECTIONS_MIN,
                        (unsigned long long)(taken + CONNECTIONS_MIN));
     *connections = r.rlim_cur - taken;
     log_note(LOG_WARN, "descriptors",
-             "%llu open files are allowed (ulimit -n, LimitNOFILE=): %llu connections instead of %llu",
+             "%llu open files are allowed (ulimit -n, LimitNOFILE=): %llu connections instead of "
+             "%llu",
              (unsigned long long)r.rlim_cur, (unsigned long long)*connections,
              (unsigned long long)wanted);
     return 0;

@@ -70,7 +70,7 @@ static int resolve_inet(const char *spec, struct listen_address *out, bool *all_
 
     if (split(spec, host, sizeof host, &port, e))
         return (int)e->code;
-    name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host; /* RFC 6761: needs no name service */
+    name = strcmp(host, "localhost") == 0 ? "127.0.0.1" : host; /* RFC 6761: no name service */
     if (getaddrinfo(name[0] ? name : "0.0.0.0", port, &hints, &found))
         return bad(e, spec, "the host is not known");
     chosen = found;

@@ -43,7 +43,8 @@ const struct route route_table[] = {
 
     {"POST", "/v1/corpora/{c}/query", SCOPE_READ, BODY_TENSOR, true,
      "Proponents and opponents of query gradients",
-     "k opponents engine precision delta text filter task saved like blocks percentile histogram group "
+     "k opponents engine precision delta text filter task saved like blocks percentile histogram "
+      "group "
      "score",
      query_parse, query_work, NULL, api_ok, NULL},
     {"POST", "/v1/corpora/{c}/fit", SCOPE_WRITE, BODY_NONE, false,
@@ -80,7 +81,8 @@ const struct route route_table[] = {
      scores_work, NULL, api_ok, NULL},
 
     {"GET", "/v1/encoder", SCOPE_READ | SCOPE_COMMON, BODY_NONE, false,
-     "The encoder: its state and model", NULL, api_parse_plain, NULL, NULL, encoder_get_reply, NULL},
+     "The encoder: its state and model", NULL, api_parse_plain, NULL, NULL, encoder_get_reply,
+     NULL},
     {"POST", "/v1/encoder/continue", SCOPE_READ | SCOPE_COMMON, BODY_JSON, false,
      "What the encoder's model says after a prompt", NULL, api_parse_plain, encoder_continue_work,
      NULL, api_ok, encoder_finish},

@@ -383,8 +383,8 @@ static void no_work_done(uv_work_t *w, int status)
     free(w);
 }
 
-/* libuv makes its one thread when it first has work for it, and aborts without a word where there is
- * none left: so at the start, and after one of ours has shown that there is. */
+/* libuv makes its one thread when it first has work for it, and aborts without a word where there
+ * is none left: so at the start, and after one of ours has shown that there is. */
 static void start_worker(struct server *s)
 {
     uv_work_t *w = mem_new(1, sizeof *w);

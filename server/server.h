@@ -92,9 +92,9 @@ void server_free(struct server *s);
 int server_listen(struct server *s, const char *spec, struct err *e);
 const char *server_address(const struct server *s, size_t listener);
 
-/* Serves until a signal, server_stop or a failure of the store, drains, and returns the exit code. A
- * second signal, or a drain that takes too long, ends the process with EXIT_KILLED; but a store that
- * has failed is EXIT_STORE_FAILED whatever else ended it. */
+/* Serves until a signal, server_stop or a failure of the store, drains, and returns the exit code.
+ * A second signal, or a drain that takes too long, ends the process with EXIT_KILLED; but a store
+ * that has failed is EXIT_STORE_FAILED whatever else ended it. */
 int server_run(struct server *s);
 
 /* Any thread: begins the drain; server_run will return `code`. */

@@ -171,7 +171,8 @@ static int check_row(const struct view_chunk *c, const struct block *b, uint32_t
         bytes_get_le64(sums.bytes + (size_t)row * sizeof(uint64_t))) {
         damage_rows(c, b->bytes, sums.bytes);
         return err_set(e, ERR_CORRUPT,
-                       "corpus %s: shard %06u: chunk %llu: encodings: row %u: the checksum is wrong",
+                       "corpus %s: shard %06u: chunk %llu: encodings: row %u: the checksum is "
+                       "wrong",
                        c->shard->corpus.name, (unsigned)c->shard->id, (unsigned long long)c->id,
                        (unsigned)row);
     }

@@ -488,7 +488,8 @@ static int take_annex(struct load *l, struct span key, struct span value)
     c = a ? corpus_by_id(l, id) : NULL;
     if (!c) {
         annex_release(a);
-        return contradiction(l, "a record of a state or task has the wrong shape or corpus", key.len);
+        return contradiction(l, "a record of a state or task has the wrong shape or corpus",
+                             key.len);
     }
     def = annex_def(a);
     for (size_t i = 0; i < def->artifact_count; i++)

@@ -33,7 +33,7 @@ struct store {
     struct shard_home home;
     struct ledger_meta meta; /* writer lane */
     _Atomic uint64_t next_artifact; /* above all that the ledger names */
-    uint32_t *purge;         /* writer lane: dropped corpora whose records are still in the ledger */
+    uint32_t *purge;         /* writer lane: dropped corpora with records left in the ledger */
     size_t purge_count;
     struct healed *healed; /* records made again at open (storage/heal.h); owned */
     size_t healed_count;
@@ -60,7 +60,7 @@ struct corpus {
     uint64_t bytes;  /* of all chunks */
     uint64_t shards; /* with chunks */
     uint64_t coded;  /* live rows of chunks that have codes */
-    struct annex **annexes; /* named ones, by name; one reference each; only the lane changes them */
+    struct annex **annexes; /* named ones, by name; a reference each; only the lane changes them */
     size_t annex_count;
 };
 

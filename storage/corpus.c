@@ -86,7 +86,8 @@ int corpus_codes_make(const struct corpus *c, const void *encodings, uint32_t fi
         n = count - done < CODES_AT_ONCE ? count - done : CODES_AT_ONCE;
         for (uint32_t i = 0; i < n; i++)
             rows[i] = (const unsigned char *)encodings + (size_t)(done + i) * c->shape.row_bytes;
-        if (k->encode(k->arg, c->shape.dim, (enum dtype)c->shape.dtype, rows, first + done, n, codes,
+        if (k->encode(k->arg, c->shape.dim, (enum dtype)c->shape.dtype, rows, first + done, n,
+                      codes,
                       e))
             return (int)e->code;
     }

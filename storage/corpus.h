@@ -130,7 +130,7 @@ enum block_kind { /* values are part of the disk format */
 
 struct block {
     const unsigned char *bytes; /* after the 48-byte header; in the map; valid until block_close.
-                                   64-byte aligned only by layout, not by promise: use unaligned loads */
+                                   64-byte aligned by layout, not by promise: use unaligned loads */
     size_t len;
     bool cold; /* of block_open_sparse: not all of it was in memory */
     void *txn; /* storage's own */

@@ -79,7 +79,8 @@ static int met_encodings(const struct view_chunk *c, struct txn *t, struct span 
         return (int)e->code;
     if (count)
         return err_set(e, ERR_CORRUPT,
-                       "corpus %s: shard %06u: chunk %llu: encodings: the checksum is wrong: %u of %u "
+                       "corpus %s: shard %06u: chunk %llu: encodings: the checksum is wrong: %u of "
+                       "%u "
                        "rows are damaged", c->shard->corpus.name, (unsigned)c->shard->id,
                        (unsigned long long)c->id, (unsigned)count, (unsigned)c->rows);
     *out = (struct span){value.bytes + CHUNK_HEADER_BYTES, len};
@@ -183,7 +184,8 @@ static bool keep_id(void *arg, const char *id, size_t len)
 }
 
 /* The chunk as readers shall see it. Its new bitmap, or NULL when it stays as it is. */
-static uint64_t *hide(struct found *f, struct corpus *corpus, const struct view_chunk *c, bool texts)
+static uint64_t *hide(struct found *f, struct corpus *corpus, const struct view_chunk *c,
+                      bool texts)
 {
     struct shard_damage d = shard_damage(c->shard, c->id);
     bool all = d.lost || (texts && d.textless);

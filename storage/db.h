@@ -30,7 +30,7 @@ struct db_options {
     uint64_t map_bytes;         /* address space; raised to what the file needs */
     const char *const *tables;  /* names of databases, or NULL: only the unnamed one (table 0) */
     unsigned table_count;       /* at most DB_TABLES_MAX; 1 when tables is NULL */
-    bool read_only;             /* no writer anywhere: no lock file, no reader slots, one descriptor */
+    bool read_only;             /* no writer anywhere: no lock file, reader slots; one descriptor */
     bool fresh;                 /* it is being made: EIO here is a failed write */
     bool no_sync;               /* a shard in the making: db_sync before anything names it */
     bool no_read_ahead;         /* large values side by side, read one at a time */

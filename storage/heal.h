@@ -1,8 +1,8 @@
 /* heal.h - records of the ledger that are damaged, made again from what else is known. At open.
  *
  *   state      from the numbers in use, and a step beyond them
- *   corpus, state of a corpus, task: from their second record (storage/ledger.h); a task without one is
- *              dropped, for it can be built again
+ *   corpus, state of a corpus, task: from their second record (storage/ledger.h); a task without
+ *              one is dropped, for it can be built again
  *   counts     from the chunks, tombstones and batches
  *   shard      from the chunk records that name it; taken for sealed, which is always safe
  *   chunk      from its blocks, when its shard holds a sound table of rows

@@ -62,7 +62,7 @@ struct shard {
     char *dir; /* owned */
     atomic_bool sealed;
     atomic_bool unreadable; /* its environment cannot be opened: what it holds is damaged */
-    atomic_bool doomed;   /* not in the ledger any more: its directory goes with the last reference */
+    atomic_bool doomed;   /* not in the ledger any more: the directory goes with the last use */
     uint64_t tail;        /* writer lane: the last chunk to keep; nothing exists after it */
     pthread_mutex_t lock; /* guards the rest */
     bool is_open;

@@ -28,7 +28,7 @@ struct store_options {
     uint64_t chunk_bytes; /* encodings in one chunk; 0 = STORE_CHUNK_BYTES */
     bool create;          /* make the store when the directory is missing or empty */
     bool read_only;       /* take the lock shared, write nothing (verify, export) */
-    const struct store_coder *coder; /* outlives the store; NULL: chunks are written without codes */
+    const struct store_coder *coder; /* outlives the store; NULL: chunks get no codes */
 };
 
 #define STORE_SHARD_BYTES (UINT64_C(16) << 30) /* address space is reserved, disk is not */

@@ -40,7 +40,8 @@ void text_reader_close(struct text_reader *r);
 
 /* text and meta point into the reader and are valid until its next call; NULL when there is
  * none. */
-int text_reader_row(struct text_reader *r, uint32_t row, const char **out_text, size_t *out_text_len,
+int text_reader_row(struct text_reader *r, uint32_t row, const char **out_text,
+                    size_t *out_text_len,
                     const char **out_meta, size_t *out_meta_len, struct err *e);
 
 #endif

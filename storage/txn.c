@@ -187,7 +187,8 @@ static bool move(struct cursor *c, MDB_val key, MDB_cursor_op op, struct span *o
     return false;
 }
 
-bool cursor_seek(struct cursor *c, const struct key *k, struct span *out_key, struct span *out_value)
+bool cursor_seek(struct cursor *c, const struct key *k, struct span *out_key,
+                 struct span *out_value)
 {
     MDB_val key = val(k->bytes, k->len);
 

@@ -59,7 +59,8 @@ struct cursor {
 void cursor_open(struct cursor *c, struct txn *t, unsigned table);
 void cursor_close(struct cursor *c);
 /* First entry with key >= k, the next one, the last one; false at the end or on failure. */
-bool cursor_seek(struct cursor *c, const struct key *k, struct span *out_key, struct span *out_value);
+bool cursor_seek(struct cursor *c, const struct key *k, struct span *out_key,
+                 struct span *out_value);
 bool cursor_next(struct cursor *c, struct span *out_key, struct span *out_value);
 bool cursor_last(struct cursor *c, struct span *out_key, struct span *out_value);
 /* Deletes the entry the cursor stands on; cursor_next then gives the one after it. */

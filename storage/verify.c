@@ -78,7 +78,8 @@ static void check_keys(struct check *k, const struct place *places, size_t count
         while (i < count && places[i].chunk < chunk)
             i++;
         if (i < count && places[i].chunk != chunk)
-            ledger_fault(k, "corpus %s: shard %06u: holds chunk %llu, which the ledger does not name",
+            ledger_fault(k,
+                         "corpus %s: shard %06u: holds chunk %llu, which the ledger does not name",
                          verify_name(k), (unsigned)places[0].shard->id, (unsigned long long)chunk);
     }
     cursor_close(&c);

@@ -123,12 +123,15 @@ static void tally_ids(struct check *k, struct tally *y)
     while (ledger_walk_next(&w, &key, &value)) {
         y->ids++;
         if (w.damaged || !ledger_parse_u64(value, &sequence)) {
-            ledger_fault(k, "corpus %s: ledger: the record of id \"%.*s\" is damaged", verify_name(k),
+            ledger_fault(k, "corpus %s: ledger: the record of id \"%.*s\" is damaged",
+                         verify_name(k),
                          (int)key.len - 4, key.bytes + 4);
             k->report.damaged_ids++;
         } else if (!in_a_chunk(y, sequence, &at) || is_tombstone(y, k->corpus->id, sequence)) {
-            ledger_fault(k, "corpus %s: ledger: id \"%.*s\" names sequence %llu, which is no live row",
-                         verify_name(k), (int)key.len - 4, key.bytes + 4, (unsigned long long)sequence);
+            ledger_fault(k,
+                         "corpus %s: ledger: id \"%.*s\" names sequence %llu, which is no live row",
+                         verify_name(k), (int)key.len - 4, key.bytes + 4,
+                         (unsigned long long)sequence);
         }
     }
     ledger_walk_end(&w);
@@ -146,13 +149,15 @@ static void tally_batches(struct check *k, struct tally *y)
     while (ledger_walk_next(&w, &key, &value)) {
         y->batches++;
         if (w.damaged || !ledger_parse_batch(value, &b)) {
-            ledger_fault(k, "corpus %s: ledger: the record of batch %.*s is damaged", verify_name(k),
+            ledger_fault(k, "corpus %s: ledger: the record of batch %.*s is damaged",
+                         verify_name(k),
                          (int)key.len - 4, key.bytes + 4);
             continue;
         }
         y->examples_new += b.examples_new;
         if (b.sequence > y->counts.next_sequence)
-            ledger_fault(k, "corpus %s: ledger: batch %.*s ends past the next sequence", verify_name(k),
+            ledger_fault(k, "corpus %s: ledger: batch %.*s ends past the next sequence",
+                         verify_name(k),
                          (int)key.len - 4, key.bytes + 4);
     }
     ledger_walk_end(&w);

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum dtype { DTYPE_F32 = 1, DTYPE_F16 = 2, DTYPE_BF16 = 3 }; /* values are part of the disk format */
+/* The values are part of the disk format. */
+enum dtype { DTYPE_F32 = 1, DTYPE_F16 = 2, DTYPE_BF16 = 3 };
 
 size_t dtype_size(enum dtype t);          /* bytes an element */
 const char *dtype_name(enum dtype t);     /* "f32", "f16", "bf16": in manifests */

@@ -40,8 +40,9 @@ char *mem_copy(const void *bytes, size_t len)
     return p;
 }
 
-/* Blocks above 32 MiB, glibc's ceiling for M_MMAP_THRESHOLD, are mapped and unmapped one by one whatever
- * the threshold; LMDB allocates one such for every full chunk. So no block is mapped at all. */
+/* Blocks above 32 MiB, glibc's ceiling for M_MMAP_THRESHOLD, are mapped and unmapped one by one
+ * whatever the threshold; LMDB allocates one such for every full chunk. So no block is mapped at
+ * all. */
 void mem_keep_large(void)
 {
     (void)mallopt(M_MMAP_MAX, 0);

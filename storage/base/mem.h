@@ -21,10 +21,10 @@ char *mem_copy(const void *bytes, size_t len);
  * there is none. Free with free(). */
 void *mem_big(size_t count, size_t size);
 
-/* For programs that fill and free blocks of tens of MiB all the time (a commit, a request body): keeps
- * freed memory, up to 512 MiB of it, instead of giving every large block back to the kernel, which would
- * zero its pages anew, one fault each. Process-wide; once, at the start of main. Halves the cost of a
- * commit (docs/format.md, section 5). */
+/* For programs that fill and free blocks of tens of MiB all the time (a commit, a request body):
+ * keeps freed memory, up to 512 MiB of it, instead of giving every large block back to the kernel,
+ * which would zero its pages anew, one fault each. Process-wide; once, at the start of main. Halves
+ * the cost of a commit (docs/format.md, section 5). */
 void mem_keep_large(void);
 
 /* out = a*b or a+b; false (out untouched) on overflow. */
@@ -39,9 +39,11 @@ struct arena {
 
 /* A zeroed struct arena is ready. arena_free empties it and leaves it ready again. */
 void arena_free(struct arena *a);
-void *arena_new(struct arena *a, size_t count, size_t size);           /* zeroed, aborts when none */
-void *arena_big(struct arena *a, size_t count, size_t size);           /* raw, 64-byte aligned, NULL when none */
-char *arena_copy(struct arena *a, const void *bytes, size_t len);      /* adds a NUL; aborts when none */
+/* new: zeroed, aborts when there is none; big: raw, 64-byte aligned, NULL when there is none; copy:
+ * adds a NUL, aborts when there is none. */
+void *arena_new(struct arena *a, size_t count, size_t size);
+void *arena_big(struct arena *a, size_t count, size_t size);
+char *arena_copy(struct arena *a, const void *bytes, size_t len);
 char *arena_format(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -14,5 +14,5 @@ for check in deps names headers banned scripts; do
     fi
     [ -z "$out" ] || echo "$out" | sed 's/^/      /'
 done
-sh tests/lint/size.sh
+sh tests/lint/size.sh || failed=1
 exit $failed
