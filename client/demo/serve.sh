@@ -9,6 +9,13 @@ demo=${DEMO_DIR:-build/demo}
     echo "there is no $demo/store yet: run make demo first" >&2
     exit 1
 }
-encoder="$build/ascribe-lm serve --model $demo/model.ckpt --like $demo/batches/corpus.json"
+
+# A path as one word of --encoder, whatever it is called: in '...', a ' of its own as '\''.
+word() {
+    printf "'%s'" "$(printf %s "$1" | sed "s/'/'\\\\''/g")"
+}
+
+encoder="$(word "$build/ascribe-lm") serve --model $(word "$demo/model.ckpt")"
+encoder="$encoder --like $(word "$demo/batches/corpus.json")"
 exec "$build/ascribed" --store "$demo/store" --listen "${DEMO_LISTEN:-127.0.0.1:7171}" --memory 4G \
     --encoder "$encoder"

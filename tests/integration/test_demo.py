@@ -120,9 +120,33 @@ class Mix(h.Case):
 
 
 class Whole(h.Case):
+    def assert_served(self, env, build, folder):
+        """serve.sh: the store, and the model behind it that answers in words."""
+        process = subprocess.Popen(["sh", os.path.join(DEMO, "serve.sh"), build], stderr=subprocess.PIPE, text=True,
+                                   env={**env, "DEMO_LISTEN": "127.0.0.1:0"})
+        self.addCleanup(process.stderr.close)
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if "encoder ready" in line or "encoder failed" in line:
+                    break
+            self.assertIn("encoder ready", said[-1] if said else "nothing", said)
+            port = next(int(line.rsplit(":", 1)[1]) for line in said if line.startswith("ready listen="))
+            with open(os.path.join(folder, "store", "admin.key"), encoding="ascii") as f:
+                client = h.Client(("127.0.0.1", port), f.read().strip())
+            about = self.assert_status(client.get("/v1/encoder"), 200).json()
+            self.assertEqual((about["state"], about["dim"]), ("ready", 1024))
+            client.close()
+        finally:
+            process.terminate()
+            process.stderr.read()
+            self.assertEqual(process.wait(60 * h.SLOW), 0)
+
     def test_demo_runs_and_saves_its_prompts(self):
-        folder = os.path.join(self.scratch(), "demo")
-        build = os.path.dirname(h.program("ascribed"))
+        folder = os.path.join(self.scratch(), "a demo's folder")
+        build = os.path.join(self.scratch(), "the build")  # blanks everywhere: paths are whole words
+        os.symlink(os.path.dirname(h.program("ascribed")), build)
         env = {**os.environ, "DEMO_DIR": folder, "DEMO_MIX": SMALL, "DEMO_STEPS": "60", "DEMO_DIM": "1024"}
         done = subprocess.run(["sh", os.path.join(DEMO, "demo.sh"), build], env=env, text=True,
                               capture_output=True, timeout=300 * h.SLOW, check=False)
@@ -147,6 +171,8 @@ class Whole(h.Case):
             self.assertLessEqual({hit["id"] for hit in hits}, set(patch))
             self.assertTrue(all(-1 <= value <= 1 for value in patch.values()))
         self.assertEqual(len(lines(os.path.join(folder, "lists.jsonl"))), len(saved))
+        server.stop()
+        self.assert_served(env, build, folder)
         drawn = self.scratch()
         picture = subprocess.run([sys.executable, "-B", os.path.join(DEMO, "picture.py"),
                                   os.path.join(folder, "lists.jsonl"), drawn],
