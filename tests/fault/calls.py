@@ -174,7 +174,7 @@ class Run:
     # ---- the trace ----
 
     def server(self, faulty):
-        return h.Server(self.store, ["--shard-bytes", "64K", "--chunk-bytes", "8K"],
+        return h.Server(self.store, ["--shard-bytes", "64K", "--chunk-bytes", "8K", *l.PATIENT],
                         self.shim.environment() if faulty else {})
 
     def step(self, server, client, word, value):

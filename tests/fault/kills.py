@@ -50,8 +50,9 @@ class Store:
                                      "restored", "restore_kills", "resent", "already"), 0)
         self.ready = []
         # Small shards and chunks, so that kills meet roll-overs, and compactions have work.
-        self.server = h.Server(self.base + "/store", ["--shard-bytes", self.dice.choice(["256K", "1M", "4M"]),
-                                                      "--chunk-bytes", self.dice.choice(["16K", "64K", "1M"])])
+        self.server = h.Server(self.base + "/store", [
+            "--shard-bytes", self.dice.choice(["256K", "1M", "4M"]),
+            "--chunk-bytes", self.dice.choice(["16K", "64K", "1M"]), *l.PATIENT])
 
     def start(self):
         self.server.start(create=True, timeout=l.LONG)

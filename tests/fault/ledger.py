@@ -25,7 +25,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "integration"))
 import harness as h  # noqa: E402
 
 BOOK = os.path.join(HERE, "ledger.jsonl")
-LONG = 7200  # seconds: a machine may stand still for minutes, and whoever started a campaign sees it hang
+# A machine may stand still for minutes, and whoever started a campaign sees it hang.
+LONG = 7200  # seconds
+PATIENT = [word for name in ("deadline", "head", "idle", "write") for word in (f"--{name}-ms", "3600000")]
 
 
 class Violation(AssertionError):
