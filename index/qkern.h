@@ -67,6 +67,9 @@ struct qkern {
     int base; /* QKERN_UNSIGNED or QKERN_SIGNED */
     /* Of rows that join wrote: sum of (c8 - base) q modulo 2^32. q: no -128. */
     qkern_dot *dot_joined;
+    /* Groups from which on many queries are cheaper this way than by six first: the products take
+     * longer where an instruction wants one factor unsigned and small. */
+    size_t joined_from;
 
     /* Fast Walsh-Hadamard transform in place, not normalised; n a power of two >= 256. Stages
      * h = 1, 2, 4, ..., n/2; each makes (a, b) = (x[i], x[i + h]) into (a + b, a - b), float32. */

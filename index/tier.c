@@ -63,6 +63,11 @@ static size_t window_row_bytes(const struct tier *t)
            best;
 }
 
+static bool eight_pays(size_t queries, size_t groups)
+{
+    return queries > FINE_MOST && queries * groups >= EIGHT_LEAST && groups >= qkern->joined_from;
+}
+
 static void plan(struct tier *t)
 {
     const struct tier_query *q = t->q;
@@ -75,8 +80,7 @@ static void plan(struct tier *t)
     t->bits = t->odds && q->count <= BITS_MOST && !q->opponents;
     t->groups = code_groups(t->src->dim);
     t->eight = !t->odds && t->groups <= EIGHT_GROUPS_MOST &&
-               (q->eight ? q->count >= q->eight
-                         : q->count > FINE_MOST && q->count * t->groups >= EIGHT_LEAST);
+               (q->eight ? q->count >= q->eight : eight_pays(q->count, t->groups));
     t->fine = !t->odds && !t->eight && q->count <= FINE_MOST;
     t->window_rows = memory / 4 * 3 / window_row_bytes(t);
     t->window_rows = clamp(t->window_rows, TIER_TILE, live + TIER_TILE - 1) & ~(TIER_TILE - 1u);
