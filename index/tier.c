@@ -14,6 +14,7 @@
 #include "index/qkern.h"
 #include "index/tier_part.h"
 #include "storage/base/check.h"
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 
 enum {
@@ -110,7 +111,7 @@ static int reserve_queries(struct tier *t, struct err *e)
     const size_t count = t->q->count, dim = t->src->dim, padded = code_padded(dim);
     const size_t stride = query_stride(t);
 
-    t->planes = mem_big(count, stride);
+    t->planes = keep_take(count, stride);
     t->bounds = mem_big(count, sizeof *t->bounds);
     t->first = mem_big(2 * count, sizeof *t->first);
     if (!t->planes || !t->bounds || !t->first)
@@ -246,7 +247,8 @@ void tier_free(struct tier *t)
     free(t->kept);
     free(t->first);
     free(t->bounds);
-    free(t->planes);
+    keep_give(t->planes);
+    keep_settle();
     free(t);
 }
 
@@ -326,8 +328,8 @@ static int share_init(struct share *s, struct err *e)
         memset(s->lefts, 0, count * TIER_ENDS * sizeof *s->lefts);
     w->room = room;
     w->words = room / 64;
-    at = s->memory = mem_big(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) +
-                             count * (w->words * (TIER_ENDS + 1) + TIER_SPAN) * 8 + sums);
+    at = s->memory = keep_take(1, room * (8 + (2 + TIER_FACTORS_USED) * 4) +
+                               count * (w->words * (TIER_ENDS + 1) + TIER_SPAN) * 8 + sums);
     if (!s->lefts || !s->memory)
         return err_set(e, ERR_BUSY, "no memory to search %zu rows for %zu queries", room, count);
     w->weight = t->q->measure == TIER_COSINE ? NULL : (double *)(void *)at;
@@ -356,7 +358,7 @@ static void share_fini(struct share *s)
     free(s->lefts);
     free(s->joined);
     free(s->sums);
-    free(s->memory);
+    keep_give(s->memory);
 }
 
 int tier_share(struct tier *t, struct topk *pro, struct topk *opp, struct engine_work *work,

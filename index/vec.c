@@ -66,6 +66,14 @@ void vec_widen(const void *in, enum dtype t, size_t count, float *out)
         kern->widen_bf16(in, count, out);
 }
 
+static void put_row(const float *row, size_t d, enum dtype t, void *out)
+{
+    if (t == DTYPE_F32)
+        memcpy(out, row, d * sizeof *row);
+    else
+        vec_narrow(row, d, t, out);
+}
+
 static int not_finite(float v, const char *field, size_t row, size_t element, struct err *e)
 {
     err_set(e, ERR_NOT_FINITE, "%s: row %zu, element %zu is %s", field, row, element,
@@ -92,11 +100,11 @@ int vec_normalise(const void *in, enum dtype in_type, size_t d, enum dtype out_t
         err_at_field(e, field);
         return err_at_index(e, (int64_t)row);
     }
-    if (out_type == DTYPE_F32) {
+    if (out_type == DTYPE_F32 && (uintptr_t)out % _Alignof(float) == 0) {
         kern->scale_f32(scratch, d, norm, out);
     } else {
         kern->scale_f32(scratch, d, norm, scratch);
-        vec_narrow(scratch, d, out_type, out);
+        put_row(scratch, d, out_type, out);
     }
     *out_norm = norm;
     return 0;

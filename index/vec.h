@@ -9,10 +9,11 @@
 #include "storage/base/dtype.h"
 #include "storage/base/err.h"
 
-/* One row: `in` of d elements of type in_type (unaligned), out = in/|in| rounded to out_type, norm
- * = |in| = sqrt of the exact kernel's sum of squares, float64. `scratch` holds d floats.
- * NOT_FINITE (text and index name row and element) or ZERO_GRADIENT (names the row); `row` is only
- * for the message. `field` is the tensor's name for the message. */
+/* One row: `in` of d elements of type in_type, out = in/|in| rounded to out_type, both of any
+ * alignment; out may be where in is when the types are the same. norm = |in| = sqrt of the exact
+ * kernel's sum of squares, float64. `scratch` holds d floats. NOT_FINITE (text and index name row
+ * and element) or ZERO_GRADIENT (names the row); `row` is only for the message. `field` is the
+ * tensor's name for the message. */
 int vec_normalise(const void *in, enum dtype in_type, size_t d, enum dtype out_type, void *out,
                   double *out_norm, float *scratch, const char *field, size_t row, struct err *e);
 

@@ -45,8 +45,8 @@ int batches_put_work(struct job *j)
     code = api_corpus(j, &put->corpus);
     if (code)
         return code;
-    code = ingest_decode(j->body, j->body_len, put->corpus, j->fingerprint, j->rt->pool, &stop,
-                         &j->arena, &put->batch, &j->err);
+    code = ingest_decode((unsigned char *)(uintptr_t)j->body, j->body_len, put->corpus,
+                         j->fingerprint, j->rt->pool, &stop, &j->arena, &put->batch, &j->err);
     put->batch.name = j->path[1];
     return api_stopped(j, code);
 }

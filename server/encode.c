@@ -12,6 +12,7 @@
 #include "server/pool.h"
 #include "storage/annex.h"
 #include "storage/base/check.h"
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 
 /* ---- the whitening of a view ----------------------------------------------------------------- */
@@ -270,8 +271,8 @@ static int slots_init(struct spread *s, unsigned width, bool few, struct err *e)
         failed |= !slot->row;
         if (!k->whiten || (few && i > 0))
             continue;
-        slot->unit = mem_big(tile * k->dim, sizeof(float));
-        slot->white = mem_big(tile * k->dim, sizeof(float));
+        slot->unit = keep_take(tile * k->dim, sizeof(float));
+        slot->white = keep_take(tile * k->dim, sizeof(float));
         slot->product = few ? NULL : mem_big(product, sizeof(float));
         failed |= !slot->unit || !slot->white || (!few && !slot->product);
     }
@@ -284,11 +285,12 @@ static int slots_init(struct spread *s, unsigned width, bool few, struct err *e)
 static void slots_fini(struct spread *s, unsigned width)
 {
     for (unsigned i = 0; i < width; i++) {
-        free(s->slots[i].unit);
-        free(s->slots[i].white);
+        keep_give(s->slots[i].unit);
+        keep_give(s->slots[i].white);
         free(s->slots[i].product);
         free(s->slots[i].row);
     }
+    keep_settle();
     free(s->slots);
 }
 

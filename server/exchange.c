@@ -15,6 +15,7 @@
 #include "server/route.h"
 #include "server/server.h"
 #include "storage/base/check.h"
+#include "storage/base/keep.h"
 
 struct exchange *exchange_new(struct server *s, struct conn *c)
 {
@@ -38,18 +39,18 @@ struct exchange *exchange_new(struct server *s, struct conn *c)
 /* Less than this is freed on the spot. */
 enum { REAP_BYTES = 1 << 20 };
 
+static unsigned char *body_bytes(struct exchange *x)
+{
+    return (unsigned char *)(uintptr_t)x->job.body;
+}
+
 static void body_free(struct exchange *x)
 {
-    struct arena none = {.head = NULL};
-    void *body = (void *)(uintptr_t)x->job.body;
-
     x->server->body_bytes -= x->body_charged;
     metrics_set(x->server->rt->metrics, METRIC_BODY_BYTES, x->server->body_bytes);
     x->body_charged = 0;
-    if (x->job.body_len >= REAP_BYTES)
-        server_reap(x->server, body, &none);
-    else
-        free(body);
+    keep_give(body_bytes(x));
+    server_settle(x->server);
     x->job.body = NULL;
     x->job.body_len = 0;
 }
@@ -152,11 +153,6 @@ static int charge(struct exchange *x, uint64_t bytes)
     return 0;
 }
 
-static unsigned char *body_bytes(struct exchange *x)
-{
-    return (unsigned char *)(uintptr_t)x->job.body;
-}
-
 unsigned char *exchange_body_tail(struct exchange *x, size_t *out_left)
 {
     *out_left = (size_t)x->framing.length - x->job.body_len;
@@ -183,12 +179,12 @@ static int grow(struct exchange *x, size_t need)
         return 0;
     if (charge(x, room - x->body_room))
         return (int)x->job.err.code;
-    more = mem_big(room, 1);
+    more = keep_take(room, 1);
     if (!more)
         return err_set(&x->job.err, ERR_BUSY, "no memory for the body");
     if (x->job.body_len)
         memcpy(more, x->job.body, x->job.body_len);
-    free(body_bytes(x));
+    keep_give(body_bytes(x));
     x->job.body = more;
     x->body_room = room;
     return 0;

@@ -13,6 +13,7 @@
 #include "server/log.h"
 #include "server/route.h"
 #include "server/server.h"
+#include "storage/base/keep.h"
 #include "storage/base/plant.h"
 #include "storage/base/spare.h"
 
@@ -234,7 +235,8 @@ static int admit_room(struct exchange *x)
     if (x->framing.chunked || x->framing.length == 0)
         return 0;
     x->body_room = (size_t)x->framing.length + 1;
-    j->body = mem_big(x->body_room, 1);
+    j->body = keep_take(x->body_room, 1);
+    server_settle(x->server);
     if (!j->body)
         return err_set(&j->err, ERR_BUSY, "no memory for the body");
     return 0;

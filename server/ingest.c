@@ -28,14 +28,23 @@ int ingest_check_fingerprint(const struct corpus *c, const char *stated, struct 
 
 /* ---- the batch ------------------------------------------------------------------------------- */
 
-static int read_gradients(const struct safetensor *t, const struct view *v, struct pool *pool,
-                          const struct stop *stop, struct arena *a, struct commit_batch *out,
-                          struct err *e)
+/* A batch of float32 for a corpus of float32 that is not whitened needs no second copy of itself:
+ * its rows become unit vectors where they lie. */
+static bool fits_in_place(const struct encode *k)
+{
+    return !k->whiten && k->in_type == DTYPE_F32 && k->out_type == DTYPE_F32;
+}
+
+/* lengths: of the gradients, when the tensor holds their unit vectors by now; or NULL. */
+static int read_gradients(const struct safetensor *t, const struct view *v, const double *lengths,
+                          struct pool *pool, const struct stop *stop, struct arena *a,
+                          struct commit_batch *out, struct err *e)
 {
     const struct corpus_def *def = corpus_def(v->corpus);
     size_t row_bytes = corpus_row_bytes(v->corpus);
     struct encode k = {.in = t->data,
                        .dim = def->dim,
+                       .lengths = lengths,
                        .out_type = (enum dtype)def->dtype,
                        .field = t->name};
     int code = safetensors_rows(t, def->dim, LIMIT_BATCH_ROWS, &k.rows, &k.in_type, e);
@@ -44,11 +53,14 @@ static int read_gradients(const struct safetensor *t, const struct view *v, stru
         code = encode_whitening(v, &k.whiten, e);
     if (code)
         return code;
-    k.out = arena_big(a, k.rows, row_bytes);
+    k.out = fits_in_place(&k) ? (void *)(uintptr_t)t->data : arena_big(a, k.rows, row_bytes);
     k.norms = arena_big(a, k.rows, sizeof *k.norms);
     if (!k.out || !k.norms)
         return err_set(e, ERR_BUSY, "no memory for %zu encodings of %zu bytes", k.rows, row_bytes);
-    code = encode_run(&k, pool, stop, e);
+    if (lengths && k.out == k.in)
+        memcpy(k.norms, lengths, k.rows * sizeof *k.norms);
+    else
+        code = encode_run(&k, pool, stop, e);
     if (!code)
         code = codes_run(v->corpus, k.out, (uint32_t)k.rows, pool, stop, a, &out->codes, e);
     if (code)
@@ -76,15 +88,26 @@ static int read_examples(const struct safetensor *t, const struct stop *stop, si
     return code;
 }
 
-int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const char *stated,
+/* Not against forgery: a client that makes two bodies collide deceives only its own batch. */
+static void hash_body(const unsigned char *body, size_t len, struct commit_batch *out)
+{
+    struct hash hash;
+
+    hash_begin(&hash);
+    hash_add(&hash, body, len);
+    _Static_assert(sizeof out->content_hash == HASH_BYTES, "128 bits");
+    hash_end(&hash, out->content_hash);
+}
+
+int ingest_decode(unsigned char *body, size_t len, struct corpus *c, const char *stated,
                   struct pool *pool, const struct stop *stop, struct arena *a,
                   struct commit_batch *out, struct err *e)
 {
     static const char *const names[] = {"gradients", "examples", NULL};
     const struct safetensor *gradients = NULL, *examples = NULL;
     struct commit_batch batch = {.corpus = c};
+    const double *lengths = NULL;
     struct safetensors st;
-    struct hash hash;
     size_t rows;
     enum dtype type;
     int code = safetensors_read(body, len, a, &st, e);
@@ -107,16 +130,16 @@ int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const
     if (!code) {
         const struct view *v = corpus_view(c);
 
-        code = read_gradients(gradients, v, pool, stop, a, &batch, e);
+        if (out->encodings == gradients->data) {
+            lengths = out->norms;
+            memcpy(batch.content_hash, out->content_hash, sizeof batch.content_hash);
+        } else {
+            hash_body(body, len, &batch);
+        }
+        code = read_gradients(gradients, v, lengths, pool, stop, a, &batch, e);
         view_release(v);
     }
-    if (code)
-        return code;
-    /* Not against forgery: a client that makes two bodies collide deceives only its own batch. */
-    hash_begin(&hash);
-    hash_add(&hash, body, len);
-    _Static_assert(sizeof batch.content_hash == HASH_BYTES, "128 bits");
-    hash_end(&hash, batch.content_hash);
-    *out = batch;
-    return 0;
+    if (!code)
+        *out = batch;
+    return code;
 }

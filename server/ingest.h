@@ -14,12 +14,13 @@
 
 struct pool;
 
-/* Decodes `body` for corpus `c` and fills the "in" part of *out but its name; all memory in `a`,
- * which must live until the commit. Rows are encoded (server/encode.h) on up to all readers of
- * `pool` (NULL: on this thread alone). `stated` is the fingerprint from a header, or NULL; one
- * in the file counts as well. Of several bad rows the first is reported. Errors:
- * docs/protocol.md, "Ingest". */
-int ingest_decode(const unsigned char *body, size_t len, struct corpus *c, const char *stated,
+/* Decodes `body` for corpus `c` and fills the "in" part of *out but its name; memory is `a`'s, and
+ * the body may be written over, so both must live until the commit. *out is zeroed, or, when the
+ * same body is decoded once more (STALE), as the last time left it. Rows are encoded
+ * (server/encode.h) on up to all readers of `pool` (NULL: on this thread alone). `stated` is the
+ * fingerprint from a header, or NULL; one in the file counts as well. Of several bad rows the first
+ * is reported. Errors: docs/protocol.md, "Ingest". */
+int ingest_decode(unsigned char *body, size_t len, struct corpus *c, const char *stated,
                   struct pool *pool, const struct stop *stop, struct arena *a,
                   struct commit_batch *out, struct err *e);
 

@@ -33,6 +33,7 @@
 #include "server/sigbus.h"
 #include "server/tasks.h"
 #include "server/vitals.h"
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 #include "storage/base/spare.h"
 #include "storage/store.h"
@@ -68,7 +69,7 @@ static int fail(int code, const struct err *e)
 static void prepare_process(const struct config *c)
 {
     sigbus_watch(EXIT_MAP_FAILED);
-    mem_keep_large();
+    keep_begin();
     spare_hold(LIMIT_SPARE_BYTES);
     json_prepare();
     log_set_level(c->log_level);

@@ -27,11 +27,12 @@
 #include "server/pool.h"
 #include "server/thread.h"
 #include "storage/base/check.h"
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 #include "storage/base/spare.h"
 #include "storage/store.h"
 
-/* Freed memory is kept for the next request (mem_keep_large) until none has come for so long. */
+/* Freed memory is kept for the next request (storage/base/keep.h) until none has come for so long. */
 static const uint64_t TRIM_AFTER_NS = UINT64_C(10000000000);
 static const uint64_t HOUSEWORK_NS = UINT64_C(1000000000);
 enum { HOUSEKEEP_EVERY = 60 }; /* of those: look for reader slots of dead processes */
@@ -216,6 +217,12 @@ static void rss(struct metrics *m)
     fclose(f);
 }
 
+static void trim_memory(void)
+{
+    keep_drop();
+    malloc_trim(0);
+}
+
 static void do_housework(uv_work_t *w)
 {
     struct server *s = w->data;
@@ -223,7 +230,7 @@ static void do_housework(uv_work_t *w)
     struct store_stats n;
 
     if (s->trim)
-        malloc_trim(0);
+        trim_memory();
     rss(m);
     if (s->rt->flat)
         metrics_set(m, METRIC_FLAT_BYTES, flat_bytes(s->rt->flat));
@@ -265,6 +272,7 @@ static void do_reap(uv_work_t *w)
 
     free(r->memory);
     arena_free(&r->arena);
+    keep_settle();
 }
 
 static void reaped(uv_work_t *w, int status)
@@ -285,6 +293,14 @@ void server_reap(struct server *s, void *memory, struct arena *a)
         do_reap(&r->work);
         free(r);
     }
+}
+
+void server_settle(struct server *s)
+{
+    struct arena none = {.head = NULL};
+
+    if (keep_excess())
+        server_reap(s, NULL, &none);
 }
 
 /* ---- keys ------------------------------------------------------------------------------------ */

@@ -105,6 +105,8 @@ void server_job_done(void *server, struct job *j);
 /* Frees on the housekeeper's thread what would hold up the loop: giving hundreds of megabytes
  * back to the kernel takes milliseconds. Takes both; `a` is left empty. Loop thread. */
 void server_reap(struct server *s, void *memory, struct arena *a);
+/* After keep_take or keep_give: what is kept beyond its bound goes there too. Loop thread. */
+void server_settle(struct server *s);
 /* The exchange has something for the loop to look at. Any thread. */
 void server_notice(struct server *s, struct exchange *x, bool done);
 

@@ -8,9 +8,10 @@
 #include "storage/base/mem.h"
 #include "storage/push.h"
 
-/* LMDB keeps what a transaction wrote in memory; past this it is committed and the next begun. The
- * chunks do not exist before the ledger names them, so a cut here is not visible. */
-#define TXN_BYTES_MAX (UINT64_C(256) << 20)
+/* LMDB keeps what a transaction wrote in memory; past this, a full chunk with its codes, it is
+ * committed and the next begun. The chunks do not exist before the ledger names them, so a cut here
+ * is not visible. */
+#define TXN_BYTES_MAX (UINT64_C(48) << 20)
 
 /* Inner pages and meta pages beside the values of one chunk. */
 enum { CHUNK_EXTRA = 64 << 10 };

@@ -1,21 +1,22 @@
 /* mem.c - allocation helpers and the arena. */
 #include "storage/base/mem.h"
 
-#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "storage/base/check.h"
+#include "storage/base/keep.h"
 #include "storage/base/spare.h"
 
-enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024, KEEP_BYTES = 512 << 20 };
+enum { ALIGNMENT = 64, SMALL_BLOCK = 16 * 1024 };
 
 struct arena_block {
     struct arena_block *next;
     size_t size; /* bytes after the header */
     size_t used;
+    bool kept; /* keep.h's */
     _Alignas(ALIGNMENT) unsigned char bytes[];
 };
 
@@ -38,15 +39,6 @@ char *mem_copy(const void *bytes, size_t len)
     if (len)
         memcpy(p, bytes, len);
     return p;
-}
-
-/* Blocks above 32 MiB, glibc's ceiling for M_MMAP_THRESHOLD, are mapped and unmapped one by one
- * whatever the threshold; LMDB allocates one such for every full chunk. So no block is mapped at
- * all. */
-void mem_keep_large(void)
-{
-    (void)mallopt(M_MMAP_MAX, 0);
-    (void)mallopt(M_TRIM_THRESHOLD, KEEP_BYTES);
 }
 
 bool mem_mul(size_t a, size_t b, size_t *out)
@@ -95,13 +87,23 @@ static struct arena_block *arena_grow(struct arena *a, size_t need, bool must)
     size_t size = need > SMALL_BLOCK ? need : SMALL_BLOCK;
     size_t total;
     struct arena_block *b;
+    bool kept = false;
 
     if (!mem_add(size, sizeof *b, &total) || !padded_bytes(total, 1, &total))
         return NULL;
-    b = must ? spare_aligned(ALIGNMENT, total) : mem_big(total, 1);
+    if (must) {
+        b = spare_aligned(ALIGNMENT, total);
+    } else if (total < KEEP_LEAST) {
+        b = mem_big(total, 1);
+    } else {
+        b = keep_take(total, 1);
+        keep_settle();
+        kept = true;
+    }
     if (!b)
         return NULL;
     b->size = size;
+    b->kept = kept;
     b->used = 0;
     b->next = a->head;
     a->head = b;
@@ -174,8 +176,13 @@ void arena_free(struct arena *a)
 
     while (b) {
         struct arena_block *next = b->next;
-        free(b);
+        if (b->kept)
+            keep_give(b);
+        else
+            free(b);
         b = next;
     }
+    if (a->total_bytes >= KEEP_LEAST)
+        keep_settle();
     *a = (struct arena){0};
 }

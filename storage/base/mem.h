@@ -2,7 +2,8 @@
  * process when that is gone too; those whose size comes from a request or a file may fail and are
  * checked (mem_big, arena_big), and do fail while the spare is spent.
  *
- * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time.
+ * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time. Its large
+ * blocks are storage/base/keep.h's.
  */
 #ifndef STORAGE_BASE_MEM_H
 #define STORAGE_BASE_MEM_H
@@ -20,12 +21,6 @@ char *mem_copy(const void *bytes, size_t len);
 /* Uninitialised memory, 64-byte aligned, for sizes from outside; NULL when count*size overflows or
  * there is none. Free with free(). */
 void *mem_big(size_t count, size_t size);
-
-/* For programs that fill and free blocks of tens of MiB all the time (a commit, a request body):
- * keeps freed memory, up to 512 MiB of it, instead of giving every large block back to the kernel,
- * which would zero its pages anew, one fault each. Process-wide; once, at the start of main. Halves
- * the cost of a commit (docs/format.md, section 5). */
-void mem_keep_large(void);
 
 /* out = a*b or a+b; false (out untouched) on overflow. */
 bool mem_mul(size_t a, size_t b, size_t *out);

@@ -22,6 +22,7 @@
 
 #include "index/flat.h"
 #include "index/kern.h"
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 #include "tests/bench/rows.h"
 #include "tests/bench/tiers.h"
@@ -317,7 +318,7 @@ int main(int argc, char **argv)
     struct bench b = {.o = &o};
     char line[256];
 
-    mem_keep_large(); /* as the server does: a search's lists are not paid for again */
+    keep_begin(); /* as the server does: a search's lists are not paid for again */
     kern_init(NULL);
     flat_thread_init();
     b.rows = o.rows ? rows_open(o.rows, o.dim, 0, chunk)

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "storage/base/keep.h"
 #include "storage/base/mem.h"
 #include "storage/commit.h"
 #include "storage/fs.h"
@@ -191,7 +192,7 @@ int main(int argc, char **argv)
 
     if (argc < 2 || batches == 0 || group == 0 || group > GROUP_MAX || batches % group != 0)
         return fprintf(stderr, "usage: %s DIR [batches] [group]\n", argv[0]), 2;
-    mem_keep_large(); /* as the server does */
+    keep_begin(); /* as the server does */
     dir = fs_join(argv[1], "bench-store");
     raw = fs_join(argv[1], "bench-raw");
     encodings = mem_big(len, 1);

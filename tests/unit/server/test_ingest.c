@@ -20,6 +20,7 @@
 #include "server/limits.h"
 #include "server/pool.h"
 #include "server/safetensors.h"
+#include "storage/hash.h"
 
 enum { DIM = 24 };
 
@@ -169,6 +170,45 @@ static void test_every_pair_of_types(void **state)
             }
 }
 
+/* A second time, as after STALE: from unit rows where the first time left them in the body, else from
+ * the gradients. The same encodings, and the hash of what was sent. */
+static void test_decoded_once_more(void **state)
+{
+    enum { ROWS = 60 };
+
+    (void)state;
+    for (enum dtype in = DTYPE_F32; in <= DTYPE_BF16; in++)
+        for (enum dtype out = DTYPE_F32; out <= DTYPE_BF16; out++) {
+            size_t bytes = (size_t)ROWS * DIM * dtype_size(out);
+            bool in_place = in == DTYPE_F32 && out == DTYPE_F32;
+            struct commit_batch first, batch = {0};
+            unsigned char sent[HASH_BYTES];
+            struct arena a = {0};
+            struct buf b = {0};
+            void *rows = malloc(bytes);
+            struct hash h;
+            struct err e;
+
+            make_body(&b, ROWS, in, plain, NULL, (unsigned)out);
+            hash_begin(&h);
+            hash_add(&h, b.data, b.len);
+            hash_end(&h, sent);
+            assert_int_equal(decode(&b, out, NULL, false, &a, &batch, &e), 0);
+            assert_int_equal((const unsigned char *)batch.encodings > b.data &&
+                                 (const unsigned char *)batch.encodings < b.data + b.len, in_place);
+            assert_memory_equal(batch.content_hash, sent, HASH_BYTES);
+            memcpy(rows, batch.encodings, bytes);
+            first = batch;
+            assert_int_equal(decode(&b, out, NULL, false, &a, &batch, &e), 0);
+            assert_memory_equal(batch.encodings, rows, bytes);
+            assert_memory_equal(batch.norms, first.norms, ROWS * sizeof *first.norms);
+            assert_memory_equal(batch.content_hash, sent, HASH_BYTES);
+            free(rows);
+            arena_free(&a);
+            buf_free(&b);
+        }
+}
+
 static size_t bad_from; /* rows from here on are NaN */
 
 static float nan_from(size_t row, size_t k)
@@ -180,7 +220,7 @@ static void test_the_first_bad_row_is_named_whoever_meets_it(void **state)
 {
     (void)state;
     for (bad_from = 0; bad_from < 999; bad_from = bad_from * 2 + 31) {
-        struct commit_batch batch;
+        struct commit_batch batch = {0};
         struct arena a = {0};
         struct buf b = {0};
         struct err e;
@@ -204,7 +244,7 @@ static void test_fingerprints(void **state)
         memcpy(right + i, "5a", 2);
     right[64] = wrong[64] = '\0';
     for (int where = 0; where < 2; where++) {
-        struct commit_batch batch;
+        struct commit_batch batch = {0};
         struct arena a = {0};
         struct buf good = {0}, bad = {0};
         struct err e;
@@ -224,21 +264,23 @@ static void test_fingerprints(void **state)
 
 static void test_the_hash_is_of_every_byte(void **state)
 {
-    struct commit_batch one, two;
+    struct commit_batch one = {0}, same = {0}, other = {0};
+    struct buf b[3] = {{0}}; /* each of its own: decoding writes over it */
     struct arena a = {0};
-    struct buf b = {0};
     struct err e;
 
     (void)state;
-    make_body(&b, 3, DTYPE_F32, plain, NULL, 0);
-    assert_int_equal(decode(&b, DTYPE_F32, NULL, true, &a, &one, &e), 0);
-    assert_int_equal(decode(&b, DTYPE_F32, NULL, false, &a, &two, &e), 0);
-    assert_memory_equal(one.content_hash, two.content_hash, sizeof one.content_hash);
-    b.data[b.len - 4] ^= 1; /* the last digit of the last meta */
-    assert_int_equal(decode(&b, DTYPE_F32, NULL, true, &a, &two, &e), 0);
-    assert_memory_not_equal(one.content_hash, two.content_hash, sizeof one.content_hash);
+    for (int i = 0; i < 3; i++)
+        make_body(&b[i], 3, DTYPE_F32, plain, NULL, 0);
+    assert_int_equal(decode(&b[0], DTYPE_F32, NULL, true, &a, &one, &e), 0);
+    assert_int_equal(decode(&b[1], DTYPE_F32, NULL, false, &a, &same, &e), 0);
+    assert_memory_equal(one.content_hash, same.content_hash, sizeof one.content_hash);
+    b[2].data[b[2].len - 4] ^= 1; /* the last digit of the last meta */
+    assert_int_equal(decode(&b[2], DTYPE_F32, NULL, true, &a, &other, &e), 0);
+    assert_memory_not_equal(one.content_hash, other.content_hash, sizeof one.content_hash);
     arena_free(&a);
-    buf_free(&b);
+    for (int i = 0; i < 3; i++)
+        buf_free(&b[i]);
 }
 
 static _Atomic bool stop_now;
@@ -252,7 +294,7 @@ static bool stopping(void *arg)
 static void test_it_stops_when_asked(void **state)
 {
     struct stop stop = {.asked = stopping};
-    struct commit_batch batch;
+    struct commit_batch batch = {0};
     struct arena a = {0};
     struct buf b = {0};
     struct err e = ERR_INIT;
@@ -363,6 +405,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_pair_of_types),
+        cmocka_unit_test(test_decoded_once_more),
         cmocka_unit_test(test_the_first_bad_row_is_named_whoever_meets_it),
         cmocka_unit_test(test_fingerprints),
         cmocka_unit_test(test_the_hash_is_of_every_byte),
