@@ -369,7 +369,7 @@ def have(book, fault, seed):
 
 def sweep(points, seed, scratch, book, faults=tuple(FAULTS), jobs=1):
     """Sweeps the faults named, `points` calls of each (None: all), each one a line of the book."""
-    lines, dice = [], random.Random(seed)
+    lines, broken, dice = [], [], random.Random(seed)
     with concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
         for fault in faults:
             line = have(book, fault, seed) if points is None else None
@@ -380,8 +380,9 @@ def sweep(points, seed, scratch, book, faults=tuple(FAULTS), jobs=1):
                                 book, fault=fault, calls=total, whole=points is None and not s.broken,
                                 latched=s.latched, refused_then_taken=s.taken,
                                 during=dict(s.at), **({"stopped": s.broken[0]["why"][:200]} if s.broken else {}))
-                hold(not s.broken, fault, "broke:", s.broken)
+                broken += s.broken
             lines.append(line)
+    hold(not broken, "broke:", broken)
     return lines
 
 

@@ -20,7 +20,7 @@ KINDS = {
     "kill": ("SIGKILL of a busy server at a random moment",
              "{acked:,} examples acknowledged, {restored} backups restored, {restore_kills} restores killed"),
     "calls": ("a server killed, or given an error, at its calls that change a file",
-              "{fault}: {n:,} of {calls:,} calls; {latched} ended it by exit code 5, {refused_then_taken} were "
+              "{fault}: {n:,} points of {calls:,} calls; {latched} ended it by exit code 5, {refused_then_taken} were "
               "refused and taken later"),
     "storage-kill": ("storage killed before or after every call of a trace, and in recovery",
                      "{calls} calls, {recoveries_killed} recoveries killed as well"),
@@ -40,6 +40,8 @@ KINDS = {
                     "{named} named the damage, {partial} answered in part, {ended} ended the server"),
     "alloc-server": ("an allocation of a server fails", "{sites} places; {answered} answered rightly, {refused} "
                      "refused by name, {closed} closed, {ended} ended the server by its own word"),
+    "alloc-storage": ("an allocation in a step over storage fails", "{answered} steps ended well, {refused} refused and "
+                      "done when asked again, {ended} ended the process by its own word"),
     "plants": ("faults planted on purpose", "{caught} caught"),
 }
 
@@ -111,7 +113,7 @@ class Book:
     def whole(self, fault):
         """The last sweep of every call of the server's trace: `n of calls`."""
         last = [r for r in self.of("calls", fault=fault) if r.get("whole")]
-        return f"{last[-1]['n']:,} of {last[-1]['calls']:,}" if last else "not whole yet"
+        return f"{last[-1]['n']:,} of {max(last[-1]['n'], last[-1]['calls']):,}" if last else "not whole yet"
 
 
 def reached(rows, fuzz):
@@ -137,7 +139,7 @@ def reached(rows, fuzz):
     for asked, kinds in (("5,000 power-cut states", ["storage-power"]),
                          ("10,000 flips: no wrong answer", ["storage-flips", "served-closed", "served-live",
                                                             "served-warm"]),
-                         ("allocation failures", ["alloc-server"])):
+                         ("allocation failures", ["alloc-server", "alloc-storage"])):
         if b.of(*kinds):
             out.append((asked, f"{b.sum('n', *kinds):,}", *b.verdict(*kinds)))
     if b.of("plants"):
