@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """alloc.py - a whole server whose allocations fail, one after the other (R1).
 
-    alloc.py [--points N] [--seed N] [--only STEP] [--mode once,ever] [--book FILE] [-v]
+    alloc.py [--storage] [--points N] [--stride N] [--seed N] [--only STEP] [--mode once,ever] [--book FILE] [-v]
 
 The layer of alloc/shim.c stands between `ascribed` and its memory, libuv, jansson, sqlite, OpenBLAS and
 FAISS included. Each step (an ingest, queries by every engine, a fit, a task, a backup, bad input, ...) is
@@ -15,17 +15,21 @@ asked again and again, and the first, second, third ... allocation after it was 
 
 Everything else breaks a promise: another status, silence, a signal, an answer that is not right, a store
 that the checker of ledger.py does not like. After each point the next request must be right again.
+With --storage the program `alloc` runs instead: every allocation of the trace over storage.
 """
 import argparse
 import collections
+import json
 import mmap
 import os
 import re
 import shutil
 import signal
 import struct
+import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import numpy as np
@@ -36,6 +40,7 @@ from ledger import GONE, h, hold
 COUNT, ONCE, EVER, LIMIT = 0, 1, 2, 3
 MODES = {"once": ONCE, "ever": EVER}
 BOUND = 2000  # of `ever`: then memory is back, so that no wait is endless
+SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PATIENCE = 5  # seconds for one answer
 # Who says that it ends for want of memory: we, and libraries that do not ask us (docs/reliability.md).
 NO_MEMORY = re.compile(r"^no memory for \d+ bytes$", re.M)
@@ -77,6 +82,27 @@ class Shim:
 
     def site(self):
         return self.map[self.SITE:self.SIZE].split(b"\0")[0].decode().split()
+
+
+class Pauses(threading.Thread):
+    """Notices that the machine stood still: then a wait that was too long says nothing."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.last = self.long = time.monotonic()
+        self.start()
+
+    def run(self):
+        while True:
+            time.sleep(0.1)
+            now = time.monotonic()
+            if now - self.last > 2:
+                self.long = now
+            self.last = now
+
+    def lately(self):
+        time.sleep(0.2)
+        return time.monotonic() - self.long < 2 * PATIENCE
 
 
 class Refused(Exception):
@@ -189,7 +215,7 @@ class Run:
         hold(found["results"] == self.right[0], "another answer to JSON")
 
     def many(self):
-        rows = np.repeat(self.q, 40, axis=0)
+        rows = np.repeat(self.q, 12, axis=0)
         found = self.ask("post", "/v1/corpora/q/query?k=5&opponents=3", h.queries(rows)).json()
         hold(found["results"][0] == self.right[0][0], "another answer to a batch")
 
@@ -252,7 +278,7 @@ STEPS = {
     "query-json": Run.query_json,
     "query-filter": lambda r: r.query("auto", "q", "&filter=" + h.quote('meta.n < 100 and not id = "e5"')),
     "query-task": Run.task_query,
-    "query-120": Run.many,
+    "query-36": Run.many,
     "scores": Run.scores,
     "search": lambda r: r.ask("post", "/v1/corpora/q/search", {"text": "word3 text", "k": 5}),
     "examples": lambda r: r.ask("get", "/v1/corpora/q/examples?limit=50"),
@@ -278,9 +304,11 @@ STEPS = {
 class Sweep:
     def __init__(self, seed, scratch, loud):
         self.run, self.loud = Run(seed, scratch), loud
+        self.pauses = Pauses()
         self.n, self.found, self.sites = 0, collections.Counter(), set()
         self.ends = collections.Counter()  # who ended it
         self.closes = collections.Counter()
+        self.first = 0
         self.theirs = collections.Counter()  # ends by a library's word
 
     def who(self):
@@ -314,7 +342,10 @@ class Sweep:
         except Refused:
             came = "refused"
         except TimeoutError:
-            raise Wrong("no answer within", PATIENCE, "s")
+            if not self.pauses.lately():
+                raise Wrong("no answer within", PATIENCE, "s")
+            run.client.close()
+            came = "closed"
         except GONE:
             came = "closed"
         hits = run.shim.disarm()
@@ -357,7 +388,8 @@ class Sweep:
         run = self.run
         STEPS[step](run)  # whatever is made once is made
         for name in modes:
-            n, tried = 0, 0
+            n, tried = self.first % min(stride, 11), 0
+            self.first += 37
             counts = collections.Counter()
             grown = 0
             while True:
@@ -377,8 +409,6 @@ class Sweep:
                     break
                 if starts == run.starts:
                     grown += run.shim.get("blocks") - blocks
-                    if os.environ.get("LEAKS") and run.shim.get("blocks") - blocks:
-                        print(n, came, run.shim.get("blocks") - blocks, self.who())
                 counts[came] += 1
                 self.n += 1
                 tried += 1
@@ -408,25 +438,42 @@ def sweep(points, seed, scratch, book, only=None, modes=("once", "ever"), loud=F
     done = h.offline("verify", "--store", s.run.store)
     hold(done.returncode == 0, "verify says", done.stdout[-500:], done.stderr[-500:])
     if loud:
-        for what, counter in (("ended by", s.ends), ("closed by", s.closes)):
+        for what, counter in (("ended by", s.ends), ("ended by their word", s.theirs), ("closed by", s.closes)):
             for site, count in counter.most_common():
                 print(f"{what} {count:5} {site}")
+    s.run.ledger.close()
     shutil.rmtree(s.run.base)
     return l.record("alloc-server", seed, s.n, s.found.pop("violations", 0), time.monotonic() - begin, book,
-                    sites=len(s.sites), **{k: s.found[k] for k in ("answered", "refused", "closed", "ended")})
+                    sites=len(s.sites), theirs=sum(s.theirs.values()),
+                    **{k: s.found[k] for k in ("answered", "refused", "closed", "ended")})
+
+
+def storage(stride, seed, book):
+    begin = time.monotonic()
+    done = subprocess.run([h.program("alloc"), "--stride", str(stride), "--first", str(seed)],
+                          stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL)
+    hold(done.returncode in (0, 1), "alloc: exit", done.returncode)
+    found = json.loads(done.stdout)
+    del found["kind"]
+    return l.record("alloc-storage", seed, found.pop("n"), found.pop("violations"), time.monotonic() - begin, book,
+                    **found)
 
 
 def main():
     parser = argparse.ArgumentParser(description="Fails a server's allocations one after the other.")
     parser.add_argument("--points", type=int, help="of each step and mode; all without")
+    parser.add_argument("--storage", action="store_true")
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--only", help="steps, with commas between them")
     parser.add_argument("--mode", default="once,ever")
-    parser.add_argument("--scratch", default="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+    parser.add_argument("--scratch", default=SCRATCH)
     parser.add_argument("--book")
     parser.add_argument("-v", action="store_true", dest="loud")
     args = parser.parse_args()
+    if args.storage:
+        line = storage(args.stride, args.seed, args.book)
+        sys.exit(1 if line["violations"] else 0)
     line = sweep(args.points, args.seed, args.scratch, args.book, args.only and args.only.split(","),
                  args.mode.split(","), args.loud, args.stride)
     sys.exit(1 if line["violations"] else 0)

@@ -43,6 +43,19 @@ KINDS = {
     "alloc-storage": ("an allocation in a step over storage fails", "{answered} steps ended well, {refused} refused and "
                       "done when asked again, {ended} ended the process by its own word"),
     "plants": ("faults planted on purpose", "{caught} caught"),
+    "net-smuggle": ("requests that two parsers may take differently, held against others'", "{named} by name, the rest "
+                    "made by chance; {peers}; {stricter} refused here alone, {passed_on} passed on by nginx"),
+    "net-aborts": ("exchanges broken off at any byte", "{descriptors_left} descriptors left"),
+    "net-network": ("examples sent through a network that breaks", "{connections} connections, {resets} reset; "
+                    "{duplicates} twice"),
+    "net-guesses": ("keys guessed", "Welch's t of near and far ones {welch_t}, of known and unknown ids {welch_t_id}"),
+    "net-drains": ("SIGTERM under load", "{answers} answers, {cut} cut; at most {longest_s} s"),
+    "net-overload": ("requests at {times} times of what can be done", "goodput {goodput}; refused in {refused_p50_ms} ms, "
+                     "p99 {refused_p99_ms}"),
+    "net-beside": ("requests of a good client beside bad ones", "ratio of p99 {ratios}"),
+    "soak": ("seconds of mixed work on constant data", "{batches:,} batches, {deleted:,} taken down, {queries:,} queries, "
+             "{checked} held against numpy, {compacted} compactions; memory {memory_mib:+} MiB, files {disk_mib:+} MiB, "
+             "descriptors {descriptors:+}, LMDB readers {readers:+}"),
 }
 
 
@@ -62,6 +75,7 @@ def bound(n, violations):
 def words(r):
     """(what it is, its figures) of a line."""
     what, more = KINDS.get(r["kind"], (r.get("what", r["kind"]), "{told}"))
+    what = what.format(**r)
     try:
         told = more.format(**r)
     except KeyError:  # a run that stopped, or of before a count was kept
@@ -150,9 +164,33 @@ def reached(rows, fuzz):
         n, found = sum(r["executions"] for r in fuzz), sum(r["findings"] for r in fuzz if "note" not in r)
         out.append(("100,000,000 fuzz executions", f"{n:,} of {len({r['target'] for r in fuzz})} targets",
                     f"{found} of {n:,}", bound(n, found)))
+    out += told_by_net(b)
     own = {r["asked"]: r for r in rows if "asked" in r}
     return out + [(a, r["reached"], f"{r['violations']} of {r['n']:,}", bound(r["n"], r["violations"]))
                   for a, r in own.items()]
+
+
+def told_by_net(b):
+    out = []
+    if b.of("net-smuggle"):
+        last = b.of("net-smuggle")[-1]
+        out.append((f"requests held against {last['peers']}: none taken that they refuse",
+                    f"{last['named']} by name, {b.sum('n', 'net-smuggle'):,} comparisons", *b.verdict("net-smuggle")))
+    if b.of("net-drains"):
+        out.append(("100 drains under load: no answer cut", f"{b.sum('n', 'net-drains')} drains, "
+                    f"{b.sum('answers', 'net-drains'):,} answers", *b.verdict("net-drains")))
+    for times in (3, 10):
+        for last in b.of("net-overload", times=times)[-1:]:
+            out.append((f"{times} times the load it can bear: goodput 0.9, refused in 10 ms",
+                        f"goodput {last['goodput']}; refused in {last['refused_p50_ms']} ms, p99 {last['refused_p99_ms']}",
+                        *b.verdict("net-overload", times=times)))
+    ratios = {k: v for r in b.of("net-beside") for k, v in r["ratios"].items()}
+    if ratios:
+        slow = {k: v for k, v in ratios.items() if k not in ("abort", "flood", "guess")}
+        out.append(("p99 of a good client beside 2,000 slow ones at most 1.5 times of alone",
+                    ", ".join(f"{k} {v}" for k, v in slow.items()),
+                    f"{sum(v > 1.5 for v in slow.values())} of {len(slow)} manners", "-"))
+    return out
 
 
 def table(rows, fuzz):

@@ -49,6 +49,10 @@ ONCE = {
     "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 20),
     "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 48),
     "calls": lambda seed, book: script("calls.py", seed, book, "--points", 40, "--jobs", 1),
+    "served-closed": lambda seed, book: script("served.py", seed, book, "--flips", 120),
+    "served-live": lambda seed, book: script("served.py", seed, book, "--flips", 60, "--mode", "live"),
+    "alloc-server": lambda seed, book: script("alloc.py", seed, book, "--stride", 31),
+    "alloc-storage": lambda seed, book: script("alloc.py", seed, book, "--storage", "--stride", 31),
 }
 LONG = {
     "storage-kill": lambda seed, book: storage("kill", seed, book),
@@ -58,6 +62,10 @@ LONG = {
     "storage-cuts": lambda seed, book: storage("cuts", seed, book, "--limit", 100),
     "kill": lambda seed, book: script("kills.py", seed, book, "--kills", 480),
     "calls": lambda seed, book: script("calls.py", seed, book),
+    "served-closed": lambda seed, book: script("served.py", seed, book, "--flips", 1000),
+    "served-live": lambda seed, book: script("served.py", seed, book, "--flips", 1000, "--mode", "live"),
+    "alloc-server": lambda seed, book: script("alloc.py", seed, book),
+    "alloc-storage": lambda seed, book: script("alloc.py", seed, book, "--storage"),
 }
 
 

@@ -1,4 +1,4 @@
-/* shim.c - see shim.h. The C library's own allocator does the work, by the names it keeps for that. */
+/* shim.c - see shim.h. The C library's own allocator does the work, by the names it keeps. */
 #include "tests/fault/alloc/shim.h"
 
 #include <dlfcn.h>

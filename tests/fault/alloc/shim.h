@@ -3,8 +3,8 @@
  * shim.c defines malloc and its family, and mmap without a file. Linked into a program, or as
  * alloc-shim.so in front of one (LD_PRELOAD, ASCRIBE_ALLOC_SHIM names the control block's file), it
  * sees the allocations of every library as well. Not under a sanitizer, which has its own family.
- * The control block lies in shared memory: whoever watches sets and reads it while the program runs.
- */
+ * The control block lies in shared memory: whoever watches sets and reads it while the program
+ * runs. */
 #ifndef TESTS_FAULT_ALLOC_SHIM_H
 #define TESTS_FAULT_ALLOC_SHIM_H
 

@@ -1,5 +1,5 @@
-/* test_spare.c - storage/base: what is held back for when memory ends. Each case in a child of its own,
- * with a limit that is the kernel's (RLIMIT_DATA), not ours. */
+/* test_spare.c - storage/base: what is held back for when memory ends. Each case in a child of its
+ * own, with a limit that is the kernel's (RLIMIT_DATA), not ours. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
