@@ -169,14 +169,24 @@ static void fill(json_t *doc, const struct corpus_def *def)
                             json_pack("[{s:s,s:I}]", "name", "all", "dim", (json_int_t)def->dim));
 }
 
+/* A text as long as this is not read at all: a million members take a second to sort. Spaces and
+ * escapes have room to spare. */
+#define TEXT_MAX ((size_t)4 * LIMIT_MANIFEST)
+
 int manifest_read(const char *name, const void *json, size_t len, struct arena *a,
                   struct corpus_def *out, struct err *e)
 {
     struct corpus_def def = {0};
     struct buf text = {0};
     json_t *doc = NULL;
-    int code = json_read_object(json, len, JSON_CONTROL, &doc, e);
+    int code;
 
+    if (len > TEXT_MAX) {
+        err_set(e, ERR_TOO_LARGE, "a definition of %zu bytes; at most %zu are taken", len,
+                TEXT_MAX);
+        return err_at_limit(e, (int64_t)TEXT_MAX);
+    }
+    code = json_read_object(json, len, JSON_CONTROL, &doc, e);
     if (code)
         return code;
     code = check(doc, &def, e);
