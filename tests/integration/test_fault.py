@@ -53,6 +53,16 @@ class Server(h.Case):
         self.assertGreaterEqual(n, 12)
         print(f"figure: server: 0 of {n} kills, I/O errors and full disks broke a promise (seed {SEED})")
 
+    def test_flips_before_and_under_a_server(self):
+        """A sample of served.py; how each answer may differ from brute force is said there."""
+        import served
+        for mode, flips in (("closed", 14), ("live", 6)):
+            line, wrong = served.campaign(flips, 1e9, SEED, mode, None, None)
+            self.assertEqual(wrong, [])
+            self.assertEqual(line["n"], flips)
+            self.assertLess(line["harmless"], flips)
+            print(f"figure: {mode} store: 0 of {flips} flips, {line['questions']} questions after each, broke a promise (seed {SEED})")
+
     def test_no_planted_fault_is_in_this_build(self):
         for name in ("ascribed", "ascribe"):
             with open(h.program(name), "rb") as f:
