@@ -160,8 +160,13 @@ struct load {
     struct err *e;
 };
 
+/* What could not be read is no contradiction: the deepest failure speaks. */
 static int contradiction(struct load *l, const char *what, uint64_t number)
 {
+    if (l->txn.err.code && l->txn.err.code != ERR_CORRUPT) {
+        *l->e = l->txn.err;
+        return (int)l->e->code;
+    }
     return err_set(l->e, ERR_CORRUPT, "%s/ledger: %s (%llu)", l->s->dir, what,
                    (unsigned long long)number);
 }

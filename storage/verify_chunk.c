@@ -62,13 +62,16 @@ static void check_id(struct check *k, struct txn *t, const struct view_chunk *c,
     if (len > 0 && len <= CORPUS_ID_MAX && ledger_get_id(t, k->corpus->id, id, len, &sequence) &&
         sequence == expected)
         return;
+    if (t->err.code != ERR_OK && t->err.code != ERR_CORRUPT)
+        return; /* it was not read: check_rows says so */
     if (!died_meanwhile(k, expected))
         ledger_fault(k, "corpus %s: chunk %llu: id \"%.*s\" of sequence %llu is not in the ledger",
                      verify_name(k), (unsigned long long)c->id, (int)len, id,
                      (unsigned long long)expected);
 }
 
-static void check_rows(struct check *k, const struct view_chunk *c, const struct block *rows)
+static int check_rows(struct check *k, const struct view_chunk *c, const struct block *rows,
+                      struct err *e)
 {
     uint64_t last = c->first_sequence;
     struct txn t;
@@ -91,6 +94,10 @@ static void check_rows(struct check *k, const struct view_chunk *c, const struct
     txn_abort(&t);
     k->report.rows += c->rows;
     k->report.examples += c->rows - c->dead_count;
+    if (t.err.code == ERR_OK || t.err.code == ERR_CORRUPT)
+        return 0;
+    *e = t.err;
+    return (int)e->code;
 }
 
 static int check_texts(struct check *k, const struct view_chunk *c, const struct block *texts,
@@ -194,7 +201,7 @@ static int check_block(struct check *k, const struct view_chunk *c, struct sound
 
     s->is[bit] = rc == 0;
     if (rc == 0 && kind == BLOCK_ROWS)
-        check_rows(k, c, &s->block[bit]);
+        rc = check_rows(k, c, &s->block[bit], e);
     if (rc == 0 && kind == BLOCK_TEXTS)
         rc = check_texts(k, c, &s->block[bit], e);
     return rc;

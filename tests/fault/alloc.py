@@ -175,7 +175,7 @@ class Run:
 
     def job(self, *asked):
         where = self.ask(*asked).headers["Location"]
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + 12 * PATIENCE
         while time.monotonic() < end:
             job = self.ask("get", where).json()
             job = job.get("job", job)

@@ -1,7 +1,7 @@
 /* main.c - the program `alloc`: storage, whose allocations fail one after the other; its result as
  * one line of JSON.
  *
- *     alloc [--stride N] [--first N]
+ *     alloc [--stride N] [--first N] [--step N]
  *
  * Before each step of the trace (trace.h) the store is put aside. Then, on a copy of it, the step
  * runs with its first, second, third ... allocation failing: that one alone, or it and all that
@@ -45,6 +45,7 @@ struct sweep {
     struct shared *shared;
     size_t reopen; /* which step that is */
     uint64_t stride, first;
+    uint64_t only; /* this step alone, or SIZE_MAX */
     uint64_t n, violations, answered, refused, ended;
 };
 
@@ -228,7 +229,7 @@ static void one_step(struct sweep *s, size_t step)
         violation(s, &none);
         exit(2);
     }
-    for (size_t m = 0; m < sizeof modes / sizeof *modes; m++) {
+    for (size_t m = 0; m < 2 && (s->only == SIZE_MAX || s->only == step); m++) {
         struct point p = {step, modes[m], (int64_t)(s->first++ % s->stride)};
         int64_t left = s->shared->left;
 
@@ -261,7 +262,7 @@ static bool begin(struct sweep *s)
 
 int main(int argc, char **argv)
 {
-    struct sweep s = {.stride = 1};
+    struct sweep s = {.stride = 1, .only = SIZE_MAX};
     struct err e = ERR_INIT;
 
     for (int i = 1; i + 1 < argc; i += 2) {
@@ -271,6 +272,8 @@ int main(int argc, char **argv)
             s.stride = value ? value : 1;
         else if (strcmp(argv[i], "--first") == 0)
             s.first = value;
+        else if (strcmp(argv[i], "--step") == 0)
+            s.only = value;
     }
     if (!begin(&s)) {
         perror("alloc");
