@@ -296,7 +296,7 @@ static int framing_host(const struct head *h, const char *bytes, const struct he
     if (hosts > 1)
         return twice(e, "Host");
     if (hosts == 1 && strspn(bytes + host->value.at, good) >= host->value.len &&
-        !tab_beside(bytes, &host->value))
+        (host->value.len == 0 || bytes[host->value.at] != ':') && !tab_beside(bytes, &host->value))
         return 0;
     if (hosts == 0 && out->http10)
         return 0;

@@ -233,6 +233,7 @@ static void test_head_strict(void **state)
         {"GET / HTTP/1.1\r\nHost:\r\n\r\n", 0},
         {"GET / HTTP/1.1\r\nHost: h/p\r\n\r\n", ERR_BAD_HTTP},
         {"GET / HTTP/1.1\r\nHost: h x\r\n\r\n", ERR_BAD_HTTP},
+        {"GET / HTTP/1.1\r\nHost: :80\r\n\r\n", ERR_BAD_HTTP},
         {"GET / HTTP/1.0\r\nHost: h@x\r\n\r\n", ERR_BAD_HTTP},
         {"GET / HTTP/1.1\r\nHost: \th\r\n\r\n", ERR_BAD_HTTP},
         {"POST / HTTP/1.1\r\nHost: h\r\nContent-Length:  5 \r\n\r\n", 0},
