@@ -32,7 +32,7 @@ def network(b):
         with Weather(server.address, b.args.seed + number) as weather:
             if number % 2:
                 with ascribe.Client(weather.url, key=server.key, timeout=30, retries=60) as c:
-                    c.corpus(name).ingest(x, rows, batch_rows=BATCH)
+                    c.corpus(name).ingest(x, rows, rows_per_batch=BATCH)
             else:
                 command_line(b, weather.url, server.key, name, x, rows)
         wrong += b.check(weather.resets > 0, f"{name}: the network broke at all")

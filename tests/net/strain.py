@@ -46,6 +46,7 @@ def beside(b):
     client = server.client()
     body = b.fill(client)
     crowd.good(client, QUERY, body, 1)
+    asked, wrong, found = 0, 0, {}
     for name, count, make in crowds(b, server):
         alone, during, ratios, connections = [], [], [], 0
         for _ in range(turns):
@@ -62,10 +63,9 @@ def beside(b):
                alone_p50_ms=round(crowd.quantile(alone, 0.5), 2), beside_p50_ms=round(crowd.quantile(during, 0.5), 2),
                alone_p99_ms=round(crowd.quantile(alone, 0.99), 2),
                beside_p99_ms=round(crowd.quantile(during, 0.99), 2), ratio_p99=ratio)
-        wrong = b.check(server.alive(), f"the server lives beside {name}")
-        b.book("beside", len(during), wrong, manner=name, clients=count, ratio_p99=ratio,
-               alone_p99_ms=round(crowd.quantile(alone, 0.99), 2),
-               beside_p99_ms=round(crowd.quantile(during, 0.99), 2))
+        wrong += b.check(server.alive(), f"the server lives beside {name}")
+        asked, found[name] = asked + len(during), ratio
+    b.book("beside", asked, wrong, ratios=found)
     b.end(server)
 
 
