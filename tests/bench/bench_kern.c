@@ -27,7 +27,8 @@ enum { TABLES = sizeof tables / sizeof tables[0], QUERIES = 64, CACHED = 8 /* ro
 static const struct {
     const char *name;
     size_t bytes; /* of a group */
-} planes[] = {{"dot_bits", QKERN_BITS}, {"dot_six", QKERN_SIX}, {"dot_low", QKERN_LOW}};
+} planes[] = {{"dot_bits", QKERN_BITS}, {"dot_six", QKERN_SIX}, {"dot_low", QKERN_LOW},
+              {"dot_joined", QKERN_GROUP}};
 
 static double now(void)
 {
@@ -91,7 +92,8 @@ static double time_dot(qkern_dot *dot, const struct data *b, size_t plane, size_
 
 static void bench_dot(const struct qkern *k, const struct data *b, size_t plane, size_t nq)
 {
-    qkern_dot *dot = plane == 0 ? k->dot_bits : plane == 1 ? k->dot_six : k->dot_low;
+    qkern_dot *const dots[] = {k->dot_bits, k->dot_six, k->dot_low, k->dot_joined};
+    qkern_dot *dot = dots[plane];
     const size_t row = b->groups * planes[plane].bytes;
     const size_t many = b->bytes / 4 / row; /* a quarter at a time: more than any cache */
     const int slow = k == &qkern_generic || nq > 8;
