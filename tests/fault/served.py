@@ -322,6 +322,16 @@ class Trial:
         self.file = self.dice.choices(self.t.files, sizes if by_size else None)[0]
         path = os.path.join(self.store, self.file)
         server = h.Server(self.store)
+        try:
+            self.try_on(server, path)
+        finally:
+            if server.process is not None:  # what went wrong is on its way up
+                server.process.kill()
+                server.process.wait()
+        if self.met:
+            self.verify()
+
+    def try_on(self, server, path):
         if self.mode == "closed":
             self.what = damage(path, self.dice)
         if not self.start(server):
@@ -339,8 +349,6 @@ class Trial:
             server.process.terminate()
             alive = server.process.wait(600) == 0
         self.ended(server, alive)
-        if self.met:
-            self.verify()
 
     def key(self):
         with open(os.path.join(self.t.store, "admin.key"), encoding="ascii") as f:
@@ -355,8 +363,6 @@ class Trial:
             server.process = None
             hold(code == NO_STORE and "ascribed: " in str(fault), fault)
             self.met.add("refused")
-            self.why = str(fault)
-            self.verify()
             return False
 
     def ask_all(self, client, asks, server=None):
