@@ -35,7 +35,10 @@
 /* Freed memory is kept for the next request (storage/base/keep.h) until none has come for so long. */
 static const uint64_t TRIM_AFTER_NS = UINT64_C(10000000000);
 static const uint64_t HOUSEWORK_NS = UINT64_C(1000000000);
-enum { HOUSEKEEP_EVERY = 60 }; /* of those: look for reader slots of dead processes */
+enum {
+    HOUSEKEEP_EVERY = 60, /* of those: look for reader slots of dead processes */
+    COMMITS_REST = 2,     /* of those without a batch: malloc keeps nothing for LMDB any longer */
+};
 /* After the drain's time is over its jobs are cancelled; this long they may take to notice. */
 static const uint64_t LAST_GRACE_NS = UINT64_C(2000000000);
 
@@ -223,12 +226,25 @@ static void trim_memory(void)
     malloc_trim(0);
 }
 
+/* What LMDB took for its last commit, up to 48 MiB, is of no use to scans. */
+static void trim_commits(struct server *s)
+{
+    uint64_t rows = metrics_get(s->rt->metrics, METRIC_ROWS_INGESTED);
+
+    if (rows != s->rows_seen)
+        s->rows_rounds = 0;
+    else if (s->rows_rounds < COMMITS_REST && ++s->rows_rounds == COMMITS_REST)
+        malloc_trim(0);
+    s->rows_seen = rows;
+}
+
 static void do_housework(uv_work_t *w)
 {
     struct server *s = w->data;
     struct metrics *m = s->rt->metrics;
     struct store_stats n;
 
+    trim_commits(s);
     if (s->trim)
         trim_memory();
     rss(m);

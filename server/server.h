@@ -61,6 +61,7 @@ struct server {
     uint64_t housework_due, housework_count;
     uint64_t quiet_since, quiet_request; /* no request since, and which was the last */
     bool trim, trimmed;                  /* the housekeeper is to give memory back; it did */
+    uint64_t rows_seen, rows_rounds;     /* the housekeeper's: ingested; rounds without more */
 
     struct conn *conns; /* doubly linked */
     size_t conn_count;
