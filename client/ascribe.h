@@ -14,9 +14,9 @@
  * curl_global_init itself.
  *
  * Retries: a request that is safe to send again is sent again after a refused or broken
- * connection, a timeout, or an answer 502, 503 or 504, with growing pauses (a Retry-After is
- * honoured). Every ingest is safe: its batch name makes it idempotent. An answer 4xx is never
- * retried.
+ * connection, a timeout, or an answer 408, 502, 503 or 504, with growing pauses (a Retry-After is
+ * honoured). Every ingest is safe: its batch name makes it idempotent. Another answer
+ * 4xx is never retried.
  */
 #ifndef ASCRIBE_H
 #define ASCRIBE_H

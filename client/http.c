@@ -401,7 +401,7 @@ static enum fate broken(const struct attempt *a, CURLcode rc, struct asc_error *
 
 static enum fate answered(const struct attempt *a, struct asc_error *e)
 {
-    bool early = a->status == 429 || a->status == 503;
+    bool early = a->status == 408 || a->status == 429 || a->status == 503;
     bool passing = early || a->status == 502 || a->status == 504;
 
     if (a->status >= 200 && a->status < 300)
@@ -419,7 +419,7 @@ static enum fate answered(const struct attempt *a, struct asc_error *e)
         if (!e->request_id[0])
             memcpy(e->request_id, a->request_id, sizeof e->request_id);
     }
-    /* 429 and 503 are said before any work begins; 502 and 504 may follow some. */
+    /* 408, 429 and 503 are said before any work begins; 502 and 504 may follow some. */
     if (passing &&
         (a->r->retry == ASC__RETRY_SAFE || (early && a->r->retry == ASC__RETRY_UNSENT)))
         return FATE_AGAIN;

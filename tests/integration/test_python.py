@@ -534,10 +534,11 @@ class Retries(h.Case):
         return c
 
     def test_a_batch_is_sent_again_until_it_is_stored(self):
-        c = self.client(self.BUSY, None, reply(502, b"<html>bad gateway"), self.STORED)
+        slow = reply(408, {"code": "request_timeout", "detail": "the body arrives too slowly"})
+        c = self.client(self.BUSY, None, reply(502, b"<html>bad gateway"), slow, self.STORED)
         self.assertTrue(c.corpus("c").put_batch("b", [[1.0]], ["x"]).created)
         self.assertEqual(len(set(self.stub.requests)), 1)  # the same bytes each time
-        self.assertEqual(len(self.stub.requests), 4)
+        self.assertEqual(len(self.stub.requests), 5)
         self.assertGreaterEqual(self.pauses[0], 7)  # as the server asked
         self.assertTrue(0.4 <= self.pauses[1] <= 0.5 and 0.8 <= self.pauses[2] <= 1.0, self.pauses)
 

@@ -2,7 +2,7 @@
 
 The only file that opens sockets. Any thread may use a Wire: each request takes a kept-alive
 connection of its own. What may be sent again is sent again after a refused or broken connection, a
-timeout, or an answer 429, 502, 503 or 504; another 4xx never is. A plain http connection never goes through a
+timeout, or an answer 408, 429, 502, 503 or 504; another 4xx never is. A plain connection never goes through a
 proxy, so that the key is not shown to one.
 """
 from __future__ import annotations
@@ -278,9 +278,9 @@ def _problem(reply: Reply, attempt: int) -> errors.AscribeError:
 def _again(e: errors.AscribeError, retry: str) -> bool:
     if isinstance(e, errors.NetworkError):
         return retry == SAFE or e.code == "connection"
-    # 429 and 503 are said before any work begins; 502 and 504 may follow some.
+    # 408, 429 and 503 are said before any work begins; 502 and 504 may follow some.
     return isinstance(e, errors.AnswerError) and \
-        (e.status in (429, 503) or (retry == SAFE and e.status in (502, 504)))
+        (e.status in (408, 429, 503) or (retry == SAFE and e.status in (502, 504)))
 
 
 def pause_before(attempt: int, retry_after: Optional[float]) -> float:
