@@ -160,8 +160,8 @@ static double check_deterministic(const struct row *r, const struct query *q, si
                                        f[CODE_LENGTH6]), score));
     most = fmax(most, within(bound_eight_hi(&q->b, sum8, f[CODE_SCALE], f[CODE_REST8],
                                             f[CODE_LENGTH8]), score));
-    return fmax(most, within(bound_eight(&q->b, sum8, six - 128.0 * hi, f[CODE_SCALE], f[CODE_REST6],
-                                         f[CODE_REST8], f[CODE_LENGTH8]), score));
+    return fmax(most, within(bound_eight(&q->b, sum8, six - 128.0 * hi, f[CODE_SCALE],
+                                         f[CODE_REST6], f[CODE_REST8], f[CODE_LENGTH8]), score));
 }
 
 /* What is random about a pair: Z of the one bit times the root of its sphere's dimensions; and what
