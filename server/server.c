@@ -32,7 +32,7 @@
 #include "storage/base/spare.h"
 #include "storage/store.h"
 
-/* Freed memory is kept for the next request (storage/base/keep.h) until none has come for so long. */
+/* Freed memory is kept for the next request (storage/base/keep.h) until none came for so long. */
 static const uint64_t TRIM_AFTER_NS = UINT64_C(10000000000);
 static const uint64_t HOUSEWORK_NS = UINT64_C(1000000000);
 enum {

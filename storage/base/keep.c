@@ -59,7 +59,7 @@ static void unlock(void)
 }
 
 /* LMDB's blocks live for one commit each; mapped and unmapped one by one they would be zeroed anew
- * every time (docs/format.md, section 5). A C library that sets the threshold a ceiling maps none. */
+ * every time (docs/format.md, section 5). Where the threshold has a ceiling, nothing is mapped. */
 void keep_begin(void)
 {
     if (!mallopt(M_MMAP_THRESHOLD, MALLOC_BLOCK))

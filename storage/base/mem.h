@@ -2,8 +2,8 @@
  * process when that is gone too; those whose size comes from a request or a file may fail and are
  * checked (mem_big, arena_big), and do fail while the spare is spent.
  *
- * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time. Its large
- * blocks are storage/base/keep.h's.
+ * arena: everything one request needs, freed at once. Not thread-safe; one owner at a time. Its
+ * large blocks are storage/base/keep.h's.
  */
 #ifndef STORAGE_BASE_MEM_H
 #define STORAGE_BASE_MEM_H

@@ -170,8 +170,8 @@ static void test_every_pair_of_types(void **state)
             }
 }
 
-/* A second time, as after STALE: from unit rows where the first time left them in the body, else from
- * the gradients. The same encodings, and the hash of what was sent. */
+/* A second time, as after STALE: from unit rows where the first time left them in the body, else
+ * from the gradients. The same encodings, and the hash of what was sent. */
 static void test_decoded_once_more(void **state)
 {
     enum { ROWS = 60 };
