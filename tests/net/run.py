@@ -127,11 +127,11 @@ def main():
             parts[name](b)
             for r in b.records[first:]:
                 r["seconds"] = round(time.monotonic() - begin)
+                if args.book:
+                    with open(args.book, "a", encoding="utf-8") as f:
+                        f.write(json.dumps(r) + "\n")
     finally:
         shutil.rmtree(b.scratch, ignore_errors=True)
-    if args.book:
-        with open(args.book, "a", encoding="utf-8") as f:
-            f.writelines(json.dumps(r) + "\n" for r in b.records)
     print("ok" if not b.failed else f"{len(b.failed)} promises broken")
     sys.exit(1 if b.failed else 0)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """run.py - a server under mixed work for as long as one likes, and whether anything creeps.
 
-    tests/soak/run.py --build DIR [--minutes N] [--json FILE] [--svg FILE]
+    tests/soak/run.py --build DIR [--minutes N] [--json FILE] [--svg FILE] [--book FILE]
 
 Batches are ingested, the oldest examples taken down once LIVE are there, queries asked (their answer
 held against numpy every so often), and the corpus compacted every COMPACT_S seconds, all at once. So
@@ -11,10 +11,12 @@ the first quarter says how much each grows an hour. Exits 1 when an answer was w
 failed; what grows is reported, and judged where a bound is stated (BOUNDS).
 """
 import argparse
+import datetime
 import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import threading
@@ -199,9 +201,20 @@ def picture(path, samples):
              ("descriptors", "descriptors"), ("readers", "LMDB reader slots")]
     script = gnuplot.block("d", [[s["s"] / 60] + [s[n] for n, _ in names] for s in samples])
     script += "set multiplot layout 3,2\nset yrange [0:*]\nunset key\nset xlabel 'minutes'\n"
-    for i, (_, title) in enumerate(names):
-        script += f"set title '{title}'\nplot $d using 1:{i + 2} with lines lw 1.4 lc rgb '#3b7dd8'\n"
+    for i, (name, title) in enumerate(names):
+        if name.endswith("_ms"):
+            script += "set logscale y\nset yrange [1:*]\n"
+        script += f"set title '{title}'\nplot $d using 1:{i + 2} with lines lw 1.4 lc rgb '#3b7dd8'\nunset logscale\nset yrange [0:*]\n"
     gnuplot.draw(path, 900, 780, script + "unset multiplot\n")
+
+
+def record(args, soak, grown):
+    """Of the run, for the table of docs/reliability.md; what is told of memory and files is their growth."""
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True,
+                            check=False).stdout.strip()
+    return {"kind": "soak", "date": str(datetime.datetime.now(datetime.timezone.utc).date()), "commit": commit, "seed": 2,
+            "n": round(args.minutes * 60), "violations": int(bool(soak.wrong)), **soak.counts,
+            **{k: round(grown[k], 1) for k in ("memory_mib", "disk_mib", "descriptors", "readers")}}
 
 
 def main():
@@ -209,6 +222,7 @@ def main():
     parser.add_argument("--build", default="build/release")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--json", help="the samples, a line each, and the summary as the last")
+    parser.add_argument("--book", help="append a record of the run there (tests/net/ledger.jsonl)")
     parser.add_argument("--svg", help="a picture of them (needs gnuplot)")
     args = parser.parse_args()
     os.environ["ASCRIBE_BUILD"] = args.build
@@ -237,6 +251,9 @@ def main():
             f.writelines(json.dumps(x) + "\n" for x in samples + [summary])
     if args.svg:
         picture(args.svg, samples)
+    if args.book:
+        with open(args.book, "a", encoding="utf-8") as f:
+            f.write(json.dumps(record(args, soak, summary["growth"])) + "\n")
     print(soak.counts)
     print("ok" if not soak.wrong else "FAILED: " + "; ".join(soak.wrong[:5]))
     sys.exit(1 if soak.wrong else 0)
