@@ -127,12 +127,17 @@ class Book:
     def whole(self, fault):
         """The last sweep of every call of the server's trace: `n of calls`."""
         last = [r for r in self.of("calls", fault=fault) if r.get("whole")]
-        return f"{last[-1]['n']:,} of {max(last[-1]['n'], last[-1]['calls']):,}" if last else "not whole yet"
+        return f"{last[-1]['n']:,} of {max(last[-1]['n'], last[-1]['calls']):,}" if last else (
+            f"{self.sum('n', 'calls', fault=fault):,} chosen")
 
 
 def reached(rows, fuzz):
     """[(asked, reached, broke, bound)]."""
     b, out = Book(rows), []
+
+    def only(kind, *faults):
+        return Book([r for r in rows if r["kind"] == kind or r.get("fault") in faults]).verdict(kind, "calls")
+
     if b.of("kill"):
         out.append(("1,000 random kills over 1,000,000 acknowledged examples: none lost, none twice",
                     f"{b.sum('n', 'kill'):,} kills, {b.sum('acked', 'kill'):,} examples; "
@@ -143,13 +148,12 @@ def reached(rows, fuzz):
     if b.of("calls", fault="killed"):
         out.append(("killed at every write-family call of ten batches, takedowns, a compaction, a fit, a backup",
                     f"server: {b.whole('killed')} calls; storage: each of {b.of('storage-kill')[-1]['calls']}, before "
-                    "and after", *b.verdict("calls", "storage-kill")))
+                    "and after", *only("storage-kill", "killed")))
         faults = ("eio_sync", "eio_write", "enospc_once", "enospc_until_freed")
         out.append(("EIO and ENOSPC at every call of ingest: no sync is tried again",
                     f"server: {', '.join(b.whole(f) for f in faults)}; storage: {b.sum('n', 'storage-error'):,}; "
                     f"{b.sum('syncs_after_latch', 'storage-error')} syncs after the failed one",
-                    *Book([r for r in rows if r.get("fault") in faults or r["kind"] == "storage-error"]).verdict(
-                        "calls", "storage-error")))
+                    *only("storage-error", *faults)))
     for asked, kinds in (("5,000 power-cut states", ["storage-power"]),
                          ("10,000 flips: no wrong answer", ["storage-flips", "served-closed", "served-live",
                                                             "served-warm"]),
