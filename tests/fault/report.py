@@ -151,7 +151,7 @@ def reached(rows, fuzz):
                     "and after", *only("storage-kill", "killed")))
         faults = ("eio_sync", "eio_write", "enospc_once", "enospc_until_freed")
         out.append(("EIO and ENOSPC at every call of ingest: no sync is tried again",
-                    f"server: {', '.join(b.whole(f) for f in faults)}; storage: {b.sum('n', 'storage-error'):,}; "
+                    f"server: {', '.join(f'{f} {b.whole(f)}' for f in faults if b.of('calls', fault=f))}; storage: {b.sum('n', 'storage-error'):,}; "
                     f"{b.sum('syncs_after_latch', 'storage-error')} syncs after the failed one",
                     *only("storage-error", *faults)))
     for asked, kinds in (("5,000 power-cut states", ["storage-power"]),
