@@ -360,6 +360,8 @@ class Sweep:
             came = "ended"
         elif came == "closed":
             self.closes[self.who()] += 1
+        if not hits and came == "ended":
+            return came  # of the point before: its last thread was slow to say so
         if not hits:
             hold(came == "answered", "without a failure:", came)
             return None
@@ -397,7 +399,6 @@ class Sweep:
                 try:
                     came = self.point(step, MODES[name], n)
                 except l.Violation as fault:
-                    self.found["violations"] += 1
                     counts["violations"] += 1
                     print(f"BROKEN: {step}, {name}, allocation {n}: {fault} | {self.who()}", flush=True)
                     run.shim.disarm()
