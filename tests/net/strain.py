@@ -40,7 +40,7 @@ def settle(client, body):
 
 def beside(b):
     """Alone and beside the crowd in turns; each ratio is of two turns that follow one another."""
-    turns, seconds = b.pick(1, 4), b.pick(0.7, 2)
+    turns, seconds = b.pick(1, 6), b.pick(0.7, 2)
     # Room for all of them: at the default of 1,024 connections most would lose their place at once.
     server = b.serve("--threads", "2", "--connections", "4096")
     client = server.client()
