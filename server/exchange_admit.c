@@ -14,6 +14,7 @@
 #include "server/route.h"
 #include "server/server.h"
 #include "storage/base/keep.h"
+#include "storage/base/keep.h"
 #include "storage/base/plant.h"
 #include "storage/base/spare.h"
 
@@ -216,6 +217,10 @@ static int admit_memory(struct exchange *x)
     struct server *s = x->server;
     bool is_short = !spare_whole();
 
+    if (is_short) {
+        keep_drop(); /* warm blocks are a luxury now */
+        is_short = !spare_whole();
+    }
     if (is_short != s->short_of_memory)
         log_note(LOG_WARN, "memory", is_short ? "spent what was spare: refusing work"
                                               : "enough again: taking work");
