@@ -67,7 +67,7 @@ void conn_write_reply(struct conn *c)
     int rc;
 
     if (x->bare) {
-        bufs[0] = conn_span((void *)(uintptr_t)EXCHANGE_BARE, strlen(EXCHANGE_BARE));
+        bufs[0] = conn_span((void *)(uintptr_t)exchange_bare, strlen(exchange_bare));
         count = 1;
     }
     total = bufs[0].len + (count == 2 ? len : 0);

@@ -283,7 +283,7 @@ static void put_head(struct exchange *x, const char *type, uint64_t length)
     "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503," \
     "\"code\":\"busy\",\"detail\":\"no memory for the reply\"}\n"
 _Static_assert(sizeof BARE_BODY - 1 == 115, "its Content-Length");
-const char EXCHANGE_BARE[] = "HTTP/1.1 503 Service Unavailable\r\n"
+const char exchange_bare[] = "HTTP/1.1 503 Service Unavailable\r\n"
                              "Content-Type: application/problem+json\r\nContent-Length: 115\r\n"
                              "Retry-After: 1\r\nConnection: close\r\n\r\n" BARE_BODY;
 

@@ -27,7 +27,7 @@ struct exchange {
     struct head_framing framing;
     bool head_only;    /* HEAD: no body goes out */
     bool keep_alive;   /* what the reply says */
-    bool bare;         /* no memory for the reply: EXCHANGE_BARE goes out */
+    bool bare;         /* no memory for the reply: exchange_bare goes out */
     bool parsed;       /* route->parse ran: route->finish is owed */
     bool in_pool;
 
@@ -78,7 +78,7 @@ void exchange_body_done(struct exchange *x);
 void exchange_answer(struct exchange *x);
 const void *exchange_reply_body(const struct exchange *x, size_t *out_len);
 /* What goes out when there is no memory for so much as a refusal; the connection ends with it. */
-extern const char EXCHANGE_BARE[];
+extern const char exchange_bare[];
 /* The head of a streamed reply; false when there is no memory for it. */
 bool exchange_answer_stream(struct exchange *x);
 
