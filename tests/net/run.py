@@ -32,7 +32,7 @@ class Bench:
 
     def __init__(self, args):
         import harness
-        self.h, self.args, self.failed, self.records = harness, args, [], []
+        self.h, self.args, self.failed, self.records, self.servers = harness, args, [], [], []
         self.scratch = tempfile.mkdtemp(prefix="ascribe-net-")
         self.commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=10", "HEAD"], capture_output=True,
                                      text=True, check=False).stdout.strip()
@@ -58,6 +58,7 @@ class Bench:
 
     def serve(self, *args, store=None, create=True):
         server = self.h.Server(store or os.path.join(tempfile.mkdtemp(dir=self.scratch), "s"), args)
+        self.servers.append(server)
         return server.start(create=create)
 
     def end(self, server):
@@ -131,6 +132,9 @@ def main():
                     with open(args.book, "a", encoding="utf-8") as f:
                         f.write(json.dumps(r) + "\n")
     finally:
+        for server in b.servers:
+            if server.alive():
+                server.process.kill()  # of a part that did not come to its end
         shutil.rmtree(b.scratch, ignore_errors=True)
     print("ok" if not b.failed else f"{len(b.failed)} promises broken")
     sys.exit(1 if b.failed else 0)
