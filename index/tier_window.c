@@ -12,11 +12,10 @@
 #include "index/qkern.h"
 
 enum {
-    GAP = 8,                /* dead rows in a row that end a tile: fewer are read along */
-    TILE_BYTES = 384 << 10, /* of rows: tile and queries stay in a second-level cache */
-    QUERY_BYTES = 512 << 10,
+    GAP = 8, /* dead rows in a row that end a tile: fewer are read along */
+    QUERY_BYTES = 512 << 10, /* of planes: they stay in a second-level cache */
     MOST_PLANES = 64,
-    PANEL = 32, /* groups: TIER_TILE rows and MOST_PLANES planes of it are the two above */
+    PANEL = 32, /* groups, of MOST_PLANES planes and of TIER_TILE rows: they stay there too */
 };
 
 static bool is_dead(const struct tier_block *b, uint32_t row)
@@ -44,23 +43,23 @@ static size_t clamp(size_t v, size_t least, size_t most)
     return v < least ? least : v > most ? most : v;
 }
 
-/* How a tile of rows is multiplied: how many of them, with how many planes and groups at a time.
- * Few planes go over whole rows, as the rows come from memory; many go panel by panel, so that
- * however long the rows are, each vector loaded into a cache is used often. */
+/* How a tile of TIER_TILE rows is multiplied: with how many planes and groups at a time. Few planes
+ * go over whole rows, a few at a time, as these come from memory: all rows of a tile but the first
+ * were asked for while the ones before were multiplied. Many go panel by panel, so that however
+ * long the rows are, each vector loaded into a cache is used often. */
 struct shape {
-    size_t rows, planes, groups;
+    size_t planes, groups;
 };
 
 static struct shape shape_of(const struct tier *t)
 {
-    const size_t width = t->groups * (t->bits ? QKERN_BITS : QKERN_SIX);
     const size_t planes = clamp(QUERY_BYTES / (t->groups * QKERN_GROUP), 4, MOST_PLANES);
 
     if (t->eight)
-        return (struct shape){TIER_TILE, MOST_PLANES, TIER_PANEL};
+        return (struct shape){MOST_PLANES, TIER_PANEL};
     if (t->first_count > planes)
-        return (struct shape){TIER_TILE, MOST_PLANES, PANEL};
-    return (struct shape){clamp(TILE_BYTES / width, 4, TIER_TILE) & ~(size_t)3, planes, t->groups};
+        return (struct shape){MOST_PLANES, PANEL};
+    return (struct shape){planes, t->groups};
 }
 
 /* Puts the sums of the tile's live rows where the window has them, query by query. */
@@ -264,7 +263,7 @@ static int fill_block(struct share *s, struct err *e)
     while (!failed && s->w.count < s->w.room) {
         const size_t room = s->w.room - s->w.count;
 
-        rows = next_tile(&h->b, &s->row, room < shape.rows ? (uint32_t)room : (uint32_t)shape.rows);
+        rows = next_tile(&h->b, &s->row, room < TIER_TILE ? (uint32_t)room : TIER_TILE);
         if (!rows)
             break;
         fill_tile(s, h, shape, s->row, rows);
