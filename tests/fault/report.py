@@ -1,7 +1,8 @@
 #!/usr/bin/python3
-"""report.py - writes the tables of docs/reliability.md from the books: what ran, and nothing else.
+"""report.py - writes the tables of docs/reliability.md, and the first of them in the README, from the
+books: what ran, and nothing else.
 
-    report.py [--check]      (--check: says whether the page is what the books give, and writes nothing)
+    report.py [--check]      (--check: says whether the pages are what the books give, and writes nothing)
 
 The books: tests/fault/ledger.jsonl, tests/fuzz/ledger.jsonl, and tests/net/ledger.jsonl if it is there. A
 line of a kind that is not listed here brings its own words: `what`, `told`, and perhaps `asked`, `reached`.
@@ -12,7 +13,8 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TESTS = os.path.dirname(HERE)
-PAGE = os.path.join(os.path.dirname(TESTS), "docs", "reliability.md")
+ROOT = os.path.dirname(TESTS)
+PAGE, README = os.path.join(ROOT, "docs", "reliability.md"), os.path.join(ROOT, "README.md")
 BEGIN, END = "<!-- fault:ledger -->\n", "<!-- fault:ledger end -->\n"
 
 # kind -> what it is, and which of its counts are told.
@@ -197,26 +199,35 @@ def told_by_net(b):
     return out
 
 
-def table(rows, fuzz):
-    lines = ["| asked | reached | broke | bound |", "| --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(cells) + " |" for cells in reached(rows, fuzz)]
-    lines += ["", "All runs of a kind together:", ""] + sums(rows)
-    lines += ["", "Every run, our own failures included:", "", "| date | what | broke | bound | | commit | seed |",
-              "| --- | --- | --- | --- | --- | --- | --- |"]
-    return "\n".join(lines + [row(r) for r in rows]) + "\n"
+def first_table(rows, fuzz):
+    return ["| asked | reached | broke | bound |", "| --- | --- | --- | --- |"] + [
+        "| " + " | ".join(cells) + " |" for cells in reached(rows, fuzz)]
 
 
-def main():
-    with open(PAGE) as f:
+def whole(rows, fuzz):
+    return first_table(rows, fuzz) + [
+        "", "All runs of a kind together:", "", *sums(rows), "", "Every run, our own failures included:", "",
+        "| date | what | broke | bound | | commit | seed |", "| --- | --- | --- | --- | --- | --- | --- |",
+        *(row(r) for r in rows)]
+
+
+def write(path, lines, check):
+    with open(path, encoding="utf-8") as f:
         page = f.read()
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    rows = read("fault/ledger.jsonl") + read("net/ledger.jsonl")
-    made = head + BEGIN + table(rows, read("fuzz/ledger.jsonl")) + END + tail
-    if "--check" in sys.argv:
-        sys.exit(0 if made == page else "docs/reliability.md is not what the books give")
-    with open(PAGE, "w") as f:
-        f.write(made)
+    made = head + BEGIN + "\n".join(lines) + "\n" + END + tail
+    if check and made != page:
+        sys.exit(f"{os.path.relpath(path, ROOT)} is not what the books give: tests/fault/report.py")
+    if not check:
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(made)
+
+
+def main():
+    rows, fuzz = read("fault/ledger.jsonl") + read("net/ledger.jsonl"), read("fuzz/ledger.jsonl")
+    write(PAGE, whole(rows, fuzz), "--check" in sys.argv)
+    write(README, first_table(rows, fuzz), "--check" in sys.argv)
 
 
 if __name__ == "__main__":
