@@ -48,7 +48,7 @@ def environment(build, flavour):
     env.pop("ASCRIBE_KEY", None)  # a key of the person who runs the tests is not the tests' key
     here = os.path.join(ROOT, "tests")
     if flavour:
-        env["ASAN_OPTIONS"] = "detect_leaks=1:abort_on_error=0"
+        env["ASAN_OPTIONS"] = "detect_leaks=1:abort_on_error=0:allocator_may_return_null=1"
         env["LSAN_OPTIONS"] = f"suppressions={here}/lsan.supp:print_suppressions=0"
         env["UBSAN_OPTIONS"] = "print_stacktrace=1"
         env["TSAN_OPTIONS"] = f"suppressions={here}/tsan.supp:print_suppressions=0:second_deadlock_stack=1"
