@@ -452,7 +452,8 @@ class Bad(h.Case):
     def test_a_program_that_is_not_there(self):
         server = self.serve(["--encoder", "/nowhere/encoder --model x"])
         about = wait_state(server.client(), "failed")
-        self.assertRegex(about["error"], r"127; its last words: cannot run /nowhere/encoder: No such file")
+        self.assertRegex(about["error"], r"127; its last words: cannot run encoder: No such file")
+        self.assertIn("cannot run /nowhere/encoder: No such file", server.tail())  # whole where operators read
 
     def test_a_log_of_200000_lines_is_bounded(self):
         self.start("shouts")
