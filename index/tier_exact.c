@@ -20,6 +20,10 @@ static int offer(struct share *s, struct held *h, size_t i, int end, uint32_t ro
 
     if (seen < tier_bar_at(bar))
         return 0; /* most end here, before their sequence is looked up */
+    if (isnan(score)) {
+        topk_offer(&s->list[end][i], &hit); /* which keeps it apart; no bar can stand on it */
+        return 0;
+    }
     failed = s->t->src->sequence(s->t->src->arg, &h->b, row, &hit.sequence, e);
     if (failed)
         return failed;

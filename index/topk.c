@@ -63,8 +63,10 @@ static void sink(struct topk *t, size_t count)
 
 void topk_offer(struct topk *t, const struct topk_hit *h)
 {
-    require(!isnan(h->score));
-    if (t->count < t->k) {
+    if (isnan(h->score)) {
+        t->has_nan = true;
+        t->nan = *h;
+    } else if (t->count < t->k) {
         t->hits[t->count] = *h;
         rise(t, t->count++);
     } else if (t->k && topk_before(t->end, h, &t->hits[0])) {
@@ -79,6 +81,8 @@ void topk_merge(struct topk *into, const struct topk *from)
     require(into->end == from->end);
     for (size_t i = 0; i < from->count; i++)
         topk_offer(into, &from->hits[i]);
+    if (from->has_nan)
+        topk_offer(into, &from->nan);
 }
 
 /* False for k = 0: there is no kept score. */

@@ -1,7 +1,8 @@
 /* topk.h - the k best, under one total order: score descending, then sequence ascending
  * (TOPK_HIGHEST: proponents), or score ascending, then sequence ascending (TOPK_LOWEST: opponents).
- * -0 and +0 are equal scores. NaN never enters (require). Merging is associative and commutative
- * under this order, so the answer does not depend on how rows are spread. One owner; no locks. */
+ * -0 and +0 are equal scores. NaN never enters: it stays beside the list, for who asks. Merging is
+ * associative and commutative under this order, so the answer does not depend on how rows are
+ * spread. One owner; no locks. */
 #ifndef INDEX_TOPK_H
 #define INDEX_TOPK_H
 
@@ -22,6 +23,8 @@ struct topk {
     enum topk_end end;
     size_t k, count;
     struct topk_hit *hits; /* k slots, the caller's memory; a heap, worst kept one first */
+    bool has_nan;          /* what was offered was not always a number: */
+    struct topk_hit nan;   /* one that was not */
 };
 
 void topk_init(struct topk *t, enum topk_end end, size_t k, struct topk_hit *slots);

@@ -25,6 +25,7 @@
 #include "server/runtime.h"
 #include "server/safetensors.h"
 #include "server/scan.h"
+#include "server/strange.h"
 
 struct explaining {
     bool dot;
@@ -141,13 +142,13 @@ static int score_row(struct job *j, struct explaining *x, size_t chunk, uint32_t
     if (x->dot) {
         x->score = exact_scale(product, x->example.norm, length);
         x->factor = back * length;
-        return 0;
+        return isfinite(x->score) ? 0 : strange_row(x->view, chunk, row, &j->err);
     }
     if (x->through.lens && lenses_norms(x->through.lens, c, &n, &j->err))
         return (int)j->err.code;
     x->score = n ? lens_score(product, n[row]) : product;
     x->factor = back / (x->example.norm * (n ? n[row] : 1.0));
-    return 0;
+    return isfinite(x->score) ? 0 : strange_row(x->view, chunk, row, &j->err);
 }
 
 /* v, as a unit vector, and the length it had: S u, S being symmetric; u itself before a fit. */

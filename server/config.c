@@ -73,6 +73,8 @@ static const struct setting settings[] = {
      "MS", "one answer of the encoder, or its start"},
     {"scrub-mib-s", COUNT, AT(scrub_mib_s), LIMIT_SCRUB_MIB_S, 0, 1 << 20, "N",
      "MiB a second at which stored rows are read again and checked; 0: never"},
+    {"recheck-s", COUNT, AT(recheck_s), LIMIT_RECHECK_S, 0, 7 * 24 * 60 * 60, "S",
+     "for so long what was found right is not summed again when it is read; 0: never again"},
     {"shard-bytes", BYTES, AT(shard_bytes), 0, 0, UINT64_C(1) << 46, "BYTES",
      "largest shard; 0: 16G"},
     {"chunk-bytes", BYTES, AT(chunk_bytes), 0, 0, 4 * GIB, "BYTES",

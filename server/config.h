@@ -30,6 +30,7 @@ struct config {
     uint64_t body_budget;  /* bytes of all bodies in flight together */
     uint64_t memory;       /* bytes engine `flat` may keep resident */
     uint64_t scrub_mib_s;  /* 0: no scrub */
+    uint64_t recheck_s;    /* 0: what was found right stays so */
     uint64_t shard_bytes;  /* 0: STORE_SHARD_BYTES */
     uint64_t chunk_bytes;  /* 0: STORE_CHUNK_BYTES */
     uint64_t connections;

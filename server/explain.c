@@ -8,6 +8,7 @@
 #include "index/lens.h"
 #include "server/json.h"
 #include "server/lenses.h"
+#include "server/strange.h"
 
 /* What a product becomes a score by: the row's length, or its denominator, or neither (0). */
 static int row_measure(const struct explain *x, bool dot, const struct topk_hit *hit, double *out,
@@ -55,7 +56,7 @@ int explain_score(const struct explain *x, const float *query, const double *len
     *out = score_of(x, kern_dot((enum dtype)def->dtype, query, row.bytes, def->dim), measure,
                     length);
     block_close(&row);
-    return 0;
+    return isfinite(*out) ? 0 : strange_row(x->view, hit->chunk, hit->row, e);
 }
 
 int explain_hit(const struct explain *x, const float *query, const double *length,
@@ -66,6 +67,7 @@ int explain_hit(const struct explain *x, const float *query, const double *lengt
     size_t at = 0;
     enum dtype type = (enum dtype)def->dtype;
     struct block rows;
+    bool strange = false;
     double measure;
     int code = row_measure(x, length != NULL, hit, &measure, e);
 
@@ -78,10 +80,11 @@ int explain_hit(const struct explain *x, const float *query, const double *lengt
 
         shares[b] = score_of(x, kern_dot(type, query + at, part, x->shape->dims[b]), measure,
                              length);
+        strange |= !isfinite(shares[b]);
         at += x->shape->dims[b];
     }
     block_close(&rows);
-    return 0;
+    return strange ? strange_row(x->view, hit->chunk, hit->row, e) : 0;
 }
 
 void explain_put(struct buf *b, const struct manifest_shape *shape, const double *shares)

@@ -24,6 +24,7 @@
 #define LIMIT_BODY_RATE 1024u   /* bytes a second, averaged, after a grace of LIMIT_HEAD_MS */
 #define LIMIT_DEADLINE_MS 60000u /* default for one request's work */
 #define LIMIT_SCRUB_MIB_S 16u   /* 1.4 TB a day; a fiftieth of a processor with its codes */
+#define LIMIT_RECHECK_S 600u    /* a scan's 250 MB are summed in 17 ms; now and then is enough */
 #define LIMIT_DRAIN_MS 30000u   /* SIGTERM: running requests get this long */
 
 /* The data */

@@ -6,6 +6,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "server/strange.h"
+
 enum { DIGIT_BITS = 16, DIGITS = 1 << DIGIT_BITS };
 
 struct taking {
@@ -39,9 +41,17 @@ static int each(const struct view *v, const struct stop *stop, take_norm *take, 
             continue;
         if (block_open(c, BLOCK_ROWS, &rows, e))
             return (int)e->code;
-        for (uint32_t row = 0; row < c->rows; row++)
-            if (!view_row_dead(c, row))
-                take(t, block_row_norm(&rows, row));
+        for (uint32_t row = 0; row < c->rows; row++) {
+            double norm = block_row_norm(&rows, row);
+
+            if (view_row_dead(c, row))
+                continue;
+            if (!isfinite(norm)) {
+                block_close(&rows);
+                return strange_row(v, i, row, e);
+            }
+            take(t, norm);
+        }
         block_close(&rows);
     }
     return 0;

@@ -13,6 +13,7 @@
 #include "server/cost.h"
 #include "server/lenses.h"
 #include "server/pool.h"
+#include "server/strange.h"
 #include "server/tiered.h"
 #include "storage/base/check.h"
 
@@ -393,8 +394,10 @@ static int shares_init(struct search *s, unsigned width, const struct engine_que
     return 0;
 }
 
-static void gather(struct search *s, unsigned width, struct scan_answer *out)
+static int gather(struct search *s, unsigned width, struct scan_answer *out, struct err *e)
 {
+    int code;
+
     out->pro = s->shares[0].pro;
     out->opp = s->shares[0].opp;
     out->scan_ns = atomic_load(&s->ns);
@@ -417,6 +420,8 @@ static void gather(struct search *s, unsigned width, struct scan_answer *out)
         topk_sort(&out->pro[q]);
         topk_sort(&out->opp[q]);
     }
+    code = strange_hits(s->scan->view, out->pro, s->query->count, e);
+    return code ? code : strange_hits(s->scan->view, out->opp, s->query->count, e);
 }
 
 /* None of `each` beyond `most`; NULL stays NULL. */
@@ -482,9 +487,7 @@ int scan_search(const struct scan *scan, const struct engine_query *q, struct ar
     for (unsigned i = 0; i < width; i++)
         errs[i] = &s.shares[i].err;
     code = first_error(errs, width, e);
-    if (!code)
-        gather(&s, width, out);
-    return code;
+    return code ? code : gather(&s, width, out, e);
 }
 
 /* ---- scores ---------------------------------------------------------------------------------- */
@@ -498,8 +501,9 @@ struct scoring {
     _Atomic bool halt;
 };
 
-/* Live rows row .. row+count-1 of the chunk whose encodings these are; scores begin at out[0]. */
-static void score_rows(const struct scoring *s, const struct block *encodings,
+/* Live rows row .. row+count-1 of the chunk whose encodings these are; scores begin at out[0].
+ * False when one is no number. */
+static bool score_rows(const struct scoring *s, const struct block *encodings,
                        const struct measure *m, uint32_t row, uint32_t count, double *out)
 {
     const struct corpus *c = s->scan->view->corpus;
@@ -510,7 +514,11 @@ static void score_rows(const struct scoring *s, const struct block *encodings,
 
         dot_rows(c, s->want->vectors + q * corpus_def(c)->dim, rows, count, to);
         measure_apply(m, q, row, count, to);
+        for (uint32_t i = 0; i < count; i++)
+            if (!isfinite(to[i]))
+                return false;
     }
+    return true;
 }
 
 static int score_chunk(const struct scoring *s, size_t i, struct err *e)
@@ -518,6 +526,8 @@ static int score_chunk(const struct scoring *s, size_t i, struct err *e)
     const struct view_chunk *chunk = &s->scan->view->chunks[s->want->first + i];
     double *out = s->want->out + s->offset[i];
     struct block encodings;
+    bool strange = false;
+    uint32_t row = 0, count;
     struct measure m;
     int code;
 
@@ -529,15 +539,19 @@ static int score_chunk(const struct scoring *s, size_t i, struct err *e)
     code = block_open(chunk, BLOCK_ENCODINGS, &encodings, e);
     if (code)
         goto out;
-    for (uint32_t row = 0, count; row < chunk->rows; row += count ? count : 1) {
+    for (; row < chunk->rows; row += count ? count : 1) {
         count = live_run(chunk, row);
-        score_rows(s, &encodings, &m, row, count, out);
+        strange = !score_rows(s, &encodings, &m, row, count, out);
+        if (strange)
+            break;
         out += count;
     }
     block_close(&encodings);
-    check((size_t)(out - s->want->out) == s->offset[i] + scan_live(chunk));
+    check(strange || (size_t)(out - s->want->out) == s->offset[i] + scan_live(chunk));
 out:
     measure_close(&m);
+    if (strange)
+        code = strange_row(s->scan->view, s->want->first + i, row, e);
     return code;
 }
 

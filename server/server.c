@@ -358,12 +358,25 @@ static void plan_trim(struct server *s)
     s->trim = !s->trimmed && s->now_ns - s->quiet_since > TRIM_AFTER_NS;
 }
 
+/* A number grows; the reads that come after it do the work. */
+static void begin_round(struct server *s)
+{
+    uint64_t seconds = s->rt->config->recheck_s;
+
+    if (!seconds || !s->rt->store || s->now_ns < s->recheck_due)
+        return;
+    if (s->recheck_due)
+        store_recheck(s->rt->store);
+    s->recheck_due = s->now_ns + seconds * UINT64_C(1000000000);
+}
+
 static void on_tick(uv_timer_t *t)
 {
     struct server *s = t->data;
 
     s->now_ns = server_now();
     set_date(s);
+    begin_round(s);
     for (struct conn *c = s->conns; c; c = c->next) /* conn_kill frees later, in a callback */
         conn_sweep(c);
     if (s->rt->store && s->exit_code != EXIT_STORE_FAILED && store_has_failed(s->rt->store)) {

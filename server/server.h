@@ -59,6 +59,7 @@ struct server {
     uv_work_t housework;
     bool housework_busy;
     uint64_t housework_due, housework_count;
+    uint64_t recheck_due; /* what was found right is stale from then on (store_recheck) */
     uint64_t quiet_since, quiet_request; /* no request since, and which was the last */
     bool trim, trimmed;                  /* the housekeeper is to give memory back; it did */
     uint64_t rows_seen, rows_rounds;     /* the housekeeper's: ingested; rounds without more */

@@ -68,8 +68,14 @@ void annex_release(struct annex *a)
 void *annex_derived(struct annex *a, annex_make *make, void (*drop)(void *thing), void *arg,
                     struct err *e)
 {
+    const unsigned char *bytes;
     void *thing;
+    size_t len;
 
+    /* It may point into them: they must still be right. */
+    for (size_t i = 0; i < a->def.artifact_count; i++)
+        if (artifact_map(a->def.artifacts[i], &bytes, &len, e))
+            return NULL;
     pthread_mutex_lock(&a->lock);
     if (!a->derived) {
         a->derived = make(a, arg, e);

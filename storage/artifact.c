@@ -43,6 +43,7 @@ struct artifact {
     pthread_mutex_t lock; /* guards the rest */
     unsigned char *map;   /* NULL until the first artifact_map */
     size_t map_len;
+    uint64_t round; /* of checks: when it was last right */
 };
 
 struct artifact_writer {
@@ -385,22 +386,24 @@ int artifact_check(struct artifact *a, artifact_report *report, void *arg, struc
 
 int artifact_map(struct artifact *a, const unsigned char **out, size_t *out_len, struct err *e)
 {
+    uint64_t round = atomic_load(&a->store->home.round);
     int rc = 0;
 
     pthread_mutex_lock(&a->lock);
-    if (!a->map) {
-        unsigned char *map;
-        size_t len;
+    if (!a->map || a->round < round) {
+        unsigned char *map = a->map;
+        size_t len = a->map_len;
 
-        rc = open_map(a, &map, &len, e);
-        if (rc == 0) {
+        if (!map)
+            rc = open_map(a, &map, &len, e);
+        if (rc == 0)
             rc = check_file(a, map, NULL, NULL, e);
-            if (rc)
-                munmap(map, len);
-        }
         if (rc == 0) {
             a->map = map;
             a->map_len = len;
+            a->round = round;
+        } else if (map && !a->map) {
+            munmap(map, len);
         }
     }
     pthread_mutex_unlock(&a->lock);

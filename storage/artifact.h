@@ -36,8 +36,8 @@ uint64_t artifact_id(const struct artifact *a);
 uint64_t artifact_bytes(const struct artifact *a); /* of the payload */
 
 /* [R] The payload, in memory for as long as the handle lives, aligned to 64 bytes. The first
- * call maps the file and checks every piece (some 0.1 s a GiB from the page cache). CORRUPT
- * names the piece. */
+ * call maps the file and checks every piece (some 0.1 s a GiB from the page cache), and so does the
+ * first in each round of store_recheck; the place stays the same. CORRUPT names the piece. */
 int artifact_map(struct artifact *a, const unsigned char **out, size_t *out_len, struct err *e);
 
 #endif

@@ -25,19 +25,26 @@ static bool is_read_whole(enum block_kind kind)
     return kind == BLOCK_ENCODINGS || chunk_kind_is_code(kind, &plane);
 }
 
+/* How much of a block its reader wants: all of it; places in it, when it was summed; places in it,
+ * and what was right in an older round is not read from the disk to be summed again. */
+enum reach { WHOLE, PLACES, SPARSE };
+
 /* Marks the block as seen only after its sum was right, so damage is reported at every touch. */
-static int check_value(const struct view_chunk *c, enum block_kind kind, bool whole,
+static int check_value(const struct view_chunk *c, enum block_kind kind, enum reach reach,
                        struct span value, struct span *out, struct err *e)
 {
     unsigned bit = chunk_kind_bit(kind);
-    bool seen = shard_block_seen(c->shard, c->id, bit);
+    uint64_t round;
+    enum shard_mark mark = shard_block_mark(c->shard, c->id, bit, &round);
+    bool stays_cold = mark == SHARD_STALE && reach == SPARSE && !warm_is(value.bytes, value.len);
+    bool summed = mark != SHARD_RIGHT && !stays_cold;
     int rc;
 
-    if (!seen || whole)
+    if (summed || reach == WHOLE)
         warm_range(value.bytes, value.len);
-    rc = chunk_check(value, c, kind, !seen, out, e);
-    if (rc == 0 && !seen)
-        shard_block_note(c->shard, c->id, bit);
+    rc = chunk_check(value, c, kind, summed, out, e);
+    if (rc == 0 && summed)
+        shard_block_note(c->shard, c->id, bit, round);
     return rc;
 }
 
@@ -56,7 +63,7 @@ static int find_value(const struct view_chunk *c, enum block_kind kind, struct t
     return (int)e->code;
 }
 
-static int open_value(const struct view_chunk *c, enum block_kind kind, bool whole,
+static int open_value(const struct view_chunk *c, enum block_kind kind, enum reach reach,
                       struct block *out, struct err *e)
 {
     struct span value, payload;
@@ -69,7 +76,7 @@ static int open_value(const struct view_chunk *c, enum block_kind kind, bool who
     shard_begin_read(c->shard, &t);
     rc = find_value(c, kind, &t, &value, e);
     if (rc == 0)
-        rc = check_value(c, kind, whole, value, &payload, e);
+        rc = check_value(c, kind, reach, value, &payload, e);
     if (rc == ERR_CORRUPT)
         rc = damage_met(c, kind, &t, value, &payload, e);
     if (rc) {
@@ -82,13 +89,13 @@ static int open_value(const struct view_chunk *c, enum block_kind kind, bool who
 
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e)
 {
-    return open_value(c, kind, is_read_whole(kind), out, e);
+    return open_value(c, kind, is_read_whole(kind) ? WHOLE : PLACES, out, e);
 }
 
 int block_open_sparse(const struct view_chunk *c, enum block_kind kind, struct block *out,
                       struct err *e)
 {
-    int rc = open_value(c, kind, false, out, e);
+    int rc = open_value(c, kind, SPARSE, out, e);
 
     if (rc == 0)
         out->cold = !warm_is(out->bytes, out->len);
@@ -162,7 +169,7 @@ static int check_row(const struct view_chunk *c, const struct block *b, uint32_t
     int rc = find_value(c, BLOCK_SUMS, &t, &value, e);
 
     if (rc == 0)
-        rc = check_value(c, BLOCK_SUMS, false, value, &sums, e);
+        rc = check_value(c, BLOCK_SUMS, PLACES, value, &sums, e);
     if (rc == ERR_CORRUPT)
         return damage_met(c, BLOCK_SUMS, &t, value, &sums, e);
     if (rc)
@@ -182,15 +189,16 @@ static int check_row(const struct view_chunk *c, const struct block *b, uint32_t
 int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
               const unsigned char **out, struct err *e)
 {
+    uint64_t round;
     int rc;
 
     require(row < c->rows);
     warm_range(b->bytes + row * c->shard->corpus.row_bytes, c->shard->corpus.row_bytes);
-    if (c->summed && !shard_row_seen(c->shard, c->id, row)) {
+    if (c->summed && !shard_row_seen(c->shard, c->id, row, &round)) {
         rc = check_row(c, b, row, e);
         if (rc)
             return rc;
-        shard_row_note(c->shard, c->id, row, c->rows);
+        shard_row_note(c->shard, c->id, row, c->rows, round);
     }
     *out = b->bytes + row * c->shard->corpus.row_bytes;
     return 0;
@@ -211,6 +219,21 @@ int block_open_row(const struct view_chunk *c, uint32_t row, struct block *out, 
     b.len = c->shard->corpus.row_bytes;
     *out = b;
     return 0;
+}
+
+int block_distrust(const struct view_chunk *c, struct err *e)
+{
+    static const enum block_kind kinds[] = {BLOCK_ENCODINGS, BLOCK_ROWS};
+    struct block b;
+    int rc = 0;
+
+    shard_distrust(c->shard, c->id);
+    for (size_t i = 0; rc == 0 && i < sizeof kinds / sizeof *kinds; i++) {
+        rc = block_open(c, kinds[i], &b, e);
+        if (rc == 0)
+            block_close(&b);
+    }
+    return rc;
 }
 
 void block_close(struct block *b)

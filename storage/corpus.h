@@ -137,13 +137,14 @@ struct block {
 };
 
 /* Opens one block of a chunk for reading: begins a read transaction, checks the checksum (with the
- * block's place inside it) on first touch. CORRUPT names corpus, shard, chunk, kind. Codes of a
- * chunk that is not `coded` are INTERNAL: ask first. block_close ends the transaction; both on the
- * same thread, and soon. */
+ * block's place inside it) on first touch in each round of store_recheck. CORRUPT names corpus,
+ * shard, chunk, kind. Codes of a chunk that is not `coded` are INTERNAL: ask first. block_close
+ * ends the transaction; both on the same thread, and soon. */
 int block_open(const struct view_chunk *c, enum block_kind kind, struct block *out, struct err *e);
 void block_close(struct block *b);
 /* The same for a reader of a few places in it: what is not in memory is not read as a whole (but
- * for the checksum, at first touch). block_ahead says which bytes come next; it costs nothing
+ * for the checksum, at the very first touch; later rounds sum it when it is in memory). block_ahead
+ * says which bytes come next; it costs nothing
  * unless the block was `cold`, does not wait and reports nothing. */
 int block_open_sparse(const struct view_chunk *c, enum block_kind kind, struct block *out,
                       struct err *e);
@@ -161,11 +162,15 @@ int block_stored_bytes(const struct view_chunk *c, enum block_kind kind, uint64_
  * is checked, here.) */
 int block_open_rows(const struct view_chunk *c, struct block *out, struct err *e);
 /* One row's encoding, in the map, of a block that block_open_rows opened. CORRUPT when its sum is
- * wrong; a row that was right once is not checked again. */
+ * wrong; a row that was right is not checked again in the same round. */
 int block_row(const struct view_chunk *c, const struct block *b, uint32_t row,
               const unsigned char **out, struct err *e);
 /* Both at once, for a single row: out->bytes is that row alone. */
 int block_open_row(const struct view_chunk *c, uint32_t row, struct block *out, struct err *e);
+
+/* Forgets what was found right of a chunk, and sums its encodings and its table of rows again: for
+ * who was given what cannot be, or makes something of it that lasts. CORRUPT as block_open. */
+int block_distrust(const struct view_chunk *c, struct err *e);
 
 /* Reads of a ROWS block (storage/chunk.c); `row` < rows. norm: |x| before normalising, float64. */
 uint64_t block_row_sequence(const struct block *rows, uint32_t row);

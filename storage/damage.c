@@ -26,7 +26,7 @@ const uint64_t *damage_rows(const struct view_chunk *c, const unsigned char *enc
         if (chunk_row_sum(c->id, r, encodings + r * row_bytes, row_bytes) !=
             bytes_get_le64(sums + (size_t)r * sizeof(uint64_t)))
             bad[r / 64] |= UINT64_C(1) << (r % 64);
-    return shard_note_bad(c->shard, c->id, bad);
+    return shard_note_bad(c->shard, c->id, bad, c->rows);
 }
 
 static const uint64_t *all_rows(const struct view_chunk *c)
@@ -35,7 +35,7 @@ static const uint64_t *all_rows(const struct view_chunk *c)
 
     for (uint32_t r = 0; r < c->rows; r++)
         bad[r / 64] |= UINT64_C(1) << (r % 64);
-    return shard_note_bad(c->shard, c->id, bad);
+    return shard_note_bad(c->shard, c->id, bad, c->rows);
 }
 
 /* The chunk's sums of rows, checked; false when it has none that can be trusted. */
@@ -63,15 +63,16 @@ static uint32_t wrong_and_alive(const struct view_chunk *c, const uint64_t *bad)
 static int met_encodings(const struct view_chunk *c, struct txn *t, struct span value,
                          struct span *out, struct err *e)
 {
-    const uint64_t *bad = shard_damage(c->shard, c->id).bad;
+    const uint64_t *bad;
     size_t len = c->rows * c->shard->corpus.row_bytes;
     bool fits = value.len == CHUNK_HEADER_BYTES + len;
     struct span sums;
     uint32_t count;
 
-    if (!bad && fits && sums_of(c, t, &sums))
+    /* At every touch: to rows that are known to be wrong others may have come. */
+    if (fits && sums_of(c, t, &sums))
         bad = damage_rows(c, value.bytes + CHUNK_HEADER_BYTES, sums.bytes);
-    else if (!bad)
+    else
         bad = all_rows(c);
     shard_doubt(c->shard, c->id);
     count = wrong_and_alive(c, bad);

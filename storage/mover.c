@@ -209,6 +209,7 @@ int mover_take(struct mover *m, const struct view_chunk *c, struct err *e)
         return rc;
     src = &m->sources[m->source_count++];
     *src = (struct mover_source){0};
+    shard_distrust(c->shard, c->id); /* what is written gets new sums: these are the last to look */
     rc = read_texts(m, c, src, e);
     if (rc == 0)
         rc = encode(m, c, src, e);

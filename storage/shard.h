@@ -27,6 +27,7 @@ struct shard_home {
     uint64_t shard_bytes;
     bool read_only;
     _Atomic uint64_t damage; /* grows with everything that is newly found damaged */
+    _Atomic uint64_t round; /* of checks: what was right in an older one is stale (store_recheck) */
     pthread_mutex_t lock; /* guards the rest */
     struct shard *first;  /* every shard that has a handle; no references */
     unsigned holds;
@@ -106,12 +107,18 @@ void shard_begin_read(struct shard *s, struct txn *t);
  * reports piece by piece, an active one at its end). */
 int shard_copy(struct shard *s, const char *path, fs_report *report, void *arg, struct err *e);
 
-/* [R] Was this block's checksum right before; note that it was. */
-bool shard_block_seen(struct shard *s, uint64_t chunk, unsigned kind_bit);
-void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit);
-/* The same of one row of its encodings; true also when the whole block was right. */
-bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row);
-void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows);
+/* [R] Was this block's checksum found right: never, in an older round of checks, in this one? Note
+ * that it was; `round` is the one that stood before it was read, and when it is over, nothing is
+ * noted. */
+enum shard_mark { SHARD_UNSEEN, SHARD_STALE, SHARD_RIGHT };
+enum shard_mark shard_block_mark(struct shard *s, uint64_t chunk, unsigned kind_bit,
+                                 uint64_t *out_round);
+void shard_block_note(struct shard *s, uint64_t chunk, unsigned kind_bit, uint64_t round);
+/* The same of one row of its encodings in this round; true also when the whole block was right. */
+bool shard_row_seen(struct shard *s, uint64_t chunk, uint32_t row, uint64_t *out_round);
+void shard_row_note(struct shard *s, uint64_t chunk, uint32_t row, uint32_t rows, uint64_t round);
+/* Forgets all that was right of a chunk. */
+void shard_distrust(struct shard *s, uint64_t chunk);
 /* [R] What was found damaged (storage/damage.h). Codes and sums of rows follow from the encodings:
  * they are not read again, and a compaction makes them anew (`doubtful`: it has something to make,
  * or a header to mend). */
@@ -123,8 +130,9 @@ void shard_sums_doubt(struct shard *s, uint64_t chunk);
 void shard_doubt(struct shard *s, uint64_t chunk);
 void shard_note_textless(struct shard *s, uint64_t chunk);
 void shard_note_lost(struct shard *s, uint64_t chunk);
-/* Takes the bitmap; gives the one that counts, the first. It lives as long as the shard. */
-const uint64_t *shard_note_bad(struct shard *s, uint64_t chunk, uint64_t *bad);
+/* Takes the bitmap; gives the one that counts, with all that was bad before. It never changes and
+ * lives as long as the shard. */
+const uint64_t *shard_note_bad(struct shard *s, uint64_t chunk, uint64_t *bad, uint32_t rows);
 
 struct shard_damage {
     bool lost;           /* its table of rows, or the whole shard, cannot be read */

@@ -458,6 +458,11 @@ uint64_t store_damage(const struct store *s)
     return atomic_load(&s->home.damage);
 }
 
+void store_recheck(struct store *s)
+{
+    atomic_fetch_add(&s->home.round, 1);
+}
+
 bool store_name_valid(const char *name, size_t len)
 {
     if (len == 0 || len > STORE_NAME_MAX)

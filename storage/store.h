@@ -58,6 +58,12 @@ const char *store_healed_line(const struct store *s, size_t i);
  * yet. */
 uint64_t store_damage(const struct store *s);
 
+/* [R] Begins a new round of checks: what was found right stays so only in its round, so blocks,
+ * rows and artifacts are summed again when they are next read. Costs nothing by itself; nothing
+ * that is open changes. What is on the disk alone and is read here and there is left to the scrub
+ * (block_open_sparse). */
+void store_recheck(struct store *s);
+
 /* ---- Corpora --------------------------------------------------------------------------------- */
 
 enum { STORE_NAME_MAX = 63, STORE_FINGERPRINT_BYTES = 32 };

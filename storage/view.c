@@ -1,4 +1,5 @@
 /* view.c - finding and reading examples in a view: view_* of corpus.h. Any thread. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -139,6 +140,10 @@ static int pair_row(struct pair *p, uint32_t row, struct arena *a, struct exampl
     x.sequence = block_row_sequence(&p->rows, row);
     x.norm = block_row_norm(&p->rows, row);
     id = block_row_id(&p->rows, row, &x.id_len);
+    if (!isfinite(x.norm) || x.id_len == 0)
+        return err_set(e, ERR_CORRUPT, "corpus %s: shard %06u: chunk %llu: rows: row %u is damaged",
+                       p->chunk->shard->corpus.name, (unsigned)p->chunk->shard->id,
+                       (unsigned long long)p->chunk->id, (unsigned)row);
     if (copy_text(a, id, x.id_len, &x.id, e) || copy_text(a, text, x.text_len, &x.text, e) ||
         copy_text(a, meta, x.meta_len, &x.meta, e))
         return (int)e->code;

@@ -162,12 +162,43 @@ static void zeros_are_equal_scores(void **state)
     }
 }
 
+/* What is no number enters no list and is not forgotten, through merges too; all else stays right. */
+static void no_number_enters(void **state)
+{
+    struct topk_hit h[40], slots[2][5];
+    struct topk t[2];
+
+    (void)state;
+    for (int low = 0; low < 2; low++) {
+        enum topk_end end = low ? TOPK_LOWEST : TOPK_HIGHEST;
+        size_t n = 0;
+
+        for (int i = 0; i < 2; i++)
+            topk_init(&t[i], end, 5, slots[i]);
+        for (uint32_t i = 0; i < 40; i++) {
+            h[n] = (struct topk_hit){.score = (double)(i * 11 % 7), .sequence = i, .row = i};
+            topk_offer(&t[i % 2], &h[n++]);
+            if (i != 17)
+                continue;
+            topk_offer(&t[1], &(struct topk_hit){.score = (double)NAN, .chunk = 3, .row = 17});
+        }
+        assert_false(t[0].has_nan);
+        topk_merge(&t[0], &t[1]);
+        assert_true(t[0].has_nan);
+        assert_int_equal(t[0].nan.chunk, 3);
+        assert_int_equal(t[0].nan.row, 17);
+        qsort(h, n, sizeof *h, end == TOPK_HIGHEST ? best_high : best_low);
+        check_same(&t[0], h, n);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(equals_a_full_sort),
         cmocka_unit_test(merges_in_any_split_and_order),
         cmocka_unit_test(zeros_are_equal_scores),
+        cmocka_unit_test(no_number_enters),
     };
 
     return cmocka_run_group_tests_name("topk", tests, NULL, NULL);

@@ -448,6 +448,88 @@ static void test_damage_is_an_error(void **state)
     close_all(&f);
 }
 
+/* Makes NaNs of the encoding of row `row` of the chunk, in its file. */
+static void make_nan(struct fixture *f, size_t chunk, uint32_t row)
+{
+    size_t row_bytes = corpus_row_bytes(f->corpus), size;
+    unsigned char *bytes, *at;
+    struct err e = ERR_INIT;
+    struct block b;
+    char path[128];
+    FILE *file;
+
+    snprintf(path, sizeof path, "%s/shards/000001/data.mdb", f->dir);
+    file = fopen(path, "r+b");
+    assert_non_null(file);
+    fseek(file, 0, SEEK_END);
+    size = (size_t)ftell(file);
+    rewind(file);
+    bytes = test_malloc(size);
+    assert_int_equal(fread(bytes, 1, size, file), size);
+    assert_int_equal(block_open(&f->view->chunks[chunk], BLOCK_ENCODINGS, &b, &e), 0);
+    at = memmem(bytes, size, b.bytes + row * row_bytes, row_bytes);
+    assert_non_null(at);
+    block_close(&b);
+    fseek(file, at - bytes, SEEK_SET);
+    memset(at, 0xff, row_bytes);
+    assert_int_equal(fwrite(at, 1, row_bytes, file), row_bytes);
+    fclose(file);
+    test_free(bytes);
+}
+
+/* A row that was right when it was read becomes NaNs in its file: an error by every engine, noted,
+ * and the view without it is answered. */
+static void test_no_number(void **state)
+{
+    struct fixture f;
+    struct arena a = {0};
+    struct err e = ERR_INIT;
+
+    (void)state;
+    for (size_t w = 0; w <= sizeof ways / sizeof *ways; w++) { /* the last: scan_score */
+        bool all = w == sizeof ways / sizeof *ways;
+        double *scores = test_calloc(QUERIES, 200 * sizeof *scores);
+        struct scan_answer answer;
+        float *queries;
+
+        open_all(&f, DTYPE_F32, 100, 8192, true);
+        queries = make_queries(&f);
+        ingest(&f, 200);
+        look(&f);
+        for (int turn = 0; turn < 3; turn++) {
+            struct scan scan = {.pool = f.pool, .flat = f.flat, .view = f.view, .delta = 1e-6};
+            struct engine_query q = {.vectors = queries, .count = QUERIES, .k = 200,
+                                     .opponents = 200};
+            struct scan_scores want = {.vectors = queries, .count = QUERIES, .out = scores,
+                                       .end = f.view->chunk_count, .stride = 200};
+            int code;
+
+            scan.engine = all ? SCAN_EXACT : ways[w].engine;
+            scan.precision = all ? TIER_CERTIFIED : ways[w].precision;
+            err_clear(&e);
+            code = all ? scan_score(&scan, &want, &a, &e)
+                       : scan_search(&scan, &q, &a, &answer, &e);
+            assert_int_equal(code, turn == 1 ? ERR_CORRUPT : 0);
+            assert_true((store_damage(f.store) > 0) == (turn > 0));
+            if (turn == 0) {
+                make_nan(&f, 2, 5);
+            } else if (turn == 1) {
+                assert_non_null(strstr(e.text, "1 of"));
+                view_release(f.view);
+                f.view = corpus_view_sound(f.corpus, false);
+                assert_int_equal(f.view->damage->examples, 1);
+            } else if (!all) {
+                assert_int_equal(answer.pro[0].count, 199);
+                assert_int_equal(answer.opp[QUERIES - 1].count, 199);
+            }
+        }
+        test_free(scores);
+        test_free(queries);
+        close_all(&f);
+    }
+    arena_free(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -455,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_all_rows_deleted),
         cmocka_unit_test(test_a_search_stops_when_asked),
         cmocka_unit_test(test_damage_is_an_error),
+        cmocka_unit_test(test_no_number),
     };
 
     kern_init(NULL);

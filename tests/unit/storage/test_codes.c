@@ -371,6 +371,13 @@ static void test_rows_by_their_own_sums(void **state)
     store_close(s);
 }
 
+static bool row_seen(const struct view_chunk *c, uint32_t row)
+{
+    uint64_t round;
+
+    return shard_row_seen(c->shard, c->id, row, &round);
+}
+
 /* After the whole block was right, rows are not summed again; both ways give the same bytes. */
 static void test_rows_after_the_block(void **state)
 {
@@ -383,13 +390,13 @@ static void test_rows_after_the_block(void **state)
 
     put_examples(s, c, "a", 0, 64);
     v = corpus_view(c);
-    assert_false(shard_row_seen(v->chunks[0].shard, v->chunks[0].id, 0));
+    assert_false(row_seen(&v->chunks[0], 0));
     assert_ok(block_open_rows(&v->chunks[0], &b, &e), &e);
     check_row(&v->chunks[0], &b, 63);
-    assert_true(shard_row_seen(v->chunks[0].shard, v->chunks[0].id, 63));
-    assert_false(shard_row_seen(v->chunks[0].shard, v->chunks[0].id, 62));
+    assert_true(row_seen(&v->chunks[0], 63));
+    assert_false(row_seen(&v->chunks[0], 62));
     assert_ok(block_open(&v->chunks[0], BLOCK_ENCODINGS, &whole, &e), &e);
-    assert_true(shard_row_seen(v->chunks[0].shard, v->chunks[0].id, 62));
+    assert_true(row_seen(&v->chunks[0], 62));
     check_row(&v->chunks[0], &b, 62);
     block_close(&b);
     block_close(&whole);
@@ -628,7 +635,7 @@ static void old_store(struct scratch *x, unsigned format)
     v = corpus_view(c);
     assert_false(v->chunks[0].coded || v->chunks[0].summed);
     assert_ok(block_open_row(&v->chunks[0], 2, &b, &e), &e); /* by the sum of the block */
-    assert_true(shard_block_seen(v->chunks[0].shard, v->chunks[0].id, 0));
+    assert_true(row_seen(&v->chunks[0], 0));
     block_close(&b);
     view_release(v);
     make_batch(&m, c, "new", 60, 30);

@@ -396,6 +396,112 @@ static void test_task(void **state)
     check_task(x, "table records", "made anew");
 }
 
+/* Damage under an open store, after everything was read: unseen in that round of checks, named in
+ * the next; more of it in the same chunk in the one after that. */
+static void test_round(void **state)
+{
+    struct scratch *x = *state;
+    struct store *s;
+    struct corpus *c;
+    const struct view *v;
+    struct err e = ERR_INIT;
+    struct block b;
+
+    for (int single = 0; single < 2; single++) {
+        make_store(x->store);
+        s = reopen(x->store);
+        c = store_corpus_find(s, "c");
+        v = read_on(s, c, single, true);
+        assert_null(v->damage);
+        hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 13 * ROW + 7);
+        assert_ok(block_open_row(&v->chunks[1], 13, &b, &e), &e);
+        block_close(&b);
+        view_release(v);
+        for (uint64_t lost = 1; lost < 3; lost++) {
+            store_recheck(s);
+            v = read_on(s, c, single, true);
+            check_whole(v, EXAMPLES - 1);
+            assert_int_equal(v->damage->examples, lost);
+            assert_true(is_named(v, 33));
+            assert_true(is_named(v, 34) == (lost == 2));
+            view_release(v);
+            if (lost == 1)
+                hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 14 * ROW);
+        }
+        hurt_block(x->store, 3, BLOCK_ROWS, CHUNK_HEADER_BYTES + 30);
+        hurt_block(x->store, 2, BLOCK_SIX, CHUNK_HEADER_BYTES + 3);
+        hurt_block(x->store, 1, BLOCK_TEXTS, CHUNK_HEADER_BYTES + 40);
+        store_recheck(s);
+        v = read_on(s, c, single, true);
+        assert_int_equal(v->damage->examples, 42);
+        assert_false(view_chunk_coded(&v->chunks[1]));
+        view_release(v);
+        corpus_release(c);
+        store_close(s);
+        assert_int_equal(scratch_teardown(state), 0);
+        assert_int_equal(scratch_setup(state), 0);
+        x = *state;
+    }
+}
+
+/* A note of what was read in a round that is over says nothing; who distrusts a chunk reads it. */
+static void test_late_note(void **state)
+{
+    struct scratch *x = *state;
+    struct store *s;
+    struct corpus *c;
+    const struct view *v;
+    struct err e = ERR_INIT;
+    struct shard *shard;
+    uint64_t round, now;
+
+    make_store(x->store);
+    s = reopen(x->store);
+    c = store_corpus_find(s, "c");
+    v = corpus_view(c);
+    shard = v->chunks[1].shard;
+    assert_int_equal(shard_block_mark(shard, 2, 0, &round), SHARD_UNSEEN);
+    store_recheck(s);
+    shard_block_note(shard, 2, 0, round);
+    shard_row_note(shard, 2, 3, 20, round);
+    assert_int_equal(shard_block_mark(shard, 2, 0, &now), SHARD_UNSEEN);
+    assert_false(shard_row_seen(shard, 2, 3, &now));
+    assert_int_equal(now, round + 1);
+    shard_block_note(shard, 2, 0, now);
+    assert_int_equal(shard_block_mark(shard, 2, 0, &now), SHARD_RIGHT);
+    assert_true(shard_row_seen(shard, 2, 3, &now));
+    store_recheck(s);
+    assert_int_equal(shard_block_mark(shard, 2, 0, &now), SHARD_STALE);
+    assert_false(shard_row_seen(shard, 2, 3, &now));
+    assert_ok(block_distrust(&v->chunks[1], &e), &e);
+    assert_int_equal(shard_block_mark(shard, 2, 0, &now), SHARD_RIGHT);
+    hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 13 * ROW + 7);
+    assert_int_equal(block_distrust(&v->chunks[1], &e), ERR_CORRUPT);
+    assert_int_equal(store_damage(s), 1 + shard_is_doubtful(shard, 2));
+    view_release(v);
+    corpus_release(c);
+    store_close(s);
+}
+
+/* What a compaction writes gets new sums, so it looks at what it copies, in whatever round. */
+static void test_compaction_looks(void **state)
+{
+    struct scratch *x = *state;
+    struct store *s;
+    struct corpus *c;
+    struct err e = ERR_INIT;
+
+    make_store(x->store);
+    s = reopen(x->store);
+    c = store_corpus_find(s, "c");
+    view_release(read_on(s, c, false, true));
+    hurt_block(x->store, 2, BLOCK_ENCODINGS, CHUNK_HEADER_BYTES + 13 * ROW + 7);
+    assert_int_equal(compact_corpus(c, NULL, NULL, &e), ERR_CORRUPT);
+    assert_non_null(strstr(e.text, "1 of 20 rows"));
+    corpus_release(c);
+    store_close(s);
+}
+
 /* A second record that is hit is a fault for verify, and written again by a repair. */
 static void test_second(void **state)
 {
@@ -525,7 +631,8 @@ int main(void)
         scratch_test(test_shard_that_does_not_open),
         scratch_test(test_ledger_made_again), scratch_test(test_ledger_that_cannot),
         scratch_test(test_what_all_stands_on), scratch_test(test_task), scratch_test(test_second),
-        scratch_test(test_any_bit),
+        scratch_test(test_any_bit), scratch_test(test_round), scratch_test(test_late_note),
+        scratch_test(test_compaction_looks),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
