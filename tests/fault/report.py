@@ -40,6 +40,8 @@ KINDS = {
                     "{named} named the damage, {partial} answered in part, {ended} ended the server"),
     "served-warm": ("the same, under a server that has read everything", "{questions} questions each; "
                     "{named} named the damage, {partial} answered in part, {ended} ended the server"),
+    "served-recheck": ("the same, and a second has gone by, after which everything is summed again", "{questions} questions each; "
+                       "{named} named the damage, {partial} answered in part, {ended} ended the server"),
     "alloc-server": ("an allocation of a server fails", "{sites} places; {answered} answered rightly, {refused} "
                      "refused by name, {closed} closed, {ended} ended the server by its own word"),
     "alloc-storage": ("an allocation in a step over storage fails", "{answered} steps ended well, {refused} refused and "
@@ -158,7 +160,7 @@ def reached(rows, fuzz):
                     *only("storage-error", *faults)))
     for asked, kinds in (("5,000 power-cut states", ["storage-power"]),
                          ("10,000 flips: no wrong answer", ["storage-flips", "served-closed", "served-live",
-                                                            "served-warm"]),
+                                                            "served-warm", "served-recheck"]),
                          ("allocation failures", ["alloc-server", "alloc-storage"])):
         if b.of(*kinds):
             out.append((asked, f"{b.sum('n', *kinds):,}", *b.verdict(*kinds)))

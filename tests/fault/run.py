@@ -51,6 +51,7 @@ ONCE = {
     "calls": lambda seed, book: script("calls.py", seed, book, "--points", 40, "--jobs", 1),
     "served-closed": lambda seed, book: script("served.py", seed, book, "--flips", 120),
     "served-live": lambda seed, book: script("served.py", seed, book, "--flips", 60, "--mode", "live"),
+    "served-recheck": lambda seed, book: script("served.py", seed, book, "--flips", 30, "--mode", "recheck"),
     "alloc-server": lambda seed, book: script("alloc.py", seed, book, "--stride", 31),
     "alloc-storage": lambda seed, book: script("alloc.py", seed, book, "--storage", "--stride", 31),
 }
@@ -64,6 +65,7 @@ LONG = {
     "calls": lambda seed, book: script("calls.py", seed, book),
     "served-closed": lambda seed, book: script("served.py", seed, book, "--flips", 1000),
     "served-live": lambda seed, book: script("served.py", seed, book, "--flips", 1000, "--mode", "live"),
+    "served-recheck": lambda seed, book: script("served.py", seed, book, "--flips", 500, "--mode", "recheck"),
     "alloc-server": lambda seed, book: script("alloc.py", seed, book),
     "alloc-storage": lambda seed, book: script("alloc.py", seed, book, "--storage"),
 }
