@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "storage/catalog.h"
+#include "storage/snapshot.h"
 #include "storage/verify_part.h"
 
 /* The corpus of the lowest number from `from` on: a reference, or NULL. */
@@ -24,17 +25,9 @@ static struct corpus *next_corpus(struct store *s, uint32_t from)
 
 static const struct view_chunk *chunk_from(const struct view *v, uint64_t sequence)
 {
-    size_t low = 0, high = v->chunk_count;
+    size_t at = snapshot_from(v, sequence);
 
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-
-        if (v->chunks[middle].last_sequence < sequence)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < v->chunk_count ? &v->chunks[low] : NULL;
+    return at < v->chunk_count ? &v->chunks[at] : NULL;
 }
 
 int scrub_step(struct store *s, struct scrub *at, void (*finding)(void *arg, const char *line),

@@ -149,7 +149,7 @@ struct view *snapshot_kill(const struct view *v, size_t chunk, uint32_t row)
     return made;
 }
 
-bool snapshot_find(const struct view *v, uint64_t sequence, size_t *out_chunk)
+size_t snapshot_from(const struct view *v, uint64_t sequence)
 {
     size_t low = 0, high = v->chunk_count;
 
@@ -161,8 +161,15 @@ bool snapshot_find(const struct view *v, uint64_t sequence, size_t *out_chunk)
         else
             high = middle;
     }
-    if (low == v->chunk_count || v->chunks[low].first_sequence > sequence)
+    return low;
+}
+
+bool snapshot_find(const struct view *v, uint64_t sequence, size_t *out_chunk)
+{
+    size_t at = snapshot_from(v, sequence);
+
+    if (at == v->chunk_count || v->chunks[at].first_sequence > sequence)
         return false;
-    *out_chunk = low;
+    *out_chunk = at;
     return true;
 }

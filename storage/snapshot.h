@@ -30,6 +30,8 @@ struct view *snapshot_kill(const struct view *v, size_t chunk, uint32_t row);
 uint64_t *snapshot_dead_new(uint32_t rows, const uint64_t *from);
 void snapshot_dead_release(const uint64_t *dead); /* NULL is fine */
 
+/* Index of the first chunk that ends at the sequence or later; v->chunk_count when none does. */
+size_t snapshot_from(const struct view *v, uint64_t sequence);
 /* Index of the chunk whose range holds the sequence; false when none does. */
 bool snapshot_find(const struct view *v, uint64_t sequence, size_t *out_chunk);
 
