@@ -38,7 +38,8 @@ static bool make_room(struct server *s)
     for (struct conn *c = s->conns; c; c = c->next) {
         unsigned n = spare(c);
 
-        if (n > most || (n && n == most && c->since < worst->since)) {
+        /* the list begins with the newest: <= where two came in one turn of the loop */
+        if (n > most || (n && n == most && c->since <= worst->since)) {
             worst = c;
             most = n;
         }
