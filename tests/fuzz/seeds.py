@@ -164,8 +164,62 @@ def arrow():
         put("arrow", name, sink.getvalue().to_pybytes())
 
 
+def request():
+    """Whole requests for a whole server; byte 1 is the key. In the order of their names they build on each other."""
+    def ask(method, path, body=None, kind="application/json", more=""):
+        head = f"{method} {path} HTTP/1.1\r\nHost: h\r\n".encode() + b"\x01" + more.encode()
+        if body is None:
+            return head + b"\r\n"
+        return head + f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+    dice = np.random.default_rng(7)
+    kind = "application/vnd.safetensors"
+    ids = b"".join(json.dumps({"id": f"e{i}", "text": f"text {i}", "meta": {"n": i}}).encode() + b"\n" for i in range(6))
+    rows = dice.standard_normal((6, 8)).astype("<f4").tobytes()
+    batch = safetensors([("gradients", "F32", [6, 8], rows), ("examples", "U8", [len(ids)], ids)])
+    query = safetensors([("queries", "F32", [2, 8], rows[:64])])
+    small = json.dumps({"queries": [[1, 0, 0, 0, 0, 0, 0, 2]]}).encode()
+    c = "/v1/corpora/c"
+    tried = {
+        "00-create": ask("PUT", c, b'{"dim":8,"blocks":[{"name":"a","dim":4},{"name":"b","dim":4}]}'),
+        "01-batch": ask("PUT", c + "/batches/b", batch, kind),
+        "02-query": ask("POST", c + "/query?k=3&opponents=2", query, kind),
+        "03-query-json": ask("POST", c + "/query?k=2&precision=probabilistic&text=true", small),
+        "04-filter": ask("POST", c + "/query?k=2&filter=meta.n%3E%3D2%20and%20not%20id%3D%22e3%22", small),
+        "05-like": ask("POST", c + "/query?k=2&like=e1&engine=scan", b"{}"),
+        "06-scores": ask("POST", c + "/scores", query, kind),
+        "07-list": ask("GET", c + "/examples?limit=3&filter=id%3E%22e1%22"),
+        "08-one": ask("GET", c + "/examples/e2"),
+        "09-encoding": ask("GET", c + "/examples/e2/encoding"),
+        "10-search": ask("POST", c + "/search", b'{"text":"text 3","k":3}'),
+        "11-save": ask("PUT", c + "/queries/q", json.dumps({"prompt": "p", "target": "t", "gradient": [1.0] * 8, "tags": ["a"]}).encode()),
+        "12-saved": ask("GET", c + "/queries/q/gradient"),
+        "13-task": ask("PUT", c + "/tasks/t", safetensors([("gradients", "F32", [6, 8], rows)]), kind),
+        "14-fit": ask("POST", c + "/fit"),
+        "15-jobs": ask("GET", "/v1/jobs"),
+        "16-compact": ask("POST", "/v1/admin/compact?corpus=c"),
+        "17-key": ask("POST", "/v1/admin/keys", b'{"scope":"read","label":"x","expires_s":1}'),
+        "18-keys": ask("GET", "/v1/admin/keys"),
+        "19-delete": ask("DELETE", c + "/examples/e5"),
+        "20-two": ask("GET", "/v1/info") + ask("GET", "/metrics"),
+        "21-chunked": ask("POST", c + "/query", None, more="Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n")
+        + f"{len(small):x}\r\n".encode() + small + b"\r\n0\r\n\r\n",
+        "22-expect": ask("PUT", c + "/batches/b2", batch, kind, "Expect: 100-continue\r\n"),
+        "23-no-key": b"GET /v1/corpora HTTP/1.1\r\nHost: h\r\n\r\n",
+        "24-short": ask("PUT", c + "/batches/b3", batch, kind)[:-40],
+        "25-page": b"GET / HTTP/1.1\r\nHost: h\r\n\r\n",
+        "26-norms": ask("GET", c + "/norms?bins=16"),
+        "27-explain": ask("POST", c + "/examples/e1/explain", b'{"text":"x"}'),
+        "28-verify": ask("POST", "/v1/admin/verify"),
+        "29-drop": ask("DELETE", c),
+    }
+    for name, data in tried.items():
+        put("request", name, data)
+
+
 if __name__ == "__main__":
     http()
+    request()
     tensors()
     words()
     records()
