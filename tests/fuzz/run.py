@@ -56,6 +56,12 @@ def waited_only(program, broken):
     return bool(left)
 
 
+def found_at(text):
+    """Where the report of a finding begins: at a property that does not hold, or at the sanitizer's word."""
+    found = re.search(r"^.*does not hold: |ERROR: ", text, re.M)
+    return found.start() if found else 0
+
+
 def fuzz(name, build, seconds, seed):
     found = os.path.join(ROOT, build, "found", name)
     broken = os.path.join(ROOT, build, "broken", name)
@@ -83,7 +89,7 @@ def fuzz(name, build, seconds, seed):
             "executions": int(count.group(1)) if count else 0,
             "slowest": int(slowest.group(1)) if slowest else None,
             "edges": int(cover[-1]) if cover else 0, "findings": int(run.returncode != 0 and not waited_only(command[0], broken)),
-            }, run.stderr[max(0, run.stderr.find("ERROR: ")):][:6000]
+            }, run.stderr[found_at(run.stderr):][:6000]
 
 
 def main():

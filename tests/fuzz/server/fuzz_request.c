@@ -5,12 +5,12 @@
  */
 #include "tests/fuzz/fuzz.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <ftw.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "index/flat.h"
@@ -43,7 +43,7 @@ static struct {
     struct config config;
     struct runtime rt;
     pthread_t loop;
-    struct sockaddr_in at;
+    struct sockaddr_un at; /* ports would run out */
 } t;
 
 static void *run(void *arg)
@@ -63,6 +63,7 @@ static int drop(const char *path, const struct stat *s, int kind, struct FTW *w)
 
 static void leave(void)
 {
+    unlink(t.at.sun_path);
     nftw(t.store, drop, 16, FTW_DEPTH | FTW_PHYS);
 }
 
@@ -103,7 +104,7 @@ static void open_store(void)
 static void serve(void)
 {
     struct err e = ERR_INIT;
-    const char *where;
+    char spec[128];
 
     configure();
     json_prepare();
@@ -123,10 +124,10 @@ static void serve(void)
     t.rt.cost = cost_new(t.config.memory);
     t.rt.join = join_new(t.rt.pool, t.rt.metrics);
     t.rt.tasks = tasks_new(t.rt.pool, t.config.store);
-    fuzz_require(server_listen(t.rt.server, "127.0.0.1:0", &e) == 0);
-    where = strrchr(server_address(t.rt.server, 0), ':');
-    t.at = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(where + 1))};
-    t.at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    t.at.sun_family = AF_UNIX;
+    snprintf(t.at.sun_path, sizeof t.at.sun_path, "%s.socket", t.store);
+    snprintf(spec, sizeof spec, "unix:%s", t.at.sun_path);
+    fuzz_require(server_listen(t.rt.server, spec, &e) == 0);
     fuzz_require(pthread_create(&t.loop, NULL, run, NULL) == 0);
 }
 
@@ -161,15 +162,30 @@ static void say_all(int fd, const uint8_t *data, size_t size)
     }
 }
 
+/* libFuzzer's alarm clock interrupts a wait that has a limit. */
+static ssize_t hear_some(int fd, void *out, size_t len)
+{
+    ssize_t n;
+
+    do
+        n = recv(fd, out, len, 0);
+    while (n < 0 && errno == EINTR);
+    return n;
+}
+
 /* Until the server hangs up. What begins an answer is a status line, of no 500. */
 static void hear(int fd)
 {
     char first[16] = "", rest[4096];
     size_t have = 0;
-    ssize_t n;
+    ssize_t n = 1;
 
-    while ((n = recv(fd, have < 12 ? first + have : rest, have < 12 ? 12 - have : sizeof rest, 0)) > 0)
-        have += have < 12 ? (size_t)n : 0;
+    while (n > 0 && have < 12) {
+        n = hear_some(fd, first + have, 12 - have);
+        have += n > 0 ? (size_t)n : 0;
+    }
+    while (n > 0)
+        n = hear_some(fd, rest, sizeof rest);
     fuzz_require(n == 0 || errno == ECONNRESET); /* and not EAGAIN: it hangs */
     if (have < 12)
         return;
@@ -186,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         serve();
     if (size > 6 && memmem(data, size, "backup", 6))
         return 0; /* each writes a copy of the store */
-    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     fuzz_require(fd >= 0 && connect(fd, (struct sockaddr *)&t.at, sizeof t.at) == 0);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     say_all(fd, data, size);
