@@ -4,16 +4,21 @@
 
 const LINE_MOST = 64 << 20;
 
+/* What stands in a file may be of any type: words of it, and a list or none. */
+const word = (value) =>
+    typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
+const list = (value) => (Array.isArray(value) ? value : []);
+
 function summary(record) {
     if (typeof record !== "object" || record === null || Array.isArray(record))
         throw new Error("not a JSON object");
     if (!Array.isArray(record.proponents) && !Array.isArray(record.proponent_ids))
         throw new Error("no proponents: not a result of this schema");
     return {
-        id: String(record.example_id ?? ""),
-        prompt: String(record.inputs_plaintext ?? ""),
-        target: String(record.targets_plaintext ?? ""),
-        set: String(record.query_set ?? ""),
+        id: word(record.example_id),
+        prompt: word(record.inputs_plaintext),
+        target: word(record.targets_plaintext),
+        set: word(record.query_set),
     };
 }
 
@@ -83,14 +88,14 @@ export async function indexFile(file, onProgress, signal) {
 }
 
 function side(record, plural, singular) {
-    const texts = record[plural] ?? [],
-        ids = record[`${singular}_ids`] ?? [],
-        scores = record[`${singular}_scores`] ?? [];
+    const texts = list(record[plural]),
+        ids = list(record[`${singular}_ids`]),
+        scores = list(record[`${singular}_scores`]);
     const all = Math.max(texts.length, ids.length);
     return Array.from({ length: all }, (_, i) => ({
         rank: i + 1,
-        id: String(ids[i] ?? ""),
-        text: texts[i] === undefined || texts[i] === null ? null : String(texts[i]),
+        id: word(ids[i]),
+        text: texts[i] === undefined || texts[i] === null ? null : word(texts[i]),
         score: typeof scores[i] === "number" ? scores[i] : null,
         correct: singular === "proponent" ? (record.proponent_correct?.[i] ?? null) : null,
         ais: singular === "proponent" ? (record.proponent_ais_scores?.[i] ?? null) : null,

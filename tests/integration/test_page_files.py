@@ -27,6 +27,17 @@ def read(name):
         return f.read()
 
 
+class PairFiles(h.Case):
+    def test_damaged_files(self):
+        module = os.path.join(self.scratch(), "pairfile.mjs")
+        with open(module, "wb") as f:
+            f.write(read("pairfile.js"))
+        done = subprocess.run(["node", os.path.join(h.ROOT, "tests/page/fuzz_pair.mjs"), module, "11", "20000"],
+                              capture_output=True, text=True, timeout=120 * h.SLOW, check=False)
+        self.assertEqual(done.returncode, 0, done.stderr[-2000:])
+        print("      PAIR:", done.stdout.strip(), flush=True)
+
+
 class Served(h.ServerCase):
     def setUp(self):
         super().setUp()
