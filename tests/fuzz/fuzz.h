@@ -4,7 +4,8 @@
  * project's own compiler with replay.c, which runs the kept inputs as a test.
  *
  * A target ends the process (fuzz_require) when a property fails; it prints nothing otherwise, keeps
- * nothing between calls, and touches no file but in memory.
+ * nothing between calls (fuzz_request, a whole server, keeps its store), and touches no file but in
+ * memory.
  */
 #ifndef TESTS_FUZZ_FUZZ_H
 #define TESTS_FUZZ_FUZZ_H
